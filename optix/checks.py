@@ -1,0 +1,59 @@
+"""Checks of arguments. Every message states the rule, the value and the remedy."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+
+def positive_int(name: str, value: Any, minimum: int = 1) -> int:
+    """Return `value` as an int of at least `minimum`, or raise ValueError."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
+        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    return int(value)
+
+
+def within(
+    name: str, value: Any, low: float, high: float, *, open_ends: bool = False
+) -> float:
+    """Return `value` as a finite float in [low, high], or (low, high) if `open_ends`."""
+    brackets = "()" if open_ends else "[]"
+    rule = f"{name} must be in {brackets[0]}{low:g}, {high:g}{brackets[1]}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"{rule}, got {value!r}")
+    number = float(value)
+    inside = low < number < high if open_ends else low <= number <= high
+    if not inside or math.isnan(number):
+        raise ValueError(f"{rule}, got {value!r}")
+    return number
+
+
+def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError for the first name that is not known, with the nearest one."""
+    known = sorted(known)
+    for name in given:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        choices = ", ".join(known) or "none"
+        raise ValueError(f"unknown {what} {name!r}{hint} (known: {choices})")
+
+
+def bounds(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return {name: (low, high)} with finite low < high, or raise ValueError."""
+    checked = {}
+    for name, pair in given.items():
+        try:
+            low, high = (float(end) for end in pair)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"bounds of {name!r} must be a pair (low, high), got {pair!r}"
+            ) from None
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(
+                f"bounds of {name!r} must be finite with low < high, got {pair!r}"
+            )
+        checked[name] = (low, high)
+    return checked

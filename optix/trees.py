@@ -1,0 +1,41 @@
+"""Small functions on pytrees that several parts need."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from optix.types import PyTree
+
+Tree = TypeVar("Tree")
+
+
+def select(condition: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Return `new` where the scalar `condition` holds, else `old`, leaf by leaf.
+
+    PRNG key leaves are selected like any other.
+    """
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def take(tree: Tree, index: jax.Array | int) -> Tree:
+    """Return row `index` of every leaf's first axis."""
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def repeat(tree: Tree, count: int) -> Tree:
+    """Return the tree with a new leading axis of `count` copies."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *jnp.shape(x))), tree)
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Return whether every float of the tree is finite, [] bool."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = [jnp.isfinite(x).all() for x in floats]
+    return jnp.stack(finite).all() if finite else jnp.bool_(True)
+
+
+def differs(a: PyTree, b: PyTree) -> jax.Array:
+    """Return whether any leaf of two equally shaped trees differs, [] bool."""
+    unequal = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.any(x != y), a, b))
+    return jnp.stack(unequal).any() if unequal else jnp.bool_(False)

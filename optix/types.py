@@ -1,0 +1,311 @@
+"""The contracts: records of pure functions and the immutable states they pass around.
+
+Every part of optix is one of the records below, and each is usable alone. A record holds
+functions; a state is a pytree of arrays. Whatever may differ between two seeds, all float
+hyperparameters included, is a traced leaf; sizes and flags are static arguments of the
+factory that made the record.
+
+Axis letters: `L` lanes of a tuner, `T` steps of a window, `B` environments.
+"""
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+PyTree = Any
+Hyperparams = Mapping[str, Any]  # {name: [] float32}, or [L] where a tuner says so
+
+LANE_AXIS = "lane"  # the vmapped axis over a tuner's lanes, bound inside the loop
+
+
+class Policy(NamedTuple):
+    """What a snapshot, a fork, a rollback and a spawn copy."""
+
+    params: PyTree  # floats, the only part that is differentiated
+    structure: PyTree = ()  # not trained: masks, roles, a uint8 version per entry
+    opt_state: PyTree = ()
+    extras: PyTree = ()  # target params, normalisers, temperature, counters
+
+
+class LearnerState(NamedTuple):
+    """A policy and the experience around it."""
+
+    policy: Policy
+    rollout: PyTree = ()  # [num_envs, ...] environment states, observations, carries
+    memory: PyTree = ()  # replay, ONE for all lanes; () on policy
+
+
+class Trajectory(NamedTuple):
+    """A window of experience, time major. A reset never hides `next_obs`."""
+
+    obs: PyTree  # [T, B, ...] float32
+    action: PyTree  # [T, B, ...] int32 or float32
+    reward: jax.Array  # [T, B] float32
+    terminated: jax.Array  # [T, B] bool: the return really ends here
+    truncated: jax.Array  # [T, B] bool: cut off, the future is bootstrapped
+    next_obs: PyTree  # [T, B, ...] float32, before any reset
+    extras: PyTree = ()  # what `act` and the collection add: log_prob, carries
+
+
+class Report(NamedTuple):
+    """What one window tells: nothing in here is needed for the next step."""
+
+    env_steps: jax.Array  # [] int32 environment steps of the window
+    finite: jax.Array  # [] bool: data and update held no NaN or infinity
+    metrics: dict[str, jax.Array]  # {name: [] float32}
+    trajectory: PyTree = ()  # Trajectory, or () where the learner has none
+
+
+class Network(NamedTuple):
+    """A function approximator: an MLP, a recurrent network, a neuron graph.
+
+    init: `(key) -> (params, structure)`.
+    initial_carry: `(batch) -> carry` with a leading axis [batch], or ().
+    apply: `(params, structure, carry, obs) -> (carry, out)` on obs [..., *obs_shape].
+    """
+
+    init: Callable[[jax.Array], tuple[PyTree, PyTree]]
+    initial_carry: Callable[[int], PyTree]
+    apply: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+
+
+class Agent(NamedTuple):
+    """An algorithm: how to act and how to learn from a batch.
+
+    init: `(key) -> Policy`.
+    initial_carry: `(batch) -> carry`, () when feed-forward.
+    act: `(policy, carry, obs [B, ...], key, hyperparams, explore) -> (carry, action
+        [B, ...], extras)`; `explore` is a static bool, False plays deterministically.
+    learn: `(policy, batch, key, hyperparams) -> (policy, info)`; `info` is
+        {name: [] float32} and may hold "td_error" [B] for a prioritised replay.
+    hyperparams: {name: default float}.
+    """
+
+    init: Callable[[jax.Array], Policy]
+    initial_carry: Callable[[int], PyTree]
+    act: Callable[..., tuple[PyTree, PyTree, PyTree]]
+    learn: Callable[[Policy, PyTree, jax.Array, Hyperparams], tuple[Policy, dict]]
+    hyperparams: Mapping[str, float]
+
+
+class Learner(NamedTuple):
+    """An agent bound to a source of experience.
+
+    init: `(key) -> LearnerState`.
+    begin: `(policy, key) -> rollout` with fresh episodes.
+    step: `(state, hyperparams, key, active) -> (state, Report)`: one window, collected
+        and learned. The loop freezes policy and rollout of a stopped seed; what it can
+        not reach, `memory` and anything outside the device, the learner leaves alone
+        where `active` is False. It runs inside a vmap over LANE_AXIS in which `memory`
+        is not batched, so what enters it is gathered over the lanes first.
+    evaluate: `(policy, key) -> score []`: whole episodes, nothing is learned.
+    hyperparams: {name: default float}.
+    host: None, or the part of the learner's state that lives outside the device.
+    """
+
+    init: Callable[[jax.Array], LearnerState]
+    begin: Callable[[Policy, jax.Array], PyTree]
+    step: Callable[..., tuple[LearnerState, Report]]
+    evaluate: Callable[[Policy, jax.Array], jax.Array]
+    hyperparams: Mapping[str, float]
+    host: Any = None
+
+
+class Phase(enum.IntEnum):
+    """Where a run stands."""
+
+    ACTIVE = 0
+    COOLING = 1  # no improvement lately: reversible measures only
+    DORMANT = 2  # flat for so long that learning no longer pays
+    STOPPED = 3
+
+
+class Verdict(enum.IntEnum):
+    """What the scores of the last rounds say."""
+
+    UNDECIDED = 0  # too few or too noisy: neither counts nor resets
+    IMPROVING = 1
+    FLAT = 2  # precise enough to say that nothing is left to gain
+    DEGRADING = 3
+
+
+class StopReason(enum.IntEnum):
+    """Why a run ended; `describe` says it in words."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    TARGET_REACHED = 2
+    MAX_ROUNDS = 3
+    MAX_ENV_STEPS = 4
+    NON_FINITE = 5
+
+    def describe(self) -> str:
+        """Return the reason as a sentence for people."""
+        return _STOP_SENTENCES[self]
+
+
+_STOP_SENTENCES = {
+    StopReason.RUNNING: "still running",
+    StopReason.CONVERGED: "converged: the scores have been flat for long enough",
+    StopReason.TARGET_REACHED: "the target score was reached",
+    StopReason.MAX_ROUNDS: "the budget of rounds is spent",
+    StopReason.MAX_ENV_STEPS: "the budget of environment steps is spent",
+    StopReason.NON_FINITE: "the updates kept producing NaN or infinity",
+}
+
+
+class Event(enum.IntFlag):
+    """What happened in a round, a bit mask in `StepReport.events`."""
+
+    NONE = 0
+    IMPROVEMENT = 1  # a new best policy
+    PLATEAU = 2  # the phase is COOLING
+    DORMANT = 4
+    DEGRADATION = 8  # the scores fall, consistently
+    ROLLBACK = 16  # at least one lane went back to the best policy
+    HYPERPARAMS = 32  # the tuner's centre moved
+    NON_FINITE = 64
+    STRUCTURE = 128  # a transform changed the network's structure
+    STOPPED = 256
+
+
+class Signals(NamedTuple):
+    """What the loop tells tuners and transforms after a round."""
+
+    score: jax.Array  # [L] float32 for a tuner, [] for a transform; -inf if not finite
+    round: jax.Array  # [] int32
+    phase: jax.Array  # [] int32 Phase
+    verdict: jax.Array  # [] int32 Verdict
+    gain_limit: jax.Array  # [] float32 upper limit of the gain over the window, in
+    # residual standard deviations
+    autocorrelation: jax.Array  # [] float32 lag one, of the residuals
+    improved: jax.Array  # [] bool: this round set a new best
+    hyperparams: Hyperparams  # what the round used: {name: [L]} or {name: []}
+
+
+class Tuner(NamedTuple):
+    """What chooses the hyperparameters of the next round.
+
+    lanes: static int; copies trained side by side.
+    bounds: {name: (low, high)} of what it tunes.
+    init: `(base {name: []}, key) -> state`.
+    ask: `(state) -> {name: [L]}`; reads only.
+    tell: `(state, signals, key) -> (state, parents [L] int32 in [0, L])`: from which lane
+        each lane goes on; L is the best snapshot.
+    centre: `(state) -> {name: []}`: what it would hand over now, never a probe.
+    """
+
+    lanes: int
+    bounds: Mapping[str, tuple[float, float]]
+    init: Callable[[Hyperparams, jax.Array], PyTree]
+    ask: Callable[[PyTree], Hyperparams]
+    tell: Callable[[PyTree, Signals, jax.Array], tuple[PyTree, jax.Array]]
+    centre: Callable[[PyTree], Hyperparams]
+
+
+class Transform(NamedTuple):
+    """A pure callback on one lane: topology, Hebbian learning, diagnostics.
+
+    init: `(policy) -> state`; the state travels with the policy.
+    update: `(state, policy, rollout, report, signals) -> (state, policy, rollout,
+        modulation)`; `modulation` is {name: [] float32} factors that multiply the next
+        round's hyperparameters, within bounds, unknown to the tuner.
+    hyperparams: {"name/parameter": default float}, tunable like any other.
+    """
+
+    init: Callable[[Policy], PyTree]
+    update: Callable[..., tuple[PyTree, Policy, PyTree, dict]]
+    hyperparams: Mapping[str, float]
+
+
+class Limits(NamedTuple):
+    """When the watchdog ends a run. Traced: they may differ between seeds."""
+
+    max_rounds: jax.Array  # [] int32
+    max_env_steps: jax.Array  # [] int32
+    target_score: jax.Array  # [] float32, infinity for none
+
+
+class Best(NamedTuple):
+    """The best policy so far; its hyperparameters are never a probe's."""
+
+    policy: Policy
+    transforms: PyTree
+    hyperparams: Hyperparams  # {name: [] float32}
+    score: jax.Array  # [] float32: in the run the score that chose it; after `finish`
+    # the mean return on keys that no choice has seen
+    round: jax.Array  # [] int32
+
+
+class History(NamedTuple):
+    """The scores that the convergence statistics look at; starts afresh at a break."""
+
+    scores: jax.Array  # [300] float32 ring
+    count: jax.Array  # [] int32 scores since the last break
+
+
+class LoopState(NamedTuple):
+    """A whole autonomous run: saving this pytree saves the run."""
+
+    key: jax.Array  # [] PRNG key; a round's keys are folded from it
+    learner: LearnerState  # policy, rollout [L, ...]; memory without a lane axis
+    transforms: PyTree  # [L, ...]
+    modulation: dict[str, jax.Array]  # {name: [L] float32}
+    tuner: PyTree
+    best: Best
+    history: History
+    curve: jax.Array  # [1024] float32 scores, NaN where none yet
+    curve_stride: jax.Array  # [] int32 rounds between two points of the curve
+    limits: Limits
+    round: jax.Array  # [] int32
+    env_steps: jax.Array  # [] int32, all lanes together
+    phase: jax.Array  # [] int32 Phase
+    stop_reason: jax.Array  # [] int32 StopReason
+    not_improving: jax.Array  # [] int32 rounds since the last improving verdict
+    flat: jax.Array  # [] int32 flat verdicts since the last improving one
+    degrading: jax.Array  # [] int32 degrading verdicts in a row
+    non_finite: jax.Array  # [] int32 non-finite rounds in a row
+
+    @property
+    def active(self) -> jax.Array:
+        """True while the run goes on, [] bool."""
+        return self.stop_reason == StopReason.RUNNING
+
+
+class StepReport(NamedTuple):
+    """One round, for people and callbacks."""
+
+    round: jax.Array  # [] int32
+    env_steps: jax.Array  # [] int32 so far, all lanes
+    score: jax.Array  # [] float32, mean over the lanes
+    lane_scores: jax.Array  # [L] float32
+    best_score: jax.Array  # [] float32
+    hyperparams: Hyperparams  # {name: [L]} as used in this round
+    centre: Hyperparams  # {name: []} what the tuner would hand over
+    phase: jax.Array  # [] int32 Phase
+    verdict: jax.Array  # [] int32 Verdict
+    events: jax.Array  # [] int32 Event bits
+    stop_reason: jax.Array  # [] int32 StopReason
+    metrics: dict[str, jax.Array]  # {name: [] float32} means over windows and lanes
+
+
+class Loop(NamedTuple):
+    """An autonomous run as pure functions.
+
+    init: `(key, hyperparams=None) -> LoopState`; traced overrides {name: []}.
+    step: `(state) -> (state, StepReport)`: one round. A stopped state stays as it is.
+    run: `(state) -> state`: rounds until every seed has stopped, then `finish`.
+    finish: `(state) -> state`: scores the best policy on unseen keys.
+    restart: `(state, policy, hyperparams, key) -> state`: the same budget, a new start.
+    learner, tuner: the parts, for drivers and for those who compose.
+    """
+
+    init: Callable[..., LoopState]
+    step: Callable[[LoopState], tuple[LoopState, StepReport]]
+    run: Callable[[LoopState], LoopState]
+    finish: Callable[[LoopState], LoopState]
+    restart: Callable[..., LoopState]
+    learner: Learner
+    tuner: Tuner
