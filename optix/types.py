@@ -246,6 +246,15 @@ class History(NamedTuple):
     count: jax.Array  # [] int32 scores since the last break
 
 
+class Progress(NamedTuple):
+    """Where the state machine of phases stands."""
+
+    phase: jax.Array  # [] int32 Phase
+    not_improving: jax.Array  # [] int32 rounds since the last improving verdict
+    flat: jax.Array  # [] int32 flat verdicts since the last improving one
+    degrading: jax.Array  # [] int32 degrading verdicts in a row
+
+
 class LoopState(NamedTuple):
     """A whole autonomous run: saving this pytree saves the run."""
 
@@ -261,17 +270,19 @@ class LoopState(NamedTuple):
     limits: Limits
     round: jax.Array  # [] int32
     env_steps: jax.Array  # [] int32, all lanes together
-    phase: jax.Array  # [] int32 Phase
+    progress: Progress
     stop_reason: jax.Array  # [] int32 StopReason
-    not_improving: jax.Array  # [] int32 rounds since the last improving verdict
-    flat: jax.Array  # [] int32 flat verdicts since the last improving one
-    degrading: jax.Array  # [] int32 degrading verdicts in a row
     non_finite: jax.Array  # [] int32 non-finite rounds in a row
 
     @property
     def active(self) -> jax.Array:
         """True while the run goes on, [] bool."""
         return self.stop_reason == StopReason.RUNNING
+
+    @property
+    def phase(self) -> jax.Array:
+        """The Phase, [] int32."""
+        return self.progress.phase
 
 
 class StepReport(NamedTuple):
