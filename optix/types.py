@@ -58,6 +58,49 @@ class Report(NamedTuple):
     trajectory: PyTree = ()  # Trajectory, or () where the learner has none
 
 
+class Discrete(NamedTuple):
+    """`n` actions or observations, 0 to n - 1."""
+
+    n: int
+
+
+class Box(NamedTuple):
+    """Real vectors of a shape; optix environments take actions in [-1, 1] of it."""
+
+    shape: tuple[int, ...]
+
+
+class EnvStep(NamedTuple):
+    """What a step of a batch of environments gives."""
+
+    obs: jax.Array  # [B, ...] float32 to act on next: of a fresh episode after an end
+    reward: jax.Array  # [B] float32
+    terminated: jax.Array  # [B] bool
+    truncated: jax.Array  # [B] bool
+    next_obs: jax.Array  # [B, ...] float32, before any reset
+
+
+class Environment(NamedTuple):
+    """A batch of environments on the device, in one form for all agents.
+
+    Observations are float32 arrays (integers are cast, discrete ones one-hot); actions
+    of a bounded box are in [-1, 1] and are scaled (and clipped) to its bounds inside.
+
+    reset: `(key, batch) -> (state, obs [batch, ...])`.
+    step: `(key, state, action) -> (state, EnvStep)`; where an episode ended the state is
+        of a fresh one.
+    play: as `step`, but an ended episode is not replaced: for evaluation.
+    """
+
+    name: str
+    observation_shape: tuple[int, ...]
+    action_space: Discrete | Box
+    time_limit: int
+    reset: Callable[..., tuple[PyTree, jax.Array]]
+    step: Callable[..., tuple[PyTree, EnvStep]]
+    play: Callable[..., tuple[PyTree, EnvStep]]
+
+
 class Network(NamedTuple):
     """A function approximator: an MLP, a recurrent network, a neuron graph.
 

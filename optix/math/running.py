@@ -1,0 +1,65 @@
+"""Running means and variances that merge exactly, over chunks and over devices."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Moments(NamedTuple):
+    """Count, mean and variance of a stream, per feature."""
+
+    count: jax.Array  # [] float32
+    mean: jax.Array  # [...] float32
+    variance: jax.Array  # [...] float32, of the population
+
+
+def zero_moments(shape: tuple[int, ...] = ()) -> Moments:
+    """Return the moments of no data: mean 0, variance 1, so that they normalise nothing."""
+    return Moments(jnp.float32(0), jnp.zeros(shape), jnp.ones(shape))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Merge two disjoint streams (Chan, Golub and LeVeque, 1983)."""
+    count = a.count + b.count
+    weight = b.count / jnp.maximum(count, 1.0)
+    delta = b.mean - a.mean
+    mean = a.mean + delta * weight
+    # the variance of no data is a placeholder, so its weight of zero drops it
+    variance = (
+        a.variance * (1 - weight)
+        + b.variance * weight
+        + jnp.square(delta) * weight * (1 - weight)
+    )
+    return Moments(count, mean, jnp.where(count > 0, variance, 1.0))
+
+
+def observe(
+    moments: Moments, batch: jax.Array, axis_name: str | None = None
+) -> Moments:
+    """Merge a batch of samples into the moments.
+
+    Args:
+      moments: what was seen before, of features [...].
+      batch: [N, ...] samples; rows that are not finite are left out.
+      axis_name: devices whose equally long batches count as one.
+    """
+    feature_axes = tuple(range(1, batch.ndim))
+    finite = jnp.isfinite(batch).all(feature_axes)  # [N]
+    weight = finite.astype(jnp.float32).reshape(-1, *([1] * len(feature_axes)))
+    batch = jnp.where(weight > 0, batch, 0.0)
+
+    def total(x):
+        x = x.sum(0)
+        return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+    count = total(finite.astype(jnp.float32))
+    mean = total(batch) / jnp.maximum(count, 1.0)
+    variance = total(weight * jnp.square(batch - mean)) / jnp.maximum(count, 1.0)
+    return merge(moments, Moments(count, mean, variance))
+
+
+def standardize(moments: Moments, x: jax.Array, clip: float = 10.0) -> jax.Array:
+    """Shift and scale to mean 0 and variance 1, clipped at `clip` deviations."""
+    scaled = (x - moments.mean) * jax.lax.rsqrt(moments.variance + 1e-8)
+    return jnp.clip(scaled, -clip, clip)

@@ -1,0 +1,123 @@
+"""Feed-forward networks: a torso for vectors or images, and the actor-critic of PPO."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from optix import checks
+from optix.networks.dense import Dense
+from optix.types import Box, Discrete, Network
+
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "elu": jax.nn.elu,
+}
+
+
+class Torso(linen.Module):
+    """Hidden layers on a flattened observation; an image passes a convolution first."""
+
+    observation_rank: int
+    hidden: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array]
+
+    @linen.compact
+    def __call__(self, obs):
+        """Map [..., *observation_shape] to [..., hidden[-1]]."""
+        batch = obs.shape[: obs.ndim - self.observation_rank]
+        x = obs.reshape(-1, *obs.shape[obs.ndim - self.observation_rank :])
+        if self.observation_rank == 3:
+            x = self.activation(linen.Conv(16, (3, 3))(x))
+        x = x.reshape(x.shape[0], -1)
+        for width in self.hidden:
+            x = self.activation(Dense(width)(x))
+        return x.reshape(*batch, x.shape[-1])
+
+
+class ActorCritic(linen.Module):
+    """Action distribution parameters and a value, from separate torsos or a shared one."""
+
+    observation_rank: int
+    action_space: Discrete | Box
+    hidden: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array]
+    shared: bool
+    state_dependent_scale: bool
+
+    @linen.compact
+    def __call__(self, obs):
+        """Return (logits [..., n] or (mean, log_scale) [..., size], value [...])."""
+        torso = (self.observation_rank, self.hidden, self.activation)
+        actor = Torso(*torso, name="torso" if self.shared else "actor")(obs)
+        critic = actor if self.shared else Torso(*torso, name="critic")(obs)
+        value = Dense(1, scale=1.0, name="value")(critic).squeeze(-1)
+        if isinstance(self.action_space, Discrete):
+            return Dense(self.action_space.n, scale=0.01, name="logits")(actor), value
+        size = self.action_space.shape[0]
+        mean = Dense(size, scale=0.01, name="mean")(actor)
+        if self.state_dependent_scale:
+            log_scale = Dense(size, scale=0.01, name="log_scale")(actor)
+        else:
+            log_scale = self.param("log_scale", linen.initializers.zeros, (size,))
+        return (mean, jnp.broadcast_to(log_scale, mean.shape)), value
+
+
+def actor_critic(
+    observation_shape: Sequence[int],
+    action_space: Discrete | Box,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    shared: bool = False,
+    state_dependent_scale: bool = False,
+) -> Network:
+    """Return the default network of PPO.
+
+    Args:
+      observation_shape: of one observation; rank 3 is an image [height, width, channels].
+      action_space: `Discrete` gives logits, a one-dimensional `Box` mean and log scale.
+      hidden: widths of the hidden layers.
+      activation: one of tanh, relu, silu, gelu, elu.
+      shared: one torso for actor and critic instead of two.
+      state_dependent_scale: the scale of a Gaussian is an output, not a parameter.
+
+    Returns:
+      A `Network` whose `apply` gives `(distribution parameters, value)`.
+
+    >>> network = actor_critic((4,), Discrete(2))
+    >>> params, structure = network.init(jax.random.key(0))
+    >>> carry, (logits, value) = network.apply(params, structure, (), jnp.zeros((8, 4)))
+    >>> logits.shape, value.shape
+    ((8, 2), (8,))
+    """
+    checks.known_names("activation", [activation], ACTIVATIONS)
+    hidden = tuple(checks.positive_int("a hidden width", width) for width in hidden)
+    if not hidden:
+        raise ValueError("hidden must name at least one layer, got ()")
+    if isinstance(action_space, Box) and len(action_space.shape) != 1:
+        raise ValueError(
+            "a Box of actions must be one-dimensional, got shape "
+            f"{action_space.shape}; flatten it in the environment"
+        )
+    module = ActorCritic(
+        observation_rank=len(observation_shape),
+        action_space=action_space,
+        hidden=hidden,
+        activation=ACTIVATIONS[activation],
+        shared=shared,
+        state_dependent_scale=state_dependent_scale,
+    )
+
+    def init(key):
+        return module.init(key, jnp.zeros((1, *observation_shape)))["params"], ()
+
+    def apply(params, structure, carry, obs):
+        del structure
+        return carry, module.apply({"params": params}, obs)
+
+    return Network(init, lambda batch: (), apply)
