@@ -104,9 +104,9 @@ def _registered(name: str) -> tuple[Any, Any]:
 
 def _protocol(name, env, params):
     """Return (reset, step, whether step replaces an ended episode by itself)."""
-    from gymnax import wrappers
+    from gymnax.wrappers.purerl import GymnaxWrapper
 
-    if isinstance(env, wrappers.GymnaxWrapper):
+    if isinstance(env, GymnaxWrapper):
 
         def public_step(key, state, action):
             obs, state, reward, terminated, truncated, info = env.step(

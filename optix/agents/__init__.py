@@ -1,0 +1,8 @@
+"""Algorithms: one file, one algorithm, top to bottom.
+
+ppo: proximal policy optimisation, categorical and Gaussian.
+"""
+
+from optix.agents.ppo import ppo
+
+__all__ = ["ppo"]

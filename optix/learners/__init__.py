@@ -1,0 +1,5 @@
+"""An agent bound to a source of experience, behind the `Learner` record.
+
+on_policy: windows from environments on the device. evaluate: scores of whole episodes.
+host: agents that live outside the device.
+"""

@@ -1,0 +1,67 @@
+"""Scores: the mean return of whole episodes."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.types import Agent, Environment, Policy
+
+
+def evaluator(
+    agent: Agent,
+    env: Environment,
+    *,
+    episodes: int = 16,
+    deterministic: bool = True,
+    axis_name: str | None = None,
+) -> Callable[[Policy, jax.Array], jax.Array]:
+    """Return `(policy, key) -> score []`: the mean undiscounted return of whole episodes.
+
+    The same key gives the same episodes to every policy (common random numbers).
+
+    Args:
+      agent: whose `act` plays.
+      env: where; any environment of the same spaces serves as a validation score.
+      episodes: played side by side, each to its end.
+      deterministic: play the mode of the policy, not samples.
+      axis_name: devices that play `episodes` each; the score is their mean.
+    """
+    checks.positive_int("episodes", episodes)
+
+    def evaluate(policy, key):
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        reset_key, play_key = jax.random.split(key)
+        state, obs = env.reset(reset_key, episodes)
+        carry = agent.initial_carry(episodes)
+
+        def unfinished(loop):
+            step, _, alive, *_ = loop
+            return jnp.any(alive) & (step < env.time_limit)
+
+        def play(loop):
+            step, total, alive, state, obs, carry = loop
+            act_key, env_key = jax.random.split(jax.random.fold_in(play_key, step))
+            carry, action, _ = agent.act(
+                policy, carry, obs, act_key, agent.hyperparams, not deterministic
+            )
+            state, result = env.play(env_key, state, action)
+            # a reward after the end of an episode must not count, not even as NaN
+            total = total + jnp.where(alive, result.reward, 0.0)
+            alive = alive & ~(result.terminated | result.truncated)
+            return step + 1, total, alive, state, result.next_obs, carry
+
+        start = (
+            jnp.int32(0),
+            jnp.zeros(episodes),
+            jnp.ones(episodes, bool),
+            state,
+            obs,
+            carry,
+        )
+        score = jax.lax.while_loop(unfinished, play, start)[1].mean()
+        return score if axis_name is None else jax.lax.pmean(score, axis_name)
+
+    return evaluate

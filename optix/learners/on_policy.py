@@ -1,0 +1,135 @@
+"""Learning from windows of fresh experience, collected on the device."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.learners.evaluate import evaluator
+from optix.trees import all_finite
+from optix.types import (
+    Agent,
+    Environment,
+    Learner,
+    LearnerState,
+    PyTree,
+    Report,
+    Trajectory,
+)
+
+
+class Rollout(NamedTuple):
+    """Where the environments stand."""
+
+    env_state: PyTree  # [B, ...]
+    obs: jax.Array  # [B, ...] float32
+    carry: PyTree  # [B, ...] of a recurrent agent
+    discounted_return: jax.Array  # [B] float32 of the running episodes
+
+
+def on_policy(
+    agent: Agent,
+    env: Environment,
+    *,
+    num_envs: int = 64,
+    num_steps: int = 128,
+    evaluation_episodes: int = 16,
+    deterministic_evaluation: bool = True,
+    axis_name: str | None = None,
+) -> Learner:
+    """Return a learner that collects a window and learns from it once.
+
+    Args:
+      agent: an agent whose `learn` takes a `Trajectory`.
+      env: a batch of environments on the device.
+      num_envs: environments side by side, on each device.
+      num_steps: steps of a window.
+      evaluation_episodes: whole episodes per score.
+      deterministic_evaluation: score the mode of the policy, not samples.
+      axis_name: devices whose experience forms one window.
+
+    >>> from optix.agents import ppo
+    >>> from optix.envs.device import device
+    >>> from optix.networks import actor_critic
+    >>> env = device("CartPole-v1")
+    >>> spaces = (env.observation_shape, env.action_space)
+    >>> learner = on_policy(ppo(actor_critic(*spaces), *spaces), env)
+    >>> state = learner.init(jax.random.key(0))
+    >>> score = learner.evaluate(state.policy, jax.random.key(1))
+    """
+    checks.positive_int("num_envs", num_envs)
+    checks.positive_int("num_steps", num_steps)
+    evaluate = evaluator(
+        agent,
+        env,
+        episodes=evaluation_episodes,
+        deterministic=deterministic_evaluation,
+        axis_name=axis_name,
+    )
+
+    def own(key):
+        """A key of this device's own: experience differs, parameters do not."""
+        if axis_name is None:
+            return key
+        return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
+    def begin(policy, key):
+        del policy
+        env_state, obs = env.reset(own(key), num_envs)
+        return Rollout(
+            env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
+        )
+
+    def init(key):
+        policy_key, begin_key = jax.random.split(key)
+        policy = agent.init(policy_key)
+        return LearnerState(policy, begin(policy, begin_key))
+
+    def collect(policy, rollout, hyperparams, key):
+        discount = hyperparams.get("discount", 1.0)
+
+        def step(rollout, keys):
+            act_key, env_key = keys
+            carry, action, extras = agent.act(
+                policy, rollout.carry, rollout.obs, act_key, hyperparams, True
+            )
+            env_state, result = env.step(env_key, rollout.env_state, action)
+            done = result.terminated | result.truncated
+            discounted = result.reward + discount * rollout.discounted_return
+            transition = Trajectory(
+                obs=rollout.obs,
+                action=action,
+                reward=result.reward,
+                terminated=result.terminated,
+                truncated=result.truncated,
+                next_obs=result.next_obs,
+                extras={**extras, "discounted_return": discounted},
+            )
+            after = Rollout(
+                env_state, result.obs, carry, jnp.where(done, 0.0, discounted)
+            )
+            return after, transition
+
+        return jax.lax.scan(step, rollout, jax.random.split(own(key), (num_steps, 2)))
+
+    def step(state, hyperparams, key, active):
+        del active  # nothing here outlives the loop's own freezing
+        collect_key, learn_key = jax.random.split(key)
+        rollout, trajectory = collect(
+            state.policy, state.rollout, hyperparams, collect_key
+        )
+        policy, info = agent.learn(
+            state.policy, trajectory, own(learn_key), hyperparams
+        )
+        finite = info.pop("finite", True) & all_finite(
+            (trajectory.reward, rollout.obs)
+        )
+        env_steps = num_steps * num_envs
+        if axis_name is not None:
+            finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
+            env_steps = jax.lax.psum(env_steps, axis_name)
+        report = Report(jnp.int32(env_steps), finite, info, trajectory)
+        return LearnerState(policy, rollout, state.memory), report
+
+    return Learner(init, begin, step, evaluate, agent.hyperparams)
