@@ -20,7 +20,7 @@ class SlopeTest(NamedTuple):
 
     slope: jax.Array  # [] float32 score per round
     standard_error: jax.Array  # [] float32 of the slope; inf below 5 scores
-    level: jax.Array  # [] float32 the line's value at the last score
+    mean: jax.Array  # [] float32 of the scores
     residual_sd: jax.Array  # [] float32
     autocorrelation: jax.Array  # [] float32 lag one, of the residuals, in [-.99, .99]
     degrees_of_freedom: jax.Array  # [] float32 of the effective sample size
@@ -58,7 +58,7 @@ def slope_test(scores: jax.Array, count: jax.Array | int) -> SlopeTest:
     Example:
         >>> test = slope_test(jnp.array([0.0, 9.0, 11.0, 10.0, 12.0, 11.0, 14.0]), 6)
         >>> round(float(test.slope), 3), bool(test.lower > 0)
-        (0.829, True)
+        (0.771, True)
     """
     chex.assert_rank([scores, count], [1, 0])
     size = scores.shape[0]
@@ -71,8 +71,7 @@ def slope_test(scores: jax.Array, count: jax.Array | int) -> SlopeTest:
     unit = jnp.max(jnp.abs(centred))
     centred = centred / jnp.where(unit > 0, unit, 1.0)
     mean = jnp.sum(centred) / jnp.maximum(n, 1)
-    half_length = (n - 1) / 2
-    time = jnp.where(used, jnp.arange(size) - (size - 1) + half_length, 0.0)
+    time = jnp.where(used, jnp.arange(size) - (size - 1) + (n - 1) / 2, 0.0)
     time_squares = jnp.maximum(jnp.sum(time**2), 0.5)
     slope = jnp.sum(time * (centred - mean)) / time_squares
     residuals = jnp.where(used, centred - mean - slope * time, 0.0)
@@ -91,7 +90,7 @@ def slope_test(scores: jax.Array, count: jax.Array | int) -> SlopeTest:
     return SlopeTest(
         slope=slope * unit,
         standard_error=jnp.where(n >= 5, error * unit, jnp.inf),
-        level=origin + (mean + slope * half_length) * unit,
+        mean=origin + mean * unit,
         residual_sd=jnp.sqrt(squares / jnp.maximum(n - 2, 1)) * unit,
         autocorrelation=autocorrelation,
         degrees_of_freedom=degrees,

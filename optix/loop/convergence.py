@@ -1,0 +1,106 @@
+"""What the scores of a run say: is it improving, flat, degrading, or undecided?"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix.math.statistics import slope_test
+from optix.types import History, Verdict
+
+WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in this range
+
+_COLLAPSE = 10  # so many low scores in a row are no accident
+_BEFORE_COLLAPSE = (
+    20  # scores left out of what they are compared with, to keep it clean
+)
+_COLLAPSE_MARGIN = 1.5  # in 95 % limits
+
+
+class Assessment(NamedTuple):
+    """A verdict and the figures behind it."""
+
+    verdict: jax.Array  # [] int32 Verdict
+    gain_limit: jax.Array  # [] float32 upper 95 % limit of the gain over the window, in
+    # residual standard deviations; inf before the first verdict
+    autocorrelation: jax.Array  # [] float32 lag one, of the residuals
+    slope: jax.Array  # [] float32 score per round
+    window: jax.Array  # [] int32 scores looked at
+
+
+def empty_history() -> History:
+    """Return a history without scores."""
+    return History(scores=jnp.zeros(WINDOW_LIMITS[1]), count=jnp.int32(0))
+
+
+def push(history: History, score: jax.Array) -> History:
+    """Return the history with one more score; what is not finite is no measurement."""
+    scores, count = history
+    finite = jnp.isfinite(score)
+    at = count % scores.shape[0]
+    scores = scores.at[at].set(jnp.where(finite, score, scores[at]))
+    return History(scores, count + finite.astype(count.dtype))
+
+
+def recent_mean(history: History, rounds: int) -> jax.Array:
+    """Return the mean of the last `rounds` scores, -inf while there are fewer."""
+    size = history.scores.shape[0]
+    latest = history.scores[(history.count - 1 - jnp.arange(rounds)) % size]
+    return jnp.where(history.count >= rounds, latest.mean(), -jnp.inf)
+
+
+def assess(history: History, best_score: jax.Array) -> Assessment:
+    """Judge the latest half of the scores, 60 to 300 of them.
+
+    Improving: the slope's lower 95 % limit is above zero. Flat: the upper limit of the
+    gain over the window is below one residual standard deviation, so it is precise
+    enough to say that nothing is left to gain. Degrading: each of the last ten scores
+    lies below the prediction limit of those before, one and a half times over, and
+    below the best. Anything else is undecided.
+
+    A slope can not tell a collapse: beside a step its residuals look like strong
+    autocorrelation, and at autocorrelation .8 a falling slope persists for 30 rounds by
+    chance in one run of twelve.
+
+    Before 60 scores there is no verdict. From 30 scores on, a plateau without
+    autocorrelation would be called 17 rounds sooner and others no sooner, at two to
+    three times the false collapses.
+
+    Args:
+        history: scores, one a round.
+        best_score: [] float32, the score that going back would return to.
+
+    Returns:
+        An `Assessment`.
+    """
+    count = history.count
+    enough = count >= WINDOW_LIMITS[0]
+    window = jnp.minimum(jnp.clip(count // 2, *WINDOW_LIMITS), count)
+    scores = _oldest_first(history)
+    test = slope_test(scores, window)
+    smallest = jnp.finfo(scores.dtype).tiny  # for no residuals: the sign decides
+    gain_limit = test.upper * window / jnp.maximum(test.residual_sd, smallest)
+
+    earlier = jnp.maximum(window - _BEFORE_COLLAPSE, 0)
+    before = slope_test(scores[:-_BEFORE_COLLAPSE], earlier)
+    margin = _COLLAPSE_MARGIN * before.quantile * before.residual_sd
+    highest = jnp.max(scores[-_COLLAPSE:])
+    collapsed = (highest < before.mean - margin) & (highest < best_score)
+
+    verdict = jnp.select(
+        [~enough, test.lower > 0, collapsed, gain_limit < 1],
+        [Verdict.UNDECIDED, Verdict.IMPROVING, Verdict.DEGRADING, Verdict.FLAT],
+        Verdict.UNDECIDED,
+    )
+    return Assessment(
+        verdict=verdict.astype(jnp.int32),
+        gain_limit=jnp.where(enough, gain_limit, jnp.inf),
+        autocorrelation=test.autocorrelation,
+        slope=test.slope,
+        window=window,
+    )
+
+
+def _oldest_first(history: History) -> jax.Array:
+    scores, count = history
+    return jnp.roll(scores, -(count % scores.shape[0]))
