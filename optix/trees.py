@@ -5,7 +5,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
-from optix.types import PyTree
+from optix.types import LANE_AXIS, PyTree
 
 Tree = TypeVar("Tree")
 
@@ -39,3 +39,16 @@ def differs(a: PyTree, b: PyTree) -> jax.Array:
     """Return whether any leaf of two equally shaped trees differs, [] bool."""
     unequal = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.any(x != y), a, b))
     return jnp.stack(unequal).any() if unequal else jnp.bool_(False)
+
+
+def gather_lanes(tree: Tree) -> Tree:
+    """Concatenate [N, ...] leaves of all lanes to [L * N, ...], without a lane axis.
+
+    So a memory that the lanes share stays unbatched. Outside a map over the lanes there
+    is one lane, and the tree is returned as it is.
+    """
+    try:
+        jax.lax.axis_size(LANE_AXIS)
+    except NameError:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, LANE_AXIS, tiled=True), tree)

@@ -30,7 +30,7 @@ from optix.types import (
 )
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
-    "learning_rate": (3e-4, 0.0, 1.0),
+    "learning_rate": (5e-4, 0.0, 1.0),
     "discount": (0.99, 0.0, 1.0),
     "gae_lambda": (0.95, 0.0, 1.0),
     "clip_ratio": (0.2, 0.0, 10.0),

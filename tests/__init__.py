@@ -1,0 +1,1 @@
+"""Tests of optix; `tests.benchmarks` measures."""
