@@ -2,7 +2,3 @@
 
 ppo: proximal policy optimisation, categorical and Gaussian.
 """
-
-from optix.agents.ppo import ppo
-
-__all__ = ["ppo"]

@@ -173,7 +173,7 @@ def ppo(
       ValueError: sizes below one, floats out of range, unknown names, a network with a
         carry.
 
-    >>> from optix.networks import actor_critic
+    >>> from optix.networks.mlp import actor_critic
     >>> agent = ppo(actor_critic((4,), Discrete(2)), (4,), Discrete(2), discount=0.98)
     >>> agent.hyperparams["discount"], agent.hyperparams["clip_ratio"]
     (0.98, 0.2)

@@ -49,9 +49,9 @@ def on_policy(
       deterministic_evaluation: score the mode of the policy, not samples.
       axis_name: devices whose experience forms one window.
 
-    >>> from optix.agents import ppo
+    >>> from optix.agents.ppo import ppo
     >>> from optix.envs.device import device
-    >>> from optix.networks import actor_critic
+    >>> from optix.networks.mlp import actor_critic
     >>> env = device("CartPole-v1")
     >>> spaces = (env.observation_shape, env.action_space)
     >>> learner = on_policy(ppo(actor_critic(*spaces), *spaces), env)

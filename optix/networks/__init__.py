@@ -2,7 +2,3 @@
 
 dense: the affine layer. mlp: torsos and the actor-critic of PPO.
 """
-
-from optix.networks.mlp import actor_critic
-
-__all__ = ["actor_critic"]
