@@ -11,9 +11,7 @@ from optix.types import History, Verdict
 WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in this range
 
 _COLLAPSE = 10  # so many low scores in a row are no accident
-_BEFORE_COLLAPSE = (
-    20  # scores left out of what they are compared with, to keep it clean
-)
+_BEFORE_COLLAPSE = 20  # what they are compared with is at least so old
 _COLLAPSE_MARGIN = 1.5  # in 95 % limits
 
 

@@ -1,0 +1,86 @@
+"""Bounds of hyperparameters as a unit box, some of its sides logarithmic."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.types import Hyperparams
+
+# What moves a logarithmic parameter by a factor e moves a linear one by this part of
+# its range: a range counts as much as three decades.
+_LINEAR_SPAN = math.log(1000.0)
+
+
+class Space(NamedTuple):
+    """A box of hyperparameters, and the way to the unit box [0, 1]^D and back."""
+
+    bounds: dict[str, tuple[float, float]]
+    spans: tuple[float, ...]  # length of each side in units of ln; ln 1000 if linear
+    encode: Callable[[Hyperparams], jax.Array]  # ({name: []}) -> [D] clipped to [0, 1]
+    decode: Callable[[jax.Array], Hyperparams]  # ([D]) -> {name: []} within the bounds
+
+
+def space(
+    bounds: Mapping[str, tuple[float, float]], log: Iterable[str] | None = None
+) -> Space:
+    """Return the space between bounds.
+
+    Args:
+        bounds: {name: (low, high)}.
+        log: names tuned by factors instead of differences; None for every one with
+            `low > 0` and `high / low >= 10`.
+
+    Raises:
+        ValueError: no bounds, reversed or infinite ones, an unknown name in `log`, or a
+            logarithmic one whose lower bound is not positive.
+
+    Example:
+        >>> box = space({"learning_rate": (1e-4, 1e-2)})
+        >>> round(float(box.decode(jnp.array([0.5]))["learning_rate"]), 6)
+        0.001
+    """
+    bounds = checks.bounds(bounds)
+    if not bounds:
+        raise ValueError(
+            "bounds must name a hyperparameter to tune, got {}; or fixed()"
+        )
+    if log is None:
+        log = [name for name, (low, high) in bounds.items() if 0 < low <= high / 10]
+    log = tuple(log)
+    checks.known_names("logarithmic hyperparameter", log, bounds)
+    for name in log:
+        if bounds[name][0] <= 0:
+            raise ValueError(
+                f"bounds of {name!r} must be positive to be logarithmic, got "
+                f"{bounds[name]}; raise the lower one or leave {name!r} out of log="
+            )
+
+    def ends(name):
+        low, high = bounds[name]
+        return (math.log(low), math.log(high)) if name in log else (low, high)
+
+    def encode(hyperparams):
+        def side(name):
+            value = jnp.clip(jnp.asarray(hyperparams[name]), *bounds[name])
+            low, high = ends(name)
+            return ((jnp.log(value) if name in log else value) - low) / (high - low)
+
+        return jnp.clip(jnp.stack([side(name) for name in bounds]), 0.0, 1.0)
+
+    def decode(point):
+        def value(name, fraction):
+            low, high = ends(name)
+            value = low + (high - low) * fraction
+            return jnp.clip(jnp.exp(value) if name in log else value, *bounds[name])
+
+        return {name: value(name, point[i]) for i, name in enumerate(bounds)}
+
+    spans = tuple(
+        math.log(high / low) if name in log else _LINEAR_SPAN
+        for name, (low, high) in bounds.items()
+    )
+    return Space(bounds, spans, encode, decode)
