@@ -43,7 +43,7 @@ class EpisodeData:
     `next_observations`.
 
     Raises:
-      ValueError: fields of different lengths, or steps of different shapes.
+      ValueError: no steps, fields of different lengths, steps of different shapes.
 
     >>> data = EpisodeData([0, 1], [1, 1], [1.0, 2.0], [0, 1], [0, 0], [1, 2])
     >>> data.total_reward, data.length, data.dones.tolist()
@@ -62,6 +62,8 @@ class EpisodeData:
 
     def __post_init__(self) -> None:
         """Stack what came as lists and check the lengths."""
+        if not len(self.rewards):
+            raise ValueError("a window must have at least one step, got none")
         dtypes = {"rewards": np.float32, "terminated": bool, "truncated": bool}
         for name in ("observations", "actions", "next_observations", *dtypes):
             value = _stack(getattr(self, name))
@@ -98,7 +100,7 @@ class EpisodeData:
 def _stack(steps: PyTree) -> PyTree:
     """Stack a list of equally shaped steps; leave what is stacked already."""
     if not isinstance(steps, list) or not steps:
-        return np.asarray(steps) if isinstance(steps, list) else steps
+        return steps
     return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
 
 
@@ -113,10 +115,10 @@ class BaseAgent(abc.ABC):
     def act(self, observation: Any) -> Any:
         """Return the action for one observation, as the environment takes it.
 
-        An agent that explores declares a keyword, `act(self, observation, explore=True)`;
-        evaluations then call it with `explore=False`, which plays deterministically.
-        Without the keyword evaluations play what `act` gives. Whatever `act` remembers
-        must not matter to `learn`: evaluations act in between.
+        An agent that explores declares a keyword, `act(observation, explore=True)`;
+        evaluations then pass `explore=False`, which plays deterministically. Without
+        the keyword they play what `act` gives. Whatever `act` remembers must not matter
+        to `learn`: evaluations act in between.
         """
 
     @abc.abstractmethod
@@ -148,17 +150,17 @@ class BaseAgent(abc.ABC):
     def load_weights(self, path: str) -> None:
         """Read what `save_weights` wrote, given the same file name, maybe elsewhere."""
 
-    def seed(self, seed: int) -> None:
+    def seed(self, seed: int) -> None:  # noqa: B027
         """Seed the agent's random numbers. Nothing by default.
 
         Called before every window and evaluation. With it a window is a function of
         weights, hyperparameters and seed, and lanes explore with common random numbers.
         """
 
-    def begin_episode(self, index: int = 0) -> None:
+    def begin_episode(self, index: int = 0) -> None:  # noqa: B027
         """Forget the running episode of environment `index`. Nothing by default."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Free what the agent holds. Nothing by default."""
 
     def action_probs(self, observation: Any) -> np.ndarray:

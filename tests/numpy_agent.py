@@ -8,8 +8,10 @@ from optix.base_agent import BaseAgent, HyperparamSet
 class NumpyAgent(BaseAgent):
     """Two actions, four observations and a bias; weights in one `.npz` file."""
 
-    def __init__(self, learning_rate=0.5, discount=0.98, num_obs=4, num_actions=2):
-        self.weights = np.zeros((num_obs + 1, num_actions))
+    scale = np.array([2.4, 2.0, 0.2, 2.0])  # of CartPole's observations
+
+    def __init__(self, learning_rate=4.0, discount=0.98):
+        self.weights = np.zeros((len(self.scale) + 1, 2))
         self.hyperparams = HyperparamSet(
             {"learning_rate": learning_rate, "discount": discount, "sweeps": 1}
         )
@@ -17,7 +19,7 @@ class NumpyAgent(BaseAgent):
 
     def probabilities(self, observations):
         ones = np.ones((*observations.shape[:-1], 1))
-        features = np.concatenate([observations, ones], -1)
+        features = np.concatenate([observations / self.scale, ones], -1)
         logits = features @ self.weights
         exp = np.exp(logits - logits.max(-1, keepdims=True))
         return features, exp / exp.sum(-1, keepdims=True)
@@ -25,7 +27,7 @@ class NumpyAgent(BaseAgent):
     def act(self, observation, explore=True):
         _, probabilities = self.probabilities(observation)
         if explore:
-            return int(self.rng.choice(len(probabilities), p=probabilities))
+            return int(self.rng.random() > probabilities[0])
         return int(probabilities.argmax())
 
     def learn(self, episode_data):

@@ -17,9 +17,9 @@ from optix.types import PyTree
 class BatchPipeline:
     """Windows of whole episodes from one Gymnasium environment.
 
-    Every window begins with a fresh episode, because an environment can not be forked or
-    rolled back with the policy. So episodes are played to their end by default: a window
-    cut at a fixed length would never show an agent what comes later in long episodes.
+    Every window begins with a fresh episode, because an environment can not be forked
+    or rolled back with the policy. So episodes are played to their end by default: a
+    window of a fixed length would never show what comes later in long episodes.
 
     Args:
       env: a `gymnasium.Env`, or a function without arguments that makes one.
@@ -44,6 +44,7 @@ class BatchPipeline:
         whole_episodes: bool = True,
         max_episode_steps: int = 100_000,
     ):
+        """Make the environment, or take it as it is."""
         self.window_size = checks.positive_int("window_size", window_size)
         self.whole_episodes = whole_episodes
         self.max_episode_steps = checks.positive_int(
@@ -65,7 +66,8 @@ class BatchPipeline:
             room = None if self.whole_episodes else self.window_size - len(steps)
             episode = self._play(agent.act, agent, next(seeds))
             steps += itertools.islice(episode, room)
-        return EpisodeData(*(list(field) for field in zip(*steps, strict=True)))
+        fields: Any = map(list, zip(*steps, strict=True))
+        return EpisodeData(*fields)
 
     def evaluate(self, agent: BaseAgent, seed: int, episodes: int) -> float:
         """Return the mean return of whole episodes; nothing is learned.

@@ -1,16 +1,9 @@
-"""Agents outside the device in the jitted loop: the device holds the number of a slot."""
+"""Agents outside the device, in the same jitted loop as agents on it."""
 
 import contextlib
-import functools
 import math
-import shutil
-import tempfile
-import threading
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,189 +12,8 @@ from jax.experimental import io_callback
 
 from optix import checks
 from optix.base_agent import BaseAgent, EpisodeData, HyperparamSet, Pipeline
-from optix.types import Learner, LearnerState, Policy, PyTree, Report
-
-
-class HostSlot(NamedTuple):
-    """What a host agent's policy is on the device: `Policy.extras`."""
-
-    slot: jax.Array  # [] int32 which weights of the `HostStore`
-
-
-class HostStore:
-    """The weights behind the slots of a host agent's policies: `Learner.host`.
-
-    Weights never change once they have a slot; learning makes a new one. So forks,
-    snapshots, rollbacks and seeds that have stopped are copies of integers, and one agent
-    object serves any number of lanes and seeds.
-
-    The weights are files in a temporary folder, just as the agent's own `save_weights`
-    writes them, so they take no memory. Which slots a running program still names can not
-    be seen from inside it: they pile up on disk, one per window and lane, until somebody
-    who holds the state between two programs calls `retain`, as the driver does. Slot 0,
-    the weights the agent came with, always stays. No number is used twice.
-
-    Attributes:
-      agent: the agent; its weights are those of whatever slot was needed last.
-      error: the last exception raised in the agent or its environment, or None.
-    """
-
-    def __init__(self, agent: BaseAgent, directory: str | None = None):
-        self.agent = agent
-        self.error: BaseException | None = None
-        self._directory = directory
-        self._folder = self._new_folder()
-        self._lock = threading.RLock()  # several devices may call at once
-        self._slots: set[int] = set()
-        self._next = 0
-        self._held: int | None = None  # the slot whose weights the agent has
-        self.scores: dict[int, tuple[Any, float]] = {}  # slot: (seeds, score), the last
-        self.save()
-
-    @property
-    def slots(self) -> frozenset[int]:
-        """The slots there are."""
-        return frozenset(self._slots)
-
-    def slots_in(self, tree: PyTree) -> set[int]:
-        """Return every slot that a state, or any pytree of states, names.
-
-        Raises:
-          ValueError: it names none, so it is not a state of a host agent.
-        """
-        nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, HostSlot))
-        found = [np.ravel(node.slot) for node in nodes if isinstance(node, HostSlot)]
-        if not found:
-            raise ValueError(
-                f"{type(tree).__name__} names no slot of a host agent; pass the state "
-                "of a run whose learner is host(...)"
-            )
-        return {int(slot) for slot in np.concatenate(found)}
-
-    def retain(self, slots: Iterable[int]) -> None:
-        """Drop all weights but these and slot 0.
-
-        Raises:
-          ValueError: a slot is unknown. Nothing is dropped then.
-        """
-        with self._lock:
-            kept = self._known(slots) | {0}
-            for slot in self._slots - kept:
-                shutil.rmtree(self._path(slot).parent)
-                self.scores.pop(slot, None)
-            self._slots = kept
-
-    def export(self, slots: Iterable[int]) -> dict[int, bytes]:
-        """Return the files of each slot as a zip archive, for a checkpoint.
-
-        Raises:
-          ValueError: a slot is unknown.
-        """
-        with self._lock:
-            return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
-
-    def restore(self, weights: Mapping[int, bytes]) -> None:
-        """Hold exactly these slots, from `export`, and slot 0; count on from there.
-
-        Slot 0 stays what it is where `weights` does not name it. States of before that
-        name other slots are lost.
-        """
-        with self._lock:
-            folder = self._new_folder()
-            weights = {**self.export([0]), **weights}
-            for slot, archive in weights.items():
-                with zipfile.ZipFile(BytesIO(archive)) as files:
-                    files.extractall(Path(folder.name, str(slot)))
-            self._folder.cleanup()
-            self._folder, self._slots, self._held = folder, set(weights), None
-            self._next = max(self._next, max(weights) + 1)
-            self.scores.clear()
-
-    def load(self, policy: Policy) -> BaseAgent:
-        """Return the agent with the weights of one policy, `state.best.policy` say."""
-        (slot,) = self.slots_in(policy)
-        with self._lock:
-            self.hold(slot)
-        return self.agent
-
-    def raise_if_failed(self) -> None:
-        """Raise the agent's own exception, once.
-
-        A jitted program raises only `jax.errors.JaxRuntimeError` in its place.
-        """
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
-
-    def hold(self, slot: int) -> None:
-        """Let the agent have the weights of a slot."""
-        self._known([slot])
-        if self._held != slot:
-            self.release()
-            self.agent.load_weights(str(self._path(slot)))
-            self._held = slot
-
-    def release(self) -> None:
-        """Say that the agent's weights are no longer those of a slot."""
-        self._held = None
-
-    def save(self) -> int:
-        """Return a new slot for the weights that the agent has now."""
-        slot, self._next = self._next, self._next + 1
-        path = self._path(slot)
-        path.parent.mkdir()
-        self.agent.save_weights(str(path))
-        if not any(file.is_file() for file in path.parent.rglob("*")):
-            raise FileNotFoundError(
-                f"{type(self.agent).__name__}.save_weights(path) must write a file at "
-                "path, files whose names begin with it, or a folder; it wrote nothing"
-            )
-        self._slots.add(slot)
-        self._held = slot
-        return slot
-
-    def guarded(self, function: Callable) -> Callable:
-        """Return the function as a callback: one at a time, its exception kept."""
-
-        @functools.wraps(function)
-        def call(*args):
-            with self._lock:
-                try:
-                    return function(*args)
-                except BaseException as error:
-                    self.error = error
-                    self.release()
-                    raise
-
-        return call
-
-    def _known(self, slots: Iterable[int]) -> set[int]:
-        wanted = set(slots)
-        if unknown := wanted - self._slots:
-            raise ValueError(
-                f"slots {sorted(unknown)} hold no weights (there are {len(self._slots)} "
-                f"slots, the next is {self._next}): `retain` dropped them, or the state "
-                "is from another process and its weights were not restored"
-            )
-        return wanted
-
-    def _path(self, slot: int) -> Path:
-        """What the agent takes for a file name, in a folder of its own."""
-        return Path(self._folder.name, str(slot), "weights")
-
-    def _new_folder(self) -> tempfile.TemporaryDirectory:
-        return tempfile.TemporaryDirectory(prefix="optix-", dir=self._directory)
-
-
-def _pack(folder: Path) -> bytes:
-    """Return a zip archive of a folder; the same files give the same bytes."""
-    archive = BytesIO()
-    with zipfile.ZipFile(archive, "w") as files:
-        for file in sorted(folder.rglob("*")):
-            if file.is_file():
-                name = file.relative_to(folder).as_posix()
-                files.writestr(zipfile.ZipInfo(name), file.read_bytes())
-    return archive.getvalue()
+from optix.learners.host_store import HostSlot, HostStore
+from optix.types import Learner, LearnerState, Policy, Report
 
 
 def host(
@@ -215,11 +27,12 @@ def host(
 ) -> Learner:
     """Return a learner around an agent that lives outside the device.
 
-    One callback per window and one per evaluation. A window loads the weights of its
-    policy's slot if the agent has others, sets the hyperparameters, seeds the agent,
-    collects, learns and puts the new weights into a new slot. Where an observation, an
-    action, a reward or a number that `learn` returns is not finite, the policy keeps the
-    old one. A resumed run is as exact as the agent's `save_weights` and `seed` are.
+    Its policy is the number of a slot of weights, kept by a `HostStore`. One callback
+    per window loads the slot if the agent has other weights, sets hyperparameters,
+    seeds the agent, collects, learns and puts the weights into a new slot; another one
+    per evaluation. Where an observation, an action, a reward or a number that `learn`
+    returns is not finite, the policy keeps its slot. Runs repeat and resume as exactly
+    as the agent's `save_weights` and `seed` allow.
 
     It runs under jit, vmap and scan, in a process with one local device. An agent that
     itself computes with JAX may block inside a callback.
@@ -228,15 +41,30 @@ def host(
       agent: its float hyperparameters become the learner's, others stay as they are.
       pipeline: collects the windows.
       evaluation_episodes: whole episodes per score.
-      validation: plays the evaluations in place of `pipeline`, or scores in another way.
-      metrics: which of the numbers that `learn` returns to report, beside
-        "window_return" and "window_episodes"; NaN where a window has none of that name.
-      directory: where the temporary folder of weights is made, or None for the system's
-        place.
+      validation: evaluates in place of `pipeline`, by playing or in any other way.
+      metrics: names among the numbers of `learn` to report beside "window_return" (per
+        episode begun) and "window_episodes"; NaN where a window has no such number.
+      directory: in which to make the temporary folder of weights, or None.
 
     Raises:
       TypeError: `agent` is not a `BaseAgent`.
       ValueError: `evaluation_episodes` is not a positive integer.
+
+    >>> import gymnasium
+    >>> from optix.envs.host import BatchPipeline
+    >>> class Still(BaseAgent):
+    ...     def act(self, observation): return 0
+    ...     def learn(self, episode_data): return {}
+    ...     def get_hyperparams(self): return HyperparamSet({"rate": 0.5})
+    ...     def set_hyperparams(self, hyperparams): pass
+    ...     def save_weights(self, path): open(path, "w").close()
+    ...     def load_weights(self, path): pass
+    >>> pipeline = BatchPipeline(lambda: gymnasium.make("CartPole-v1"), window_size=50)
+    >>> learner = host(Still(), pipeline)
+    >>> state, key = learner.init(jax.random.key(0)), jax.random.key(1)
+    >>> state, report = jax.jit(learner.step)(state, learner.hyperparams, key, True)
+    >>> bool(report.finite), state.policy.extras
+    (True, HostSlot(slot=Array(1, dtype=int32)))
     """
     if not isinstance(agent, BaseAgent):
         raise TypeError(
@@ -255,7 +83,7 @@ def host(
     train = store.guarded(_trainer(store, pipeline, initial, tuple(tunable), reported))
     play = store.guarded(_player(store, validation or pipeline, evaluation_episodes))
     outcome = (
-        HostSlot(jax.ShapeDtypeStruct((), jnp.int32)),
+        jax.ShapeDtypeStruct((), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.bool_),
         jax.ShapeDtypeStruct((len(reported),), jnp.float32),
@@ -279,7 +107,7 @@ def host(
             _seeds(key),
             active,
         )
-        policy = state.policy._replace(extras=slot)
+        policy = state.policy._replace(extras=HostSlot(slot))
         report = Report(env_steps, finite, dict(zip(reported, numbers, strict=True)))
         return state._replace(policy=policy), report
 
@@ -308,7 +136,7 @@ def _trainer(
         slot = int(slot)
         if not active:
             nothing = np.zeros(len(reported), np.float32)
-            return HostSlot(np.int32(slot)), np.int32(0), np.True_, nothing
+            return np.int32(slot), np.int32(0), np.True_, nothing
         given = dict(zip(tunable, np.asarray(values).tolist(), strict=True))
         env_seed, agent_seed = np.asarray(seeds).tolist()
         store.hold(slot)
@@ -325,7 +153,7 @@ def _trainer(
         numbers["window_episodes"] = episodes
         row = [numbers.get(name, math.nan) for name in reported]
         return (
-            HostSlot(np.int32(store.save() if finite else slot)),
+            np.int32(store.save() if finite else slot),
             np.int32(data.length),
             np.bool_(finite),
             np.asarray(row, np.float32),
@@ -364,8 +192,8 @@ def _numbers(info: Any) -> dict[str, float]:
     """Return what is a number in what `learn` returned."""
     if not isinstance(info, Mapping):
         raise TypeError(
-            f"learn must return {{name: number}}, got {type(info).__name__}; return {{}} "
-            "if there is nothing to tell"
+            f"learn must return {{name: number}}, got {type(info).__name__}; return "
+            "{} if there is nothing to tell"
         )
     numbers = {}
     for name, value in info.items():
