@@ -1,15 +1,5 @@
-"""Checkpoints on disk: atomic, verified, without pickle."""
+"""Checkpoints on disk: atomic, verified, without pickle.
 
-from optix.checkpoints.registry import (
-    CheckpointError,
-    CheckpointRegistry,
-    CorruptCheckpointError,
-    Snapshot,
-)
-
-__all__ = [
-    "CheckpointError",
-    "CheckpointRegistry",
-    "CorruptCheckpointError",
-    "Snapshot",
-]
+registry    snapshots in a folder, of which the best and the latest are kept
+index       a pytree as plain arrays and a description of them
+"""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.checkpoints import (
+from optix.checkpoints.registry import (
     CheckpointError,
     CheckpointRegistry,
     CorruptCheckpointError,
@@ -278,7 +278,7 @@ def test_a_newer_format_is_refused(tmp_path, monkeypatch):
 SAVER = """
 import itertools, json, sys
 import numpy as np
-from optix.checkpoints import CheckpointRegistry
+from optix.checkpoints.registry import CheckpointRegistry
 registry = CheckpointRegistry(sys.argv[1], 2)
 first = registry.steps()[-1] + 1 if registry.steps() else 0
 for step in itertools.count(first):

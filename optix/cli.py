@@ -1,0 +1,206 @@
+"""The command line: `optix train ENV`, `optix resume DIR`, `optix eval DIR`."""
+
+import ast
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from optix.checkpoints.registry import CheckpointError
+from optix.evaluation import evaluate
+from optix.result import Result
+from optix.run_folder import RunFolderError
+from optix.train import resume, train
+
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+_WORDS = {"true": True, "false": False, "none": None}
+
+_Settings = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="set", metavar="NAME=VALUE"),
+    tyro.conf.UseAppendAction,
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code.
+
+    0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
+    130 and 143: paused and saved after SIGINT (Ctrl-C) or SIGTERM.
+    """
+    commands = {"train": _train, "resume": _resume, "eval": _eval}
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="optix",
+            description="Train sequential learning models that stop by themselves.",
+            args=None if arguments is None else list(arguments),
+        )
+    except (CheckpointError, RunFolderError) as error:
+        return _mistake(error)
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        return _mistake(error)
+    except KeyboardInterrupt:
+        print("stopped at once; `optix resume` goes on from the last checkpoint")
+        return _EXIT_CODES["SIGINT"]
+
+
+def _train(
+    environment: tyro.conf.Positional[str],
+    agent: str = "ppo",
+    seeds: int = 1,
+    seed: int = 0,
+    directory: Path | None = None,
+    max_rounds: int | None = None,
+    max_env_steps: int | None = None,
+    target_score: float | None = None,
+    max_seconds: float | None = None,
+    checkpoint_seconds: float = 30.0,
+    vectorize: bool | None = None,
+    progress: bool = True,
+    settings: _Settings = (),
+) -> int:
+    """Train until every seed has stopped by itself; Ctrl-C pauses and saves.
+
+    Args:
+        environment: name of the environment, such as CartPole-v1.
+        agent: the algorithm.
+        seeds: independent runs side by side.
+        seed: of the random numbers.
+        directory: where the run is kept, by default the next runs/ENV-AGENT-N.
+        max_rounds: budget of rounds.
+        max_env_steps: budget of environment steps.
+        target_score: score at which the run is done.
+        max_seconds: wall clock after which the run is paused.
+        checkpoint_seconds: time between two checkpoints.
+        vectorize: map over the seeds all at once; by default except on a CPU.
+        progress: show a progress bar.
+        settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
+            may be given several times.
+    """
+    options = _budgets(max_rounds, max_env_steps, target_score)
+    result = train(
+        environment,
+        agent=agent,
+        seeds=seeds,
+        seed=seed,
+        directory=directory or _next_directory(environment, agent),
+        max_seconds=max_seconds,
+        checkpoint_seconds=checkpoint_seconds,
+        vectorize=vectorize,
+        progress=progress,
+        **{**_parsed(settings), **options},
+    )
+    return _present(result)
+
+
+def _resume(
+    directory: tyro.conf.Positional[Path],
+    max_rounds: int | None = None,
+    max_env_steps: int | None = None,
+    target_score: float | None = None,
+    max_seconds: float | None = None,
+    checkpoint_seconds: float = 30.0,
+    progress: bool = True,
+) -> int:
+    """Continue a run from its last checkpoint, as if it had never been paused.
+
+    Args:
+        directory: of the run.
+        max_rounds: new budget of rounds.
+        max_env_steps: new budget of environment steps.
+        target_score: new score at which the run is done.
+        max_seconds: wall clock after which the run is paused again.
+        checkpoint_seconds: time between two checkpoints.
+        progress: show a progress bar.
+    """
+    result = resume(
+        directory,
+        max_seconds=max_seconds,
+        checkpoint_seconds=checkpoint_seconds,
+        progress=progress,
+        **_budgets(max_rounds, max_env_steps, target_score),
+    )
+    return _present(result)
+
+
+def _eval(
+    directory: tyro.conf.Positional[Path], episodes: int = 100, seed: int = 0
+) -> int:
+    """Play the best policy of a run on fresh random numbers.
+
+    Args:
+        directory: of the run, which may still be under way.
+        episodes: how many to play.
+        seed: of the random numbers of these episodes.
+    """
+    print(evaluate(directory, episodes, seed=seed).message)
+    return 0
+
+
+def _present(result: Result) -> int:
+    """Print what a run came to and return the exit code."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(result.table())
+    if result.paused is None:
+        console.print(result.message, soft_wrap=True)
+    speed = f"{result.steps_per_second:,.0f} environment steps/s"
+    console.print(f"{result.seconds:.1f} s, {speed}", soft_wrap=True)
+    if result.directory is not None:
+        console.print(f"learning curve: {result.curve}", soft_wrap=True)
+        console.print(
+            f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
+        )
+    return _EXIT_CODES.get(result.paused or "", 0)
+
+
+def _budgets(
+    max_rounds: int | None, max_env_steps: int | None, target_score: float | None
+) -> dict[str, Any]:
+    given = {
+        "max_rounds": max_rounds,
+        "max_env_steps": max_env_steps,
+        "target_score": target_score,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _parsed(settings: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not (name and equals and text):
+            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
+        try:
+            options[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[name] = _WORDS.get(text.lower(), text)
+    return options
+
+
+def _next_directory(environment: str, agent: str) -> Path:
+    """Return the first runs/ENV-AGENT-N that is free behind all others."""
+    name = f"{environment.replace('/', '-')}-{agent}-"
+    taken = [p.name.removeprefix(name) for p in Path("runs").glob(f"{name}*")]
+    numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
+    return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
+
+
+def _mistake(error: Exception) -> int:
+    print(f"optix: {error}", file=sys.stderr)
+    return 2
+
+
+def _is_ours(error: Exception) -> bool:
+    """Return whether a check of optix raised it; others are faults and keep a trace."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return name.startswith("optix.")

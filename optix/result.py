@@ -1,0 +1,83 @@
+"""What a run came to, as values and as a table."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from optix.types import LoopState, Phase, StopReason
+
+
+class Result(NamedTuple):
+    """A run of S seeds that has ended or was paused."""
+
+    state: LoopState  # [S, ...]; once ended, `best.score` is from unseen keys
+    scores: np.ndarray  # [S] float32 `state.best.score`
+    stop_reasons: tuple[StopReason, ...]  # S of them
+    best_seed: int  # chosen by the scores of the run, not by those on unseen keys
+    paused: str | None  # "SIGINT", "SIGTERM" or "max_seconds"; None if it has ended
+    seconds: float  # of this call
+    steps_per_second: float  # environment steps of all seeds, without compilation
+    directory: Path | None  # of the run, None if nothing was kept
+
+    @property
+    def log(self) -> Path | None:
+        """The log with one line per round and seed."""
+        return None if self.directory is None else self.directory / "log.jsonl"
+
+    @property
+    def curve(self) -> Path | None:
+        """The picture of the learning curve."""
+        return None if self.directory is None else self.directory / "curve.png"
+
+    @property
+    def message(self) -> str:
+        """How the run ended, or how to continue it, in a sentence."""
+        if self.paused is None:
+            kinds = dict.fromkeys(self.stop_reasons)
+            counts = [(self.stop_reasons.count(kind), kind) for kind in kinds]
+            if len(counts) == 1:
+                return counts[0][1].describe()
+            return "; ".join(f"{n} seeds: {kind.describe()}" for n, kind in counts)
+        if self.directory is None:
+            return (
+                f"paused by {self.paused}; nothing was saved, for want of a directory"
+            )
+        return f"paused by {self.paused}; continue with `optix resume {self.directory}`"
+
+    def table(self) -> Any:
+        """Return a rich table with a row per seed; the best seed is marked."""
+        from rich.table import Table
+
+        shared, own = self._hyperparams()
+        table = Table(caption="  ".join(shared) or None, caption_justify="left")
+        score = "best score" if self.paused else "best score, on unseen keys"
+        names = ("seed", score, "round", "env steps", "phase", "stop reason", *own)
+        for name in names:
+            table.add_column(name, justify="left" if name == "stop reason" else "right")
+        state, several = self.state, len(self.scores) > 1
+        phases = np.asarray(state.progress.phase)
+        for seed, reason in enumerate(self.stop_reasons):
+            marked = several and seed == self.best_seed
+            table.add_row(
+                f"{seed} *" if marked else str(seed),
+                f"{self.scores[seed]:.5g}",
+                str(int(state.round[seed])),
+                f"{int(state.env_steps[seed]):,}",
+                Phase(int(phases[seed])).name.lower(),
+                reason.name.lower().replace("_", " "),
+                *(f"{values[seed]:.3g}" for values in own.values()),
+                style="bold" if marked else None,
+            )
+        return table
+
+    def _hyperparams(self) -> tuple[list[str], dict[str, np.ndarray]]:
+        """Return the best policies': in words where all seeds agree, and the others."""
+        shared, own = [], {}
+        for name, values in self.state.best.hyperparams.items():
+            values = np.asarray(values)
+            if (values == values[0]).all():
+                shared.append(f"{name} {values[0]:.3g}")
+            else:
+                own[name] = values
+        return shared, own
