@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(
     environment: tyro.conf.Positional[str],
     agent: str = "ppo",
+    tuner: str = "fixed",
     seeds: int = 1,
     seed: int = 0,
     directory: Path | None = None,
@@ -69,6 +70,7 @@ def _train(
     Args:
         environment: name of the environment, such as CartPole-v1.
         agent: the algorithm.
+        tuner: of the hyperparameters during the run, fixed or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
         directory: where the run is kept, by default the next runs/ENV-AGENT-N.
@@ -93,6 +95,7 @@ def _train(
         checkpoint_seconds=checkpoint_seconds,
         vectorize=vectorize,
         progress=progress,
+        tuner=tuner,
         **{**_parsed(settings), **options},
     )
     return _present(result)

@@ -6,16 +6,18 @@ from typing import Any
 
 from optix import checks
 
-from optix.agents.ppo import HYPERPARAMS, ppo
+from optix.agents.ppo import HYPERPARAMS, TUNED, ppo
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
 from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
 from optix.networks.mlp import actor_critic
 from optix.tuners.fixed import fixed
+from optix.tuners.spsa import spsa
 from optix.types import Environment, Loop, Network, Transform, Tuner
 
 AGENTS = ("ppo",)
+TUNERS = {"fixed": fixed, "spsa": lambda: spsa(TUNED)}
 
 
 def make(
@@ -24,7 +26,7 @@ def make(
     *,
     env_params: Any = None,
     network: Network | None = None,
-    tuner: Tuner | None = None,
+    tuner: Tuner | str = "fixed",
     transforms: Transform | None = None,
     validation: Any = None,
     score: Callable | None = None,
@@ -37,7 +39,8 @@ def make(
       agent: the algorithm, one of `AGENTS`.
       env_params: parameters of the environment; None takes its defaults.
       network: replaces the agent's default network.
-      tuner: chooses hyperparameters during the run; None leaves them fixed.
+      tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "spsa"
+        tunes the agent's usual ones within its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, key) -> []`, any other score that then decides.
@@ -63,6 +66,10 @@ def make(
     if validation is not None and score is not None:
         raise ValueError("give validation= or score=, not both: one score decides")
 
+    if isinstance(tuner, str):
+        checks.known_names("tuner", [tuner], TUNERS)
+        tuner = TUNERS[tuner]()
+
     def of(names):
         return {name: value for name, value in options.items() if name in names}
 
@@ -82,9 +89,7 @@ def make(
             )
         episodes = of({"evaluation_episodes"}).get("evaluation_episodes", 16)
         score = evaluator(built, held_out, episodes=episodes, **axis)
-    return loop(
-        learner, tuner or fixed(), transforms=transforms, score=score, **of(loop_names)
-    )
+    return loop(learner, tuner, transforms=transforms, score=score, **of(loop_names))
 
 
 def _environment(environment: Any, params: Any) -> Environment:

@@ -38,6 +38,11 @@ HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "value_coefficient": (0.5, 0.0, 100.0),
     "max_grad_norm": (0.5, 0.0, 1e9),
 }
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+    "clip_ratio": (0.05, 0.5),
+    "entropy_coefficient": (1e-4, 0.1),
+}
 
 
 class Extras(NamedTuple):
