@@ -50,9 +50,11 @@ class Result(NamedTuple):
         from rich.table import Table
 
         shared, own = self._hyperparams()
-        table = Table(caption="  ".join(shared) or None, caption_justify="left")
-        score = "best score" if self.paused else "best score, on unseen keys"
-        names = ("seed", score, "round", "env steps", "phase", "stop reason", *own)
+        lines = [] if self.paused else ["best score: of the best policy on unseen keys"]
+        lines += ["  ".join(shared)] if shared else []
+        table = Table(caption="\n".join(lines), caption_justify="left")
+        names = ("seed", "best score", "round", "env steps", "phase", "stop reason")
+        names = (*names, *own)
         for name in names:
             table.add_column(name, justify="left" if name == "stop reason" else "right")
         state, several = self.state, len(self.scores) > 1

@@ -35,7 +35,7 @@ class Console(LoopCallback):
         self._best = np.array(state.best.score)
         self._scores = np.full(self._rounds.shape, np.nan)
         self._terminal = self._live = None
-        self._printed = -math.inf
+        self._printed = self._last = -math.inf
         self._first: tuple[float, int, float] | None = None  # when reports began
 
     def on_loop_start(self) -> None:
@@ -66,9 +66,10 @@ class Console(LoopCallback):
         self._phases[seed] = report.phase
         self._best[seed] = report.best_score
         self._scores[seed] = report.score
+        self._last = time.monotonic()
         if self._first is None:  # the time before was the compiler's
-            self._first = time.monotonic(), int(self._env_steps.sum()), self._share()
-        if self._live is None and time.monotonic() - self._printed >= _PLAIN_SECONDS:
+            self._first = self._last, int(self._env_steps.sum()), self._share()
+        if self._live is None and self._last - self._printed >= _PLAIN_SECONDS:
             self._line()
 
     def status(self) -> str:
@@ -101,7 +102,7 @@ class Console(LoopCallback):
         assert self._first is not None
         clock, first_steps, first_share = self._first
         share, steps = self._share(), int(self._env_steps.sum()) - first_steps
-        seconds = time.monotonic() - clock
+        seconds = self._last - clock
         if seconds < _WARM_UP_SECONDS or steps <= 0 or share <= first_share:
             return []
         texts = [f"{_short(steps / seconds)} steps/s"]
