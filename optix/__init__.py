@@ -4,7 +4,24 @@ Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `l
 `tuners`, `loop` (the autonomous run), `make` (where they meet), `train` (the driver).
 """
 
+from optix.base_agent import BaseAgent, EpisodeData, HyperparamSet
+from optix.callbacks.base import LoopCallback
+from optix.evaluation import evaluate
 from optix.make import make
+from optix.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
-__all__ = ["Event", "Phase", "StopReason", "Verdict", "make"]
+__all__ = [
+    "BaseAgent",
+    "EpisodeData",
+    "Event",
+    "HyperparamSet",
+    "LoopCallback",
+    "Phase",
+    "StopReason",
+    "Verdict",
+    "evaluate",
+    "make",
+    "resume",
+    "train",
+]

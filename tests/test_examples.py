@@ -1,0 +1,25 @@
+"""Every example runs, on a small budget."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = {
+    "vmapped_seeds": [2, 2],
+    "compose": [20, 4, 8],
+    "supervised": [2],
+}
+
+
+def test_every_example_is_listed():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SMALL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_example(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, *map(str, SMALL[name])])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip()
