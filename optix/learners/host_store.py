@@ -97,22 +97,35 @@ class HostStore:
             return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
 
     def restore(self, weights: Mapping[int, bytes]) -> None:
-        """Hold exactly these slots, from `export`, and slot 0; count on from there.
+        """Add slots from `export`, under their numbers; new ones count on from there.
 
-        Slot 0 stays what it is where `weights` does not name it. States of before that
-        name other slots are lost. A resumed run learns what an uninterrupted one would;
-        only its new slots may have other numbers.
+        No slot ever changes its weights, so states of before stay what they are. Only
+        before anything has been learned a checkpoint may bring a slot 0 of its own. A
+        resumed run learns what an uninterrupted one would, but the slots that it adds
+        may have other numbers.
+
+        Raises:
+          ValueError: a slot has other weights here.
         """
         with self._lock:
-            folder = self._new_folder()
-            weights = {**self.export([0]), **weights}
+            untouched = self._next == 1
             for slot, archive in weights.items():
+                folder = self._path(slot).parent
+                if slot in self._slots:
+                    if archive == _pack(folder):
+                        continue
+                    if not untouched:
+                        raise ValueError(
+                            f"slot {slot} has other weights here, of another run; "
+                            "restore into a learner made anew by host(...)"
+                        )
+                    self.scores.clear()
+                    self.release()
                 with zipfile.ZipFile(BytesIO(archive)) as files:
-                    files.extractall(Path(folder.name, str(slot)))
-            self._folder.cleanup()
-            self._folder, self._slots, self._held = folder, set(weights), None
-            self._next = max(self._next, max(weights) + 1)
-            self.scores.clear()
+                    shutil.rmtree(folder, ignore_errors=True)
+                    files.extractall(folder)
+                self._slots.add(slot)
+            self._next = max([self._next, *(slot + 1 for slot in weights)])
 
     def load(self, policy: Policy) -> BaseAgent:
         """Return the agent with the weights of one policy, `state.best.policy` say."""

@@ -238,9 +238,6 @@ def test_a_score_is_not_played_twice():
     for number in (1, 1, 2, 2):
         learner.evaluate(policy, jax.random.key(number))
     assert len(pipeline.evaluated) == 2
-    learner.host.restore({0: learner.host.export({0})[0]})
-    learner.evaluate(policy, jax.random.key(2))
-    assert len(pipeline.evaluated) == 3
 
 
 def test_validation_scores_in_place_of_the_pipeline():
@@ -331,13 +328,35 @@ def test_checkpoints_go_to_another_process(make):
     assert other.evaluate(state.policy, keys[0]) == replay(1.0, keys)
 
 
-def test_a_checkpoint_may_replace_the_initial_weights(learner):
-    other = Adder()
-    other.weight = np.array([9.0])
-    source = host(other, Rewards())
-    learner.host.restore(source.host.export({0}))
+def with_weight(weight):
+    agent = Adder()
+    agent.weight = np.array([weight])
+    return host(agent, Rewards(), evaluation_episodes=1)
+
+
+def test_a_checkpoint_may_bring_its_own_initial_weights(learner):
     key = jax.random.key(0)
-    assert learner.evaluate(learner.init(key).policy, key) == 9.0
+    policy = learner.init(key).policy
+    assert learner.evaluate(policy, key) == 0.0
+    learner.host.restore(with_weight(9.0).host.export({0}))
+    assert learner.evaluate(policy, key) == 9.0
+
+
+def test_restore_never_changes_a_slot(learner):
+    key = jax.random.key(0)
+    state, _ = learner.step(learner.init(key), {"rate": 1.0}, key, True)
+    own = learner.host.export({0, 1})
+    after, _ = learner.step(state, {"rate": 1.0}, key, True)
+    learner.host.retain(learner.host.slots_in(after))
+    learner.host.restore(own)  # one of them is there, the other comes back
+    assert learner.host.slots == {0, 1, 2}
+    assert learner.evaluate(state.policy, key) == replay(1.0, [key])
+    assert learner.evaluate(after.policy, key) == replay(1.0, [key, key])
+    for slot in (0, 1):
+        other = {slot: with_weight(9.0).host.export({0})[0]}
+        with pytest.raises(ValueError, match=f"slot {slot} has other weights here"):
+            learner.host.restore(other)
+    assert learner.evaluate(state.policy, key) == replay(1.0, [key])
 
 
 def test_retain_drops_the_rest(learner, tmp_path):
