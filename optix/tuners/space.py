@@ -45,9 +45,7 @@ def space(
     """
     bounds = checks.bounds(bounds)
     if not bounds:
-        raise ValueError(
-            "bounds must name a hyperparameter to tune, got {}; or fixed()"
-        )
+        raise ValueError("bounds must name at least one hyperparameter, got {}")
     if log is None:
         log = [name for name, (low, high) in bounds.items() if 0 < low <= high / 10]
     log = tuple(log)
