@@ -96,14 +96,12 @@ def actor_critic(
     ((8, 2), (8,))
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
-    hidden = tuple(checks.positive_int("a hidden width", width) for width in hidden)
-    if not hidden:
-        raise ValueError("hidden must name at least one layer, got ()")
-    if isinstance(action_space, Box) and len(action_space.shape) != 1:
+    if not isinstance(hidden, Sequence) or not hidden:
         raise ValueError(
-            "a Box of actions must be one-dimensional, got shape "
-            f"{action_space.shape}; flatten it in the environment"
+            f"hidden must be a sequence of at least one width, got {hidden!r}"
         )
+    hidden = tuple(checks.positive_int("a hidden width", width) for width in hidden)
+    _check_actions(action_space)
     module = ActorCritic(
         observation_rank=len(observation_shape),
         action_space=action_space,
@@ -121,3 +119,17 @@ def actor_critic(
         return carry, module.apply({"params": params}, obs)
 
     return Network(init, lambda batch: (), apply)
+
+
+def _check_actions(space: Discrete | Box) -> None:
+    if isinstance(space, Discrete):
+        checks.positive_int("n of Discrete actions", space.n)
+    elif not isinstance(space, Box):
+        raise ValueError(
+            f"action_space must be a Discrete or Box of optix.types, got {space!r}"
+        )
+    elif len(space.shape) != 1:
+        raise ValueError(
+            f"a Box of actions must be one-dimensional, got shape {space.shape}; "
+            "flatten it in the environment"
+        )

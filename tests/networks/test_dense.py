@@ -1,0 +1,85 @@
+"""The affine layer against plain products, the orthogonal matrices against I."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optix.networks.dense import Dense, affine, orthogonal
+from tests.quick import jit
+
+
+def plain(x, kernel, bias):
+    return x @ kernel + bias
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (3, 7), (4, 1)])
+def test_gradients_are_those_of_the_plain_expression(shape):
+    draw = np.random.default_rng(0).normal
+    x = draw(size=(2, 11, shape[0])).astype(np.float32)  # [seeds, rows, inputs]
+    kernel = draw(size=(2, *shape)).astype(np.float32)
+    bias = draw(size=(2, shape[1])).astype(np.float32)
+    weight = draw(size=(11, shape[1])).astype(np.float32)
+
+    def gradients(layer):
+        def objective(*args):
+            return jnp.sum(weight * jnp.sin(layer(*args)))  # not linear
+
+        return jit(jax.vmap(jax.value_and_grad(objective, (0, 1, 2))))(x, kernel, bias)
+
+    for ours, theirs in zip(
+        jax.tree.leaves(gradients(affine)),
+        jax.tree.leaves(gradients(plain)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [3, 1024])  # each takes a way of its own
+def test_dense_is_affine_on_the_last_axis(rows):
+    layer = Dense(2)
+    x = np.random.default_rng(0).normal(size=(2, rows // 2, 5)).astype(np.float32)
+    params = jit(layer.init)(jax.random.key(0), x)["params"]
+    params = {**params, "bias": jnp.array([1.0, -1.0])}
+
+    @jit
+    def value_and_gradient(params):
+        def objective(params):
+            out = layer.apply({"params": params}, x)
+            return jnp.sum(out**2), out
+
+        return jax.grad(objective, has_aux=True)(params)
+
+    gradient, out = value_and_gradient(params)
+    kernel = np.asarray(params["kernel"], np.float64)
+    expected = x @ kernel + np.array([1.0, -1.0])
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        gradient["kernel"], 2 * np.einsum("abi,abo->io", x, expected), rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        gradient["bias"], 2 * expected.sum((0, 1)), rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (64, 64), (64, 3), (3, 64), (1, 1), (5, 1)])
+def test_orthogonal(shape):
+    keys = jax.random.split(jax.random.key(1), 8)
+    matrices = np.asarray(jit(jax.vmap(lambda k: orthogonal(2.0)(k, shape)))(keys))
+    assert matrices.shape == (8, *shape) and matrices.dtype == np.float32
+    for matrix in matrices.astype(np.float64):
+        short = min(shape)
+        gram = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
+        np.testing.assert_allclose(gram, 4 * np.eye(short), atol=1e-4)
+    assert (np.unique(matrices.reshape(8, -1), axis=0).shape[0] > 1) and (
+        matrices < 0
+    ).any()
+
+
+def test_orthogonal_has_no_preferred_direction():
+    """The entries of a random column are as of a point on the sphere."""
+    keys = jax.random.split(jax.random.key(2), 2000)
+    draws = np.asarray(jit(jax.vmap(lambda k: orthogonal()(k, (4, 2))))(keys))
+    error = 4 / np.sqrt(2000 * 4)
+    np.testing.assert_allclose(draws.mean(0), 0, atol=error)  # sd of an entry: 1/2
+    np.testing.assert_allclose((draws**2).mean(0), 1 / 4, atol=error)

@@ -1,0 +1,138 @@
+"""Environments so small that the true value and the best action are known.
+
+They speak gymnax's protocol without gymnax's base class, as a user's own would. Each
+isolates one thing that an agent can get wrong, in the order of the failures: the value
+of a constant, of an observation, of a later reward, the action, and the time limit.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import spaces
+
+
+class Params(NamedTuple):
+    """Parameters of a probe; the length is of an episode that is cut, not ended."""
+
+    max_steps_in_episode: int = 5
+    reward: float = 1.0  # what a good step earns
+
+
+class State(NamedTuple):
+    """State of a probe."""
+
+    obs: jax.Array  # [1] float32
+    time: int = 0
+
+
+class Probe:
+    """An episode of one step in which nothing can be done, rewarded by 1.
+
+    Value 1.
+    """
+
+    num_steps = 1  # after which the episode terminates; None never does
+    default_params = Params()
+
+    def observation_space(self, params):
+        del params
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    def action_space(self, params):
+        del params
+        return spaces.Discrete(2)
+
+    def first_obs(self, key):
+        del key
+        return jnp.zeros(1)
+
+    def next_obs(self, state):
+        return state.obs
+
+    def reward(self, state, action, params):
+        del state, action
+        return params.reward
+
+    def reset_env(self, key, params):
+        del params
+        state = State(self.first_obs(key))
+        return state.obs, state
+
+    def step_env(self, key, state, action, params):
+        del key
+        reward = self.reward(state, action, params)
+        state = State(self.next_obs(state), state.time + 1)
+        terminated = False if self.num_steps is None else state.time >= self.num_steps
+        return state.obs, state, reward, terminated, {}
+
+    def is_truncated(self, state, params):
+        return state.time >= params.max_steps_in_episode
+
+
+class RewardIsObservation(Probe):
+    """One step, rewarded by its observation of -1 or 1: that is its value."""
+
+    def first_obs(self, key):
+        return jax.random.rademacher(key, (1,), jnp.float32)
+
+    def reward(self, state, action, params):
+        del action
+        return params.reward * state.obs[0]
+
+
+class TwoSteps(Probe):
+    """Observation 0 earns nothing, 1 after it earns 1.
+
+    Values discount and 1.
+    """
+
+    num_steps = 2
+
+    def next_obs(self, state):
+        return state.obs + 1
+
+    def reward(self, state, action, params):
+        del action
+        return params.reward * state.obs[0]
+
+
+class ActionIsSign(RewardIsObservation):
+    """One step: action 1 at observation 1 and 0 at -1 earn 1, the others -1."""
+
+    def reward(self, state, action, params):
+        right = (action == 1) == (state.obs[0] > 0)
+        return jnp.where(right, params.reward, -params.reward)
+
+
+class ActionIsTarget(RewardIsObservation):
+    """One step with an action in [-2, 6], best at 4 for observation 1 and 0 for -1.
+
+    In the units of an agent, [-1, 1], that is 0.5 and -0.5; the reward is minus the
+    squared distance in the same units.
+    """
+
+    def action_space(self, params):
+        del params
+        return spaces.Box(-2.0, 6.0, (1,))
+
+    def reward(self, state, action, params):
+        distance = (action[0] - (2.0 + 2.0 * state.obs[0])) / 4.0
+        return -params.reward * distance**2
+
+
+class Endless(Probe):
+    """Observation 0 earns 10, then 1 earns 1 for ever, cut off by the time limit.
+
+    Values 10 + discount / (1 - discount) and 1 / (1 - discount). Who takes the cut for
+    an end finds less, who bootstraps from the fresh episode's observation finds more.
+    """
+
+    num_steps = None
+
+    def next_obs(self, state):
+        return jnp.ones_like(state.obs)
+
+    def reward(self, state, action, params):
+        del action
+        return jnp.where(state.obs[0] == 0, 10.0, params.reward)
