@@ -17,7 +17,8 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
 
     The protocol is gymnax 1.0's: `reset_env`, `step_env`, `is_truncated`,
     `observation_space`, `action_space` and `default_params`. Wrappers, which change only
-    the public `reset` and `step`, are stepped through those.
+    the public `reset` and `step`, are stepped through those, so that even `play` goes on
+    with a fresh state after an end; its `next_obs` is right all the same.
 
     Args:
       env: a registered gymnax name, or an environment or wrapper.
@@ -25,7 +26,8 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
       name: how messages call it; None takes the name or the class.
 
     Raises:
-      ValueError: an unknown name, or spaces that no agent can use.
+      ValueError: an unknown name, a part of the protocol or a time limit missing, or
+        spaces that no agent can use.
 
     >>> env = device("CartPole-v1")
     >>> env.observation_shape, env.action_space, env.time_limit
@@ -39,9 +41,10 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         default_params = getattr(env, "default_params", None)
     params = default_params if env_params is None else env_params
 
+    _check_protocol(name, env)
     encode, observation_shape = _observations(name, env.observation_space(params))
     action_space, decode = _actions(name, env.action_space(params))
-    raw_reset, raw_step, replaces = _protocol(name, env, params)
+    raw_reset, raw_step, replaces = _protocol(env, params)
 
     def reset(key, batch):
         keys = jax.random.split(key, batch)
@@ -79,14 +82,14 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         state = jax.tree.map(where_done, fresh_state, state)
         return state, result._replace(obs=where_done(fresh_obs, result.obs))
 
-    time_limit = getattr(params, "max_steps_in_episode", None)
-    if time_limit is None:
-        raise ValueError(
-            f"the parameters of {name} must have max_steps_in_episode, the time limit "
-            "by which evaluation ends; add the field to them"
-        )
     return Environment(
-        name, observation_shape, action_space, int(time_limit), reset, step, play
+        name,
+        observation_shape,
+        action_space,
+        _time_limit(name, params),
+        reset,
+        step,
+        play,
     )
 
 
@@ -102,7 +105,23 @@ def _registered(name: str) -> tuple[Any, Any]:
     return gymnax.make(name)
 
 
-def _protocol(name, env, params):
+def _check_protocol(name, env):
+    wanted = [
+        "observation_space",
+        "action_space",
+        "reset_env",
+        "step_env",
+        "is_truncated",
+    ]
+    missing = [function for function in wanted if not hasattr(env, function)]
+    if missing:
+        raise ValueError(
+            f"{name} must have {', '.join(wanted)} (the protocol of gymnax 1.0), but "
+            f"lacks {', '.join(missing)}"
+        )
+
+
+def _protocol(env, params):
     """Return (reset, step, whether step replaces an ended episode by itself)."""
     from gymnax.wrappers.purerl import GymnaxWrapper
 
@@ -116,14 +135,6 @@ def _protocol(name, env, params):
 
         return lambda key: env.reset(key, params), public_step, True
 
-    wanted = ["reset_env", "step_env", "is_truncated"]
-    missing = [function for function in wanted if not hasattr(env, function)]
-    if missing:
-        raise ValueError(
-            f"{name} must have {', '.join(wanted)} (the protocol of gymnax 1.0), but "
-            f"lacks {', '.join(missing)}"
-        )
-
     def step(key, state, action):
         # gymnax jits its own step with a reset in it; the parts are cheaper
         obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
@@ -132,6 +143,16 @@ def _protocol(name, env, params):
         return obs, state, reward, terminated, truncated, obs
 
     return lambda key: env.reset_env(key, params), step, False
+
+
+def _time_limit(name, params) -> int:
+    limit = getattr(params, "max_steps_in_episode", None)
+    if limit is None or not 1 <= float(limit) < 2**31:
+        raise ValueError(
+            f"the parameters of {name} must have max_steps_in_episode >= 1, the time "
+            f"limit by which evaluation ends, got {limit!r}"
+        )
+    return int(limit)
 
 
 def _observations(name, space):
