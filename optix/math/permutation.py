@@ -8,9 +8,9 @@ def random_permutation(key: jax.Array, size: int) -> jax.Array:
     """Return a random order of 0 to size - 1, [size] int32.
 
     One sort of random bits packed with the index replaces the two sorts with payload of
-    `jax.random.permutation`: an eighth of the time on CPU. Two entries whose random bits
-    are equal stay in index order: of 2**16 entries one pair in 2**16, of the largest
-    size that is sorted so, 2**20, one in 4096.
+    `jax.random.permutation`: an eighth of the time on CPU. Two entries with the same
+    random bits stay in index order: one pair in 2**16 where there are 2**16 entries, one
+    in 4096 at 2**20, the largest size that is sorted so.
     """
     if size > 2**20:  # fewer than 12 random bits would be left
         return jax.random.permutation(key, size).astype(jnp.int32)

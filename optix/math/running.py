@@ -15,7 +15,7 @@ class Moments(NamedTuple):
 
 
 def zero_moments(shape: tuple[int, ...] = ()) -> Moments:
-    """Return the moments of no data: mean 0, variance 1, so that they normalise nothing."""
+    """Return the moments of no data: mean 0 and variance 1, which change nothing."""
     return Moments(jnp.float32(0), jnp.zeros(shape), jnp.ones(shape))
 
 

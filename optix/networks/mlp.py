@@ -40,7 +40,7 @@ class Torso(linen.Module):
 
 
 class ActorCritic(linen.Module):
-    """Action distribution parameters and a value, from separate torsos or a shared one."""
+    """Parameters of an action distribution, and a value; torsos separate or shared."""
 
     observation_rank: int
     action_space: Discrete | Box
@@ -79,7 +79,7 @@ def actor_critic(
     """Return the default network of PPO.
 
     Args:
-      observation_shape: of one observation; rank 3 is an image [height, width, channels].
+      observation_shape: of one observation; rank 3 is an image, channels last.
       action_space: `Discrete` gives logits, a one-dimensional `Box` mean and log scale.
       hidden: widths of the hidden layers.
       activation: one of tanh, relu, silu, gelu, elu.
