@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Agent, Environment, Policy
+from optix.types import Agent, Discrete, Environment, Policy
 
 
 def evaluator(
@@ -27,8 +27,12 @@ def evaluator(
       episodes: played side by side, each to its end.
       deterministic: play the mode of the policy, not samples.
       axis_name: devices that play `episodes` each; the score is their mean.
+
+    Raises:
+      ValueError: no episodes, or an agent whose actions are not the environment's.
     """
     checks.positive_int("episodes", episodes)
+    _check_fit(agent, env)
 
     def evaluate(policy, key):
         if axis_name is not None:
@@ -65,3 +69,28 @@ def evaluator(
         return score if axis_name is None else jax.lax.pmean(score, axis_name)
 
     return evaluate
+
+
+def _check_fit(agent: Agent, env: Environment) -> None:
+    """Refuse an agent for other spaces: broadcasting would often hide the mistake."""
+
+    def act(key):
+        obs = jnp.zeros((1, *env.observation_shape))
+        policy, carry = agent.init(key), agent.initial_carry(1)
+        return agent.act(policy, carry, obs, key, agent.hyperparams, False)[1]
+
+    try:
+        action = jax.eval_shape(act, jax.random.key(0))
+    except Exception as error:
+        raise ValueError(
+            f"the agent must act on observations of {env.name}, of shape "
+            f"{env.observation_shape}, but it failed to: {error}"
+        ) from error
+    discrete = isinstance(env.action_space, Discrete)
+    shape = (1,) if discrete else (1, *env.action_space.shape)
+    kind = jnp.integer if discrete else jnp.floating
+    if action.shape != shape or not jnp.issubdtype(action.dtype, kind):
+        raise ValueError(
+            f"the agent's actions must be those of {env.name}, {env.action_space}, got "
+            f"{action.dtype}{list(action.shape[1:])} for one; build both on one space"
+        )

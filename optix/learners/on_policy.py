@@ -49,6 +49,9 @@ def on_policy(
       deterministic_evaluation: score the mode of the policy, not samples.
       axis_name: devices whose experience forms one window.
 
+    Raises:
+      ValueError: sizes below one, or an agent whose actions are not the environment's.
+
     >>> from optix.agents.ppo import ppo
     >>> from optix.envs.device import device
     >>> from optix.networks.mlp import actor_critic
@@ -60,6 +63,7 @@ def on_policy(
     """
     checks.positive_int("num_envs", num_envs)
     checks.positive_int("num_steps", num_steps)
+    checks.positive_int("evaluation_episodes", evaluation_episodes)
     evaluate = evaluator(
         agent,
         env,
@@ -88,6 +92,7 @@ def on_policy(
 
     def collect(policy, rollout, hyperparams, key):
         discount = hyperparams.get("discount", 1.0)
+        fresh_carry = agent.initial_carry(num_envs)
 
         def step(rollout, keys):
             act_key, env_key = keys
@@ -106,10 +111,14 @@ def on_policy(
                 next_obs=result.next_obs,
                 extras={**extras, "discounted_return": discounted},
             )
-            after = Rollout(
-                env_state, result.obs, carry, jnp.where(done, 0.0, discounted)
+            carry, discounted = jax.tree.map(
+                lambda fresh, old: jnp.where(
+                    done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old
+                ),
+                (fresh_carry, jnp.zeros(num_envs)),
+                (carry, discounted),
             )
-            return after, transition
+            return Rollout(env_state, result.obs, carry, discounted), transition
 
         return jax.lax.scan(step, rollout, jax.random.split(own(key), (num_steps, 2)))
 
@@ -122,9 +131,8 @@ def on_policy(
         policy, info = agent.learn(
             state.policy, trajectory, own(learn_key), hyperparams
         )
-        finite = info.pop("finite", True) & all_finite(
-            (trajectory.reward, rollout.obs)
-        )
+        seen = (trajectory.obs, trajectory.reward, rollout.obs)
+        finite = info.pop("finite", True) & all_finite(seen)
         env_steps = num_steps * num_envs
         if axis_name is not None:
             finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
