@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from optix import checks
-
 from optix.agents.ppo import HYPERPARAMS, TUNED, ppo
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
@@ -87,8 +86,11 @@ def make(
                 f"{env.name}, {spaces}, got "
                 f"{(held_out.observation_shape, held_out.action_space)}"
             )
-        episodes = of({"evaluation_episodes"}).get("evaluation_episodes", 16)
-        score = evaluator(built, held_out, episodes=episodes, **axis)
+        episodes = options.get("evaluation_episodes", 16)
+        mode = options.get("deterministic_evaluation", True)
+        score = evaluator(
+            built, held_out, episodes=episodes, deterministic=mode, **axis
+        )
     return loop(learner, tuner, transforms=transforms, score=score, **of(loop_names))
 
 
