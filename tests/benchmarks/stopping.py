@@ -196,9 +196,9 @@ def table() -> str:
 if __name__ == "__main__":
     print(
         f"False stops in per cent of {RUNS} curves, and the median delay in rounds "
-        "after the true plateau, at noise of autocorrelation 0 / .5 / .8. Lines rise by so "
-        "many standard deviations a round and never end. A late bloomer is flat for so "
-        "many rounds before it rises. The saturating curves end at round "
+        "after the true plateau, at noise of autocorrelation 0 / .5 / .8. Lines rise "
+        "by so many standard deviations a round and never end. A late bloomer is flat "
+        "for so many rounds before it rises. The saturating curves end at round "
         f"{onset(CURVES['saturating'])}.\n"
     )
     print(table())
