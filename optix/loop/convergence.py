@@ -47,7 +47,7 @@ def recent_mean(history: History, rounds: int) -> jax.Array:
     return jnp.where(history.count >= rounds, latest.mean(), -jnp.inf)
 
 
-def assess(history: History, best_score: jax.Array) -> Assessment:
+def assess(history: History, best_score: jax.Array | float) -> Assessment:
     """Judge the latest half of the scores, 60 to 300 of them.
 
     Improving: the slope's lower 95 % limit is above zero. Flat: the upper limit of the
@@ -57,8 +57,8 @@ def assess(history: History, best_score: jax.Array) -> Assessment:
     below the best. Anything else is undecided.
 
     A falling slope does not tell a collapse: the residuals of a step look like strong
-    autocorrelation, and at autocorrelation .8 the slope of a plateau falls for 30 rounds
-    in a row, by chance, in 8 % of runs of 300 rounds.
+    autocorrelation, and at autocorrelation .8 the slope of a plateau falls, by chance,
+    for 30 rounds in a row in 8 % of runs of 300 rounds.
 
     Before 60 scores there is no verdict. From 30 scores on, a plateau without
     autocorrelation would be called 17 rounds sooner and others hardly, at two to three
