@@ -293,8 +293,7 @@ class Progress(NamedTuple):
     """Where the state machine of phases stands."""
 
     phase: jax.Array  # [] int32 Phase
-    not_improving: jax.Array  # [] int32 rounds since the last improving verdict
-    flat: jax.Array  # [] int32 flat verdicts since the last improving one
+    stagnant: jax.Array  # [] int32 flat or degrading verdicts since an improving one
     degrading: jax.Array  # [] int32 degrading verdicts in a row
 
 

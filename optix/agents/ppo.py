@@ -300,8 +300,9 @@ def ppo(
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
 
     def remember(extras: Extras, batch: Trajectory) -> Extras:
-        """Update the normalisers: after learning, so that the window that was acted
-        with one view of the observations is learned from with the same one."""
+        """Update the normalisers, after learning: a window is learned from with the
+        view of the observations that it was acted with.
+        """
         observations, returns = extras.observations, extras.returns
         if normalize_observations:
             rows = batch.obs.reshape(-1, *observation_shape)

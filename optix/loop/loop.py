@@ -8,21 +8,20 @@ finite, is only one more parent.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.loop.convergence import Assessment, assess, empty_history, push, recent_mean
+from optix.loop.convergence import empty_history
 from optix.loop.curve import empty_curve, record
-from optix.loop.phases import Thresholds, advance, initial_progress
+from optix.loop.judge import bits, judge, start_afresh, stop_reason
+from optix.loop.lanes import fork, freeze, over_lanes
+from optix.loop.phases import Thresholds, initial_progress
 from optix.loop.transforms import chain
 from optix.loop.until_stopped import until_stopped
-from optix.trees import all_finite, differs, repeat, select, take
+from optix.trees import all_finite, differs, repeat
 from optix.types import (
-    LANE_AXIS,
     Best,
     Event,
     Learner,
@@ -40,7 +39,6 @@ from optix.types import (
 )
 
 MAX_INT32 = 2**31 - 1
-TARGET_ROUNDS = 3  # a target is reached by the mean of so many rounds, not by one
 
 
 def loop(
@@ -54,7 +52,7 @@ def loop(
     max_env_steps: int | None = None,
     target_score: float | None = None,
     plateau_threshold: int = 5,
-    dormant_threshold: int = 60,
+    dormant_threshold: int = 65,
     min_rounds_before_dormant: int = 100,
     rollback: bool = True,
     max_non_finite: int = 5,
@@ -152,55 +150,55 @@ def loop(
         learner_state = LearnerState(policy, rollout, state.learner.memory)
         return start(run_key, learner_state, base, tuner_key, state.limits)
 
-    def train(learner_state, hyperparams, key, active):
-        """The windows of a round in one lane."""
+    def train(policy, rollout, memory, hyperparams, key, active):
+        """The windows of a round in one lane; the last one's trajectory is kept."""
 
         def window(carry, key):
-            learner_state, _ = carry
-            learner_state, report = learner.step(
-                learner_state, hyperparams, key, active
-            )
-            # only the last trajectory is kept, and only if a transform looks at it
+            learner_state, report = learner.step(carry[0], hyperparams, key, active)
+            # a trajectory that no transform looks at is not carried along
             trajectory = report.trajectory if transforms is not None else ()
             return (learner_state, trajectory), report._replace(trajectory=())
 
+        carry = LearnerState(policy, rollout, memory), ()
         if windows_per_round == 1:
-            (learner_state, trajectory), report = window((learner_state, ()), key)
-            return learner_state, report._replace(trajectory=trajectory)
-        keys = jax.random.split(key, windows_per_round)
-        shape = jax.eval_shape(window, (learner_state, ()), key)[0][1]
-        trajectory = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
-        (learner_state, trajectory), reports = jax.lax.scan(
-            window, (learner_state, trajectory), keys
-        )
-        report = Report(
-            env_steps=reports.env_steps.sum(),
-            finite=reports.finite.all(),
-            metrics=jax.tree.map(lambda x: x.mean(0), reports.metrics),
-            trajectory=trajectory,
-        )
-        return learner_state, report
+            carry, report = window(carry, key)
+        else:
+            shapes = jax.eval_shape(window, carry, key)[0][1]
+            unseen = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            keys = jax.random.split(key, windows_per_round)
+            carry, reports = jax.lax.scan(window, (carry[0], unseen), keys)
+            report = Report(
+                env_steps=reports.env_steps.sum(),
+                finite=reports.finite.all(),
+                metrics=jax.tree.map(lambda x: x.mean(0), reports.metrics),
+            )
+        learner_state, trajectory = carry
+        return *learner_state, report._replace(trajectory=trajectory)
+
+    def transformed(lane, report, signals, score, hyperparams):
+        """The transforms' work on one lane, which sees its own score."""
+        own = signals._replace(score=score, hyperparams=hyperparams)
+        policy, rollout, transform_state = lane
+        return transform.update(transform_state, policy, rollout, report, own)
 
     def step(state):
         """One round."""
         train_key, score_key, tell_key, begin_key = jax.random.split(
             jax.random.fold_in(state.key, state.round), 4
         )
-        asked = tuner.ask(state.tuner)
-        hyperparams = _modulate(asked, state.modulation, tuner.bounds)
-        shared = LearnerState(0, 0, None)  # memory has no lane axis
-        learner_state, reports = _over_lanes(
-            lanes, train, (shared, 0, None, None), (shared, 0)
-        )(state.learner, hyperparams, train_key, state.active)
-        scores = _over_lanes(lanes, score, (0, None), 0)(
-            learner_state.policy, score_key
-        )
-
+        # train every lane and score it
+        hyperparams = _modulate(tuner.ask(state.tuner), state.modulation, tuner.bounds)
+        policies, rollouts, memory, reports = over_lanes(
+            lanes, train, (0, 0, None, 0, None, None), (0, 0, None, 0)
+        )(*state.learner, hyperparams, train_key, state.active)
+        scores = over_lanes(lanes, score, (0, None), 0)(policies, score_key)
         sound = reports.finite & jnp.isfinite(scores)
-        sound &= jax.vmap(all_finite)(learner_state.policy)
+        sound &= jax.vmap(all_finite)(policies)
         scores = jnp.where(sound, scores, -jnp.inf)
-        judged = _judge(state, learner_state, scores, tuner, thresholds, rollback)
 
+        # what the scores mean
+        centre = tuner.centre(state.tuner)
+        judged = judge(state, policies, scores, centre, thresholds, rollback)
         signals = Signals(
             score=scores,
             round=state.round,
@@ -208,63 +206,55 @@ def loop(
             verdict=judged.assessment.verdict,
             gain_limit=judged.assessment.gain_limit,
             autocorrelation=judged.assessment.autocorrelation,
-            improved=judged.best.round == state.round,
+            improved=(judged.events & Event.IMPROVEMENT) > 0,
             hyperparams=hyperparams,
         )
+
+        # from where each lane goes on: the last row of the pool is the best policy
         tuner_state, parents = tuner.tell(state.tuner, signals, tell_key)
-        parents = jnp.where(parents < lanes, parents, lanes)
         usable = jnp.append(sound, True)[parents] & ~judged.rollback
         parents = jnp.where(usable, parents, lanes)
-
-        # where every lane goes on; the last row of the pool is the best policy
-        fresh = learner.begin(judged.best.policy, begin_key)
-        policies, rollouts, transform_states = _fork(
+        best = judged.best
+        fresh = learner.begin(best.policy, begin_key)
+        forked = fork(
             parents,
-            (learner_state.policy, learner_state.rollout, state.transforms),
-            (judged.best.policy, fresh, judged.best.transforms),
+            (policies, rollouts, state.transforms),
+            (best.policy, fresh, best.transforms),
         )
-        after = jax.vmap(
-            transform.update, in_axes=(0, 0, 0, 0, _signal_axes(signals))
-        )(transform_states, policies, rollouts, reports, signals)
-        transform_states, new_policies, rollouts, factors = after
+        after = over_lanes(lanes, transformed, (0, 0, None, 0, 0), (0, 0, 0, 0))(
+            forked, reports, signals, scores, hyperparams
+        )
+        transform_states, policies, rollouts, factors = after
         checks.known_names("modulated hyperparameter", factors, defaults)
-        modulation = {name: jnp.ones(lanes) for name in defaults} | factors
-        restructured = differs(policies.structure, new_policies.structure)
+        restructured = differs(forked[0].structure, policies.structure)
+        judged = start_afresh(judged, judged.rollback | restructured)
 
-        fresh_start = judged.rollback | restructured
-        history = select(fresh_start, empty_history(), judged.history)
-        progress = select(fresh_start, initial_progress(), judged.progress)
+        # whether the run goes on
         env_steps = state.env_steps + reports.env_steps.sum()
-        non_finite = jnp.where(sound.any(), 0, state.non_finite + 1)
-        stop_reason = _stop_reason(
-            state, judged, env_steps, non_finite >= max_non_finite
-        )
-        stopped = stop_reason != StopReason.RUNNING
-        progress = progress._replace(
-            phase=jnp.where(stopped, Phase.STOPPED, progress.phase)
-        )
-        curve, curve_stride = record(
-            state.curve, state.curve_stride, state.round, judged.score
-        )
-        new = state._replace(
-            learner=LearnerState(new_policies, rollouts, ()),
+        reason = stop_reason(state, judged, env_steps, max_non_finite)
+        stopped = reason != StopReason.RUNNING
+        phase = jnp.where(stopped, Phase.STOPPED, judged.progress.phase)
+        curve = record(state.curve, state.curve_stride, state.round, judged.score)
+        new = LoopState(
+            key=state.key,
+            learner=LearnerState(policies, rollouts),
             transforms=transform_states,
-            modulation=modulation,
+            modulation={name: jnp.ones(lanes) for name in defaults} | factors,
             tuner=tuner_state,
-            best=judged.best,
-            history=history,
-            curve=curve,
-            curve_stride=curve_stride,
+            best=best,
+            history=judged.history,
+            curve=curve[0],
+            curve_stride=curve[1],
+            limits=state.limits,
             round=state.round + 1,
             env_steps=env_steps,
-            progress=progress,
-            stop_reason=stop_reason,
-            non_finite=non_finite,
+            progress=judged.progress._replace(phase=phase),
+            stop_reason=reason,
+            non_finite=judged.non_finite,
         )
-        new = _freeze(state, new, learner_state.memory)
-        centre = tuner.centre(tuner_state)
-        events = judged.events | _bits(
-            (differs(centre, tuner.centre(state.tuner)), Event.HYPERPARAMS),
+        new_centre = tuner.centre(tuner_state)
+        events = judged.events | bits(
+            (differs(centre, new_centre), Event.HYPERPARAMS),
             ((parents == lanes).any(), Event.ROLLBACK),
             (~sound.all(), Event.NON_FINITE),
             (restructured, Event.STRUCTURE),
@@ -275,16 +265,16 @@ def loop(
             env_steps=env_steps,
             score=judged.score,
             lane_scores=scores,
-            best_score=judged.best.score,
+            best_score=best.score,
             hyperparams=hyperparams,
-            centre=centre,
-            phase=progress.phase,
+            centre=new_centre,
+            phase=phase,
             verdict=judged.assessment.verdict,
             events=jnp.where(state.active, events, 0),
-            stop_reason=stop_reason,
+            stop_reason=reason,
             metrics=jax.tree.map(jnp.mean, reports.metrics),
         )
-        return new, report
+        return freeze(state, new, memory), report
 
     def finish(state):
         """Score the best policy on keys that no choice has seen."""
@@ -308,90 +298,6 @@ def loop(
     )
 
 
-class _Judgement(NamedTuple):
-    """What the scores of a round mean."""
-
-    score: jax.Array  # [] float32 mean over the sound lanes, NaN if there is none
-    best: Best
-    history: jax.Array
-    assessment: Assessment
-    progress: jax.Array
-    events: jax.Array
-    rollback: jax.Array  # [] bool: every lane goes back to the best
-
-
-def _judge(state, learner_state, scores, tuner, thresholds, rollback) -> _Judgement:
-    """Keep the best policy, judge the history and move the phase."""
-    sound = jnp.isfinite(scores)
-    mean = jnp.where(sound, scores, 0.0).sum() / sound.sum()  # NaN without any
-    leader = jnp.argmax(scores)
-    # of equals the newer is kept: a lucky early policy should not stand for ever
-    better = sound.any() & (scores[leader] >= state.best.score)
-    candidate = Best(
-        take(learner_state.policy, leader),
-        take(state.transforms, leader),
-        tuner.centre(state.tuner),
-        scores[leader],
-        state.round,
-    )
-    best = select(better, candidate, state.best)
-    history = select(sound.any(), push(state.history, mean), state.history)
-    assessment = assess(history, best.score)
-    progress, events, fall = advance(
-        state.progress, assessment.verdict, state.round, thresholds
-    )
-    improved = sound.any() & (scores[leader] > state.best.score)
-    events |= _bits((improved, Event.IMPROVEMENT))
-    fall = fall & rollback & jnp.isfinite(best.score)
-    return _Judgement(mean, best, history, assessment, progress, events, fall)
-
-
-def _stop_reason(state, judged, env_steps, non_finite):
-    limits = state.limits
-    reached = recent_mean(judged.history, TARGET_ROUNDS) >= limits.target_score
-    reasons = [  # the first that holds
-        (non_finite, StopReason.NON_FINITE),
-        (reached, StopReason.TARGET_REACHED),
-        (judged.progress.phase == Phase.DORMANT, StopReason.CONVERGED),
-        (env_steps >= limits.max_env_steps, StopReason.MAX_ENV_STEPS),
-        (state.round + 1 >= limits.max_rounds, StopReason.MAX_ROUNDS),
-    ]
-    return jnp.select(
-        [holds for holds, _ in reasons],
-        [jnp.int32(reason) for _, reason in reasons],
-        jnp.int32(StopReason.RUNNING),
-    )
-
-
-def _over_lanes(lanes, function, in_axes, out_axes):
-    """Map a function of one lane over the lanes.
-
-    A single lane is not mapped at all: batched by one, XLA:CPU runs a third slower.
-    """
-    if lanes > 1:
-        return jax.vmap(function, in_axes, out_axes, axis_name=LANE_AXIS)
-
-    def unmapped(axis, tree, change):
-        return tree if axis is None else change(tree)
-
-    def single(*args):
-        is_none = {"is_leaf": lambda axis: axis is None}
-        lane = [
-            jax.tree.map(partial(unmapped, change=lambda x: take(x, 0)), *pair, **is_none)
-            for pair in zip(in_axes, args, strict=True)
-        ]
-        change = partial(unmapped, change=lambda x: repeat(x, 1))
-        return jax.tree.map(change, out_axes, function(*lane), **is_none)
-
-    return single
-
-
-def _fork(parents, lanes, best):
-    """Return row `parents` of the lanes followed by the best."""
-    pool = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), lanes, best)
-    return jax.tree.map(lambda x: x[parents], pool)
-
-
 def _modulate(asked, modulation, bounds):
     """Multiply what the tuner asked by the transforms' factors, within bounds."""
     hyperparams = {}
@@ -403,33 +309,15 @@ def _modulate(asked, modulation, bounds):
     return hyperparams
 
 
-def _signal_axes(signals: Signals) -> Signals:
-    """Each lane sees its own score and hyperparameters."""
-    shared = Signals(*[None] * len(signals))
-    return shared._replace(score=0, hyperparams=0)
-
-
-def _freeze(old: LoopState, new: LoopState, memory) -> LoopState:
-    """Keep a stopped run as it was. Its memory the learner has left alone."""
-    kept = old._replace(learner=old.learner._replace(memory=()))
-    # a key never changes, and a select would only copy it
-    frozen = select(old.active, new._replace(key=()), kept._replace(key=()))
-    return frozen._replace(key=old.key, learner=frozen.learner._replace(memory=memory))
-
-
-def _bits(*events) -> jax.Array:
-    total = jnp.int32(0)
-    for holds, event in events:
-        total |= jnp.where(holds, jnp.int32(event), 0)
-    return total
-
-
 def _limits(max_rounds, max_env_steps, target_score) -> Callable[[], Limits]:
     checks.positive_int("max_rounds", max_rounds)
     if max_env_steps is None:
         max_env_steps = MAX_INT32
     checks.positive_int("max_env_steps", max_env_steps)
-    for name, value in {"max_rounds": max_rounds, "max_env_steps": max_env_steps}.items():
+    for name, value in {
+        "max_rounds": max_rounds,
+        "max_env_steps": max_env_steps,
+    }.items():
         if value > MAX_INT32:
             raise ValueError(f"{name} must be at most {MAX_INT32}, got {value}")
     target = float("inf") if target_score is None else float(target_score)

@@ -19,7 +19,7 @@ class Thresholds(NamedTuple):
 
 def initial_progress() -> Progress:
     """Return the progress of a run that begins."""
-    return Progress(jnp.int32(Phase.ACTIVE), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+    return Progress(jnp.int32(Phase.ACTIVE), jnp.int32(0), jnp.int32(0))
 
 
 def advance(
@@ -48,17 +48,16 @@ def advance(
     """
     improving = verdict == Verdict.IMPROVING
     falling = verdict == Verdict.DEGRADING
-    stagnant = (verdict == Verdict.FLAT) | falling
-    not_improving = jnp.where(improving, 0, progress.not_improving + stagnant)
-    flat = jnp.where(improving, 0, progress.flat + stagnant)
+    gains_nothing = (verdict == Verdict.FLAT) | falling
+    stagnant = jnp.where(improving, 0, progress.stagnant + gains_nothing)
     decided = verdict != Verdict.UNDECIDED
     degrading = jnp.where(decided & ~falling, 0, progress.degrading + falling)
 
     phase = jnp.select(
         [
             progress.phase == Phase.STOPPED,
-            (flat >= thresholds.dormant) & (round_count >= thresholds.min_rounds),
-            not_improving >= thresholds.plateau,
+            (stagnant >= thresholds.dormant) & (round_count >= thresholds.min_rounds),
+            stagnant >= thresholds.plateau,
         ],
         [Phase.STOPPED, Phase.DORMANT, Phase.COOLING],
         Phase.ACTIVE,
@@ -70,4 +69,4 @@ def advance(
         | jnp.where(rollback, Event.DEGRADATION, 0)
     ).astype(jnp.int32)
     degrading = jnp.where(rollback, 0, degrading)
-    return Progress(phase, not_improving, flat, degrading), events, rollback
+    return Progress(phase, stagnant, degrading), events, rollback

@@ -63,7 +63,9 @@ def main():
     parser.add_argument("--seeds", type=int, default=16)
     parser.add_argument("--only", help="one environment")
     args = parser.parse_args()
-    titles = "environment|bar|seeds at the bar|score|worst|rounds|steps|stopped by|steps/s"
+    titles = (
+        "environment|bar|seeds at the bar|score|worst|rounds|steps|stopped by|steps/s"
+    )
     print("| " + titles.replace("|", " | ") + " |")
     print("|" + "---|" * len(titles.split("|")))
     for case in CASES:

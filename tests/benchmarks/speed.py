@@ -103,7 +103,9 @@ def parts(environment):
     run = optix.make(environment)
     state = run.init(jax.random.key(0))
     # scores of a good policy: its episodes are long
-    advance = jax.jit(lambda s: jax.lax.fori_loop(0, 60, lambda _, s: run.step(s)[0], s))
+    advance = jax.jit(
+        lambda s: jax.lax.fori_loop(0, 60, lambda _, s: run.step(s)[0], s)
+    )
     state = advance(state)
     key = jax.random.key(1)
     hyperparams = {k: jnp.float32(v) for k, v in run.learner.hyperparams.items()}

@@ -66,7 +66,7 @@ def test_every_sequence_of_verdicts():
     [(Phase.ACTIVE, 0), (Phase.COOLING, 10), (Phase.DORMANT, 70), (Phase.STOPPED, 70)],
 )
 def test_state_table(phase, stagnant, verdict):
-    progress = Progress(*map(jnp.int32, (phase, stagnant, stagnant, 0)))
+    progress = Progress(*map(jnp.int32, (phase, stagnant, 0)))
     after, events, rollback = advance(progress, jnp.int32(verdict), jnp.int32(500))
     stays = phase == Phase.STOPPED or verdict != Verdict.IMPROVING
     assert int(after.phase) == (phase if stays else Phase.ACTIVE)
@@ -97,7 +97,7 @@ def test_degradation_is_raised_again_if_it_goes_on():
 
 
 def test_a_stopped_run_never_rolls_back():
-    progress = Progress(*map(jnp.int32, (Phase.STOPPED, 9, 9, 4)))
+    progress = Progress(*map(jnp.int32, (Phase.STOPPED, 9, 4)))
     _, events, rollback = advance(
         progress, jnp.int32(Verdict.DEGRADING), jnp.int32(200)
     )
