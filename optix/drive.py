@@ -72,7 +72,7 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
             reports = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), reports)
         else:
             state, reports = jax.lax.map(lambda s: turns(loop.step, s, count), state)
-        return state, reports, state.round - before
+        return _strong(state), reports, state.round - before
 
     def finish(state):
         return (
@@ -83,11 +83,25 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
 
     return Programs(
         # one seed after another: some initialisers deadlock under vmap
-        init=jax.jit(lambda keys: jax.lax.map(loop.init, keys)),
+        init=jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys))),
         # a host learner may fail, and then the state before is all there is
         advance=jax.jit(advance, donate_argnums=0 if loop.learner.host is None else ()),
         finish=jax.jit(finish),
     )
+
+
+def _strong(state: LoopState) -> LoopState:
+    """Return the state without weak types, which a checkpoint can not hold.
+
+    A resumed run would otherwise be compiled anew, and to another program.
+    """
+
+    def strong(leaf):
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return leaf
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, state)
 
 
 def vectorized(loop: Loop, vectorize: bool | None) -> bool:
@@ -104,7 +118,7 @@ def next_count(count: int, seconds: float) -> int:
 
 
 def with_limits(state: LoopState, budgets: dict[str, Any]) -> LoopState:
-    """Return the state under other budgets; seeds that only a budget stopped go on.
+    """Return the state under other budgets: seeds go on, or stop, as those say.
 
     Args:
         state: of all seeds, [S, ...].
@@ -120,22 +134,25 @@ def with_limits(state: LoopState, budgets: dict[str, Any]) -> LoopState:
             value = min(checks.positive_int(name, value), jnp.iinfo(jnp.int32).max)
         old = getattr(limits, name)
         limits = limits._replace(**{name: jnp.full_like(old, value)})
-    within = (state.round < limits.max_rounds) & (
-        state.env_steps < limits.max_env_steps
-    )
-    spent = (state.stop_reason == StopReason.MAX_ROUNDS) | (
-        state.stop_reason == StopReason.MAX_ENV_STEPS
-    )
-    reached = (state.stop_reason == StopReason.TARGET_REACHED) & (
-        limits.target_score > state.limits.target_score
-    )
-    lifted = within & (spent | reached)
-    # the next round finds the phase again from its counters
+    rounds_spent = state.round >= limits.max_rounds
+    steps_spent = state.env_steps >= limits.max_env_steps
+    spent = rounds_spent | steps_spent
+    reason = state.stop_reason
+    by_budget = (reason == StopReason.MAX_ROUNDS) | (reason == StopReason.MAX_ENV_STEPS)
+    raised = limits.target_score > state.limits.target_score
+    by_target = (reason == StopReason.TARGET_REACHED) & raised
+    lifted = (by_budget | by_target) & ~spent
+    stopped = state.active & spent
+    reason = jnp.where(lifted, StopReason.RUNNING, reason)
+    over = jnp.where(steps_spent, StopReason.MAX_ENV_STEPS, StopReason.MAX_ROUNDS)
+    # the next round finds the phase of a seed that goes on from its counters
     phase = jnp.where(lifted, Phase.ACTIVE, state.progress.phase)
     return state._replace(
         limits=limits,
-        stop_reason=jnp.where(lifted, StopReason.RUNNING, state.stop_reason),
-        progress=state.progress._replace(phase=phase),
+        stop_reason=jnp.where(stopped, over, reason),
+        progress=state.progress._replace(
+            phase=jnp.where(stopped, Phase.STOPPED, phase)
+        ),
     )
 
 
@@ -157,7 +174,8 @@ class Pause:
     """Says when to leave a run: SIGINT, SIGTERM, or the wall clock.
 
     As a context manager it catches the signals, in the main thread only. After the
-    first one the handler from before is back, so that a second one ends it at once.
+    first SIGINT the handler from before is back, so that a second one interrupts at
+    once; SIGTERM, which schedulers like to send twice, does so never.
     """
 
     def __init__(self, max_seconds: float | None = None):
@@ -194,9 +212,12 @@ class Pause:
 
     def _caught(self, number: int, frame: object) -> None:
         self._signal = signal.Signals(number).name
-        signal.signal(number, self._before[number])
+        text = "\npausing after the rounds that are under way"
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
+            text += "; Ctrl-C again stops at once, without saving"
         # print is not safe in the middle of another print
-        os.write(2, b"\npausing after the rounds that are under way; again: at once\n")
+        os.write(2, f"{text}\n".encode())
 
 
 def enable_compilation_cache() -> None:

@@ -8,6 +8,12 @@ import numpy as np
 from optix.types import LoopState, Phase, StopReason
 
 
+def best_seed(state: LoopState) -> int:
+    """Return the seed with the best policy, by the scores of the run; [S, ...]."""
+    scores = np.asarray(state.best.score)
+    return int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))
+
+
 class Result(NamedTuple):
     """A run of S seeds that has ended or was paused."""
 

@@ -71,10 +71,11 @@ class RunFolder:
                 return folder
             if not path.is_dir():
                 raise RunFolderError(f"{path} is a file; choose a folder for the run")
+            _must_be_empty(path)
             folder = cls(path, config)
             folder._take_lock()
             try:
-                _must_be_empty(path)
+                _must_be_empty(path)  # by now another one may have begun
                 _write_json(path / _RUN, config)
             except BaseException:
                 folder.close()
@@ -136,8 +137,8 @@ class RunFolder:
         self.config |= changes
         _write_json(self.path / _RUN, self.config)
 
-    def save(self, state: LoopState, loop: Loop) -> None:
-        """Write a checkpoint of all seeds, and their best policy if it is a new one.
+    def save(self, state: LoopState, loop: Loop, leader: int) -> None:
+        """Write a checkpoint, and the best policy of seed `leader` if it is a new one.
 
         Raises:
             CheckpointError: the folder can not be written to.
@@ -147,14 +148,13 @@ class RunFolder:
         about = {"environment": self.config["environment"], "rounds": rounds.tolist()}
         tree, metadata = _with_host(state, loop, about)
         self.states.save(step, tree, metadata=metadata)
-        scores = np.nan_to_num(np.asarray(state.best.score), nan=-np.inf)
-        seed = int(np.argmax(scores))
-        found = {"seed": seed, "round": int(state.best.round[seed])}
+        score = float(state.best.score[leader])
+        found = {"seed": leader, "round": int(state.best.round[leader])}
         latest = self.best.latest
         known = latest is not None and found.items() <= latest.metadata.items()
-        if np.isfinite(scores[seed]) and not known:
-            tree, metadata = _with_host(take(state.best, seed), loop, about | found)
-            self.best.save(step, tree, float(scores[seed]), metadata)
+        if np.isfinite(score) and not known:
+            tree, metadata = _with_host(take(state.best, leader), loop, about | found)
+            self.best.save(step, tree, score, metadata)
 
     def load_state(self, target: PyTree, loop: Loop) -> LoopState | None:
         """Return the latest intact state; None if there has been no checkpoint yet.

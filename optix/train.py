@@ -31,7 +31,7 @@ from optix.drive import (
     with_limits,
 )
 from optix.make import make
-from optix.result import Result
+from optix.result import Result, best_seed
 from optix.run_folder import RunFolder, RunFolderError
 from optix.types import Loop, LoopState, StopReason
 
@@ -202,7 +202,7 @@ class _Run(NamedTuple):
             state, speed = self._advance(state, hooks, checkpoints)
             checkpoints.save(state, must=True)
             paused = self.pause.reason if np.asarray(state.active).any() else None
-            best_seed = int(np.argmax(np.nan_to_num(state.best.score, nan=-np.inf)))
+            leader = best_seed(state)  # before it is scored again
             if paused is None:
                 with own_errors(self.loop):
                     state = jax.block_until_ready(self.programs.finish(state))
@@ -212,7 +212,7 @@ class _Run(NamedTuple):
             state=state,
             scores=np.asarray(state.best.score),
             stop_reasons=tuple(StopReason(int(r)) for r in state.stop_reason),
-            best_seed=best_seed,
+            best_seed=leader,
             paused=paused,
             seconds=time.monotonic() - began,
             steps_per_second=speed,
@@ -293,7 +293,7 @@ class _Checkpoints:
             return
         start = time.monotonic()
         try:
-            self._folder.save(state, self._loop)
+            self._folder.save(state, self._loop, best_seed(state))
             self._saved = step
         except CheckpointError as error:
             if must:
