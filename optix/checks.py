@@ -29,6 +29,12 @@ def within(
     return number
 
 
+def record(name: str, value: Any, kind: type, remedy: str) -> None:
+    """Raise ValueError unless `value` is a `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
+
+
 def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise ValueError for the first name that is not known, with the nearest one."""
     known = sorted(known)

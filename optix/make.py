@@ -96,6 +96,11 @@ def make(
 
 def _environment(environment: Any, params: Any) -> Environment:
     if isinstance(environment, Environment):
+        if params is not None:
+            raise ValueError(
+                f"env_params are for a name or an instance, got {params!r} beside the "
+                f"Environment {environment.name}; give them to device(...)"
+            )
         return environment
     return device(environment, params)
 

@@ -9,6 +9,7 @@ standard deviation of the discounted return; both live in `Policy.extras`.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -219,6 +220,8 @@ def ppo(
         return Policy(params, structure, opt_state, extras)
 
     def view(extras, obs):
+        # moments of another shape would broadcast
+        chex.assert_tree_shape_suffix(obs, tuple(observation_shape))
         return standardize(extras.observations, obs) if normalize_observations else obs
 
     def act(policy, carry, obs, key, hyperparams, explore):

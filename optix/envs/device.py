@@ -106,6 +106,8 @@ def _registered(name: str) -> tuple[Any, Any]:
 
 
 def _check_protocol(name, env):
+    if isinstance(env, type):
+        raise ValueError(f"env must be an instance, got the class {env.__name__}")
     wanted = [
         "observation_space",
         "action_space",

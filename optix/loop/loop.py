@@ -79,8 +79,13 @@ def loop(
       final_scores: calls of `score` on unseen keys whose mean is reported at the end.
 
     Raises:
-      ValueError: sizes below one, names that neither learner nor transforms have.
+      ValueError: sizes below one, names that neither learner nor transforms have, parts
+        that are something else.
     """
+    checks.record("learner", learner, Learner, "bind the agent to an environment")
+    checks.record("tuner", tuner, Tuner, "call its factory, as in fixed()")
+    if score is not None and not callable(score):
+        raise ValueError(f"score must be a function of (policy, key), got {score!r}")
     thresholds = Thresholds(
         plateau=checks.positive_int("plateau_threshold", plateau_threshold),
         dormant=checks.positive_int("dormant_threshold", dormant_threshold),
@@ -94,6 +99,7 @@ def loop(
     default_limits = _limits(max_rounds, max_env_steps, target_score)
     lanes = tuner.lanes
     transform = chain() if transforms is None else transforms
+    checks.record("transforms", transform, Transform, "compose several by chain(...)")
     score = score or learner.evaluate
     defaults = {**learner.hyperparams, **transform.hyperparams}
     checks.known_names("tuned hyperparameter", tuner.bounds, defaults)
@@ -320,7 +326,9 @@ def _limits(max_rounds, max_env_steps, target_score) -> Callable[[], Limits]:
     }.items():
         if value > MAX_INT32:
             raise ValueError(f"{name} must be at most {MAX_INT32}, got {value}")
-    target = float("inf") if target_score is None else float(target_score)
+    infinity = float("inf")
+    target = infinity if target_score is None else target_score
+    checks.within("target_score", target, -infinity, infinity)
     return lambda: Limits(
         jnp.int32(max_rounds), jnp.int32(max_env_steps), jnp.float32(target)
     )
