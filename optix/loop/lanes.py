@@ -40,9 +40,15 @@ def over_lanes(
 
 
 def fork(parents: jax.Array, lanes: PyTree, best: PyTree) -> PyTree:
-    """Return row `parents` [L] of the lanes [L, ...] followed by the best [...]."""
-    pool = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), lanes, best)
-    return jax.tree.map(lambda x: x[parents], pool)
+    """Return lane `parents` [L] of the lanes [L, ...], or the best [...] for L."""
+    count = parents.shape[0]
+
+    def chosen(x, y):
+        rows = x if count == 1 else x[jnp.minimum(parents, count - 1)]
+        from_best = (parents == count).reshape(-1, *[1] * y.ndim)
+        return jnp.where(from_best, y[None], rows)
+
+    return jax.tree.map(chosen, lanes, best)
 
 
 def freeze(old: LoopState, new: LoopState, memory: PyTree) -> LoopState:

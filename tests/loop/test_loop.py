@@ -1,9 +1,5 @@
 """The loop on learners whose course is known."""
 
-import subprocess
-import sys
-import textwrap
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -25,6 +21,7 @@ from optix.types import (
     StopReason,
     Transform,
 )
+from tests.devices import in_two_devices
 from tests.toys import replay_learner, report, scripted_learner, target_learner
 
 
@@ -254,21 +251,6 @@ def test_two_devices_equal_one():
     """
     out = in_two_devices(script)
     assert "equal" in out
-
-
-def in_two_devices(script):
-    import os
-
-    flags = "--xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_host_callback_runs_in_a_vmapped_run_and_only_while_active():
