@@ -13,7 +13,6 @@ import optax
 
 import optix
 from optix.loop.loop import loop
-from optix.networks.dense import orthogonal
 from optix.tuners.spsa import spsa
 from optix.types import Learner, LearnerState, Policy, Report
 
@@ -42,9 +41,9 @@ def regression() -> Learner:
     def init(key):
         inner_key, outer_key = jax.random.split(key)
         params = {
-            "inner": orthogonal(2.0)(inner_key, (1, WIDTH)),
+            "inner": 2.0 * jax.random.normal(inner_key, (1, WIDTH)),
             "bias": jnp.linspace(-3.0, 3.0, WIDTH),
-            "outer": orthogonal(0.1)(outer_key, (WIDTH, 1))[:, 0],
+            "outer": 0.1 * jax.random.normal(outer_key, (WIDTH,)),
         }
         return LearnerState(Policy(params, opt_state=optimizer(0.0).init(params)))
 

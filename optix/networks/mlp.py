@@ -55,9 +55,9 @@ class ActorCritic(linen.Module):
         torso = (self.observation_rank, self.hidden, self.activation)
         actor = Torso(*torso, name="torso" if self.shared else "actor")(obs)
         critic = actor if self.shared else Torso(*torso, name="critic")(obs)
-        value = Dense(1, scale=1.0, name="value")(critic).squeeze(-1)
+        value = Dense(1, name="value")(critic).squeeze(-1)
         if isinstance(self.action_space, Discrete):
-            return Dense(self.action_space.n, scale=0.01, name="logits")(actor), value
+            return Dense(self.action_space.n, name="logits")(actor), value
         size = self.action_space.shape[0]
         mean = Dense(size, scale=0.01, name="mean")(actor)
         if self.state_dependent_scale:

@@ -1,11 +1,11 @@
-"""The affine layer against plain products, the orthogonal matrices against I."""
+"""The affine layer against plain products."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.networks.dense import Dense, affine, orthogonal
+from optix.networks.dense import Dense, affine
 from tests.quick import jit
 
 
@@ -62,24 +62,11 @@ def test_dense_is_affine_on_the_last_axis(rows):
     )
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (64, 64), (64, 3), (3, 64), (1, 1), (5, 1)])
-def test_orthogonal(shape):
-    keys = jax.random.split(jax.random.key(1), 8)
-    matrices = np.asarray(jit(jax.vmap(lambda k: orthogonal(2.0)(k, shape)))(keys))
-    assert matrices.shape == (8, *shape) and matrices.dtype == np.float32
-    for matrix in matrices.astype(np.float64):
-        short = min(shape)
-        gram = matrix.T @ matrix if shape[0] >= shape[1] else matrix @ matrix.T
-        np.testing.assert_allclose(gram, 4 * np.eye(short), atol=1e-4)
-    assert (np.unique(matrices.reshape(8, -1), axis=0).shape[0] > 1) and (
-        matrices < 0
-    ).any()
-
-
-def test_orthogonal_has_no_preferred_direction():
-    """The entries of a random column are as of a point on the sphere."""
-    keys = jax.random.split(jax.random.key(2), 2000)
-    draws = np.asarray(jit(jax.vmap(lambda k: orthogonal()(k, (4, 2))))(keys))
-    error = 4 / np.sqrt(2000 * 4)
-    np.testing.assert_allclose(draws.mean(0), 0, atol=error)  # sd of an entry: 1/2
-    np.testing.assert_allclose((draws**2).mean(0), 1 / 4, atol=error)
+def test_initial_weights_have_the_variance_of_lecun_times_the_scale():
+    x = jnp.zeros((1, 100))
+    layer = Dense(200, scale=3.0)
+    params = jit(jax.vmap(layer.init, (0, None)))(
+        jax.random.split(jax.random.key(0), 4), x
+    )["params"]
+    np.testing.assert_allclose(params["kernel"].std((1, 2)), 0.3, rtol=0.02)
+    assert not params["bias"].any()
