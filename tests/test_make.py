@@ -10,6 +10,7 @@ from optix.agents.ppo import TUNED
 from optix.envs.device import device
 from optix.tuners.spsa import spsa
 from tests.devices import in_two_devices
+from tests.quick import jit
 
 SMALL = {
     "num_envs": 4,
@@ -36,7 +37,7 @@ def test_options_reach_the_part_they_belong_to():
     assert state.best.policy.params["actor"]["Dense_0"]["kernel"].shape == (4, 8)
     shapes = jax.eval_shape(loop.step, state)[1]
     assert shapes.hyperparams["discount"].shape == (2,)
-    state, report = jax.jit(loop.step)(state)
+    state, report = jit(loop.step)(state)
     assert state.env_steps == 2 * 3 * 4 * 8  # lanes, windows, environments, steps
     np.testing.assert_array_equal(report.hyperparams["discount"], 0.5)
     assert (report.hyperparams["learning_rate"] <= TUNED["learning_rate"][1]).all()
@@ -48,7 +49,7 @@ def test_an_instance_with_parameters_and_a_tuner_of_ones_own():
     env, params = gymnax.make("Pendulum-v1")
     tuner = spsa({"learning_rate": (1e-4, 1e-2)}, lanes=1)
     loop = optix.make(env, env_params=params, tuner=tuner, **SMALL)
-    state, report = jax.jit(loop.step)(loop.init(jax.random.key(0)))
+    state, report = jit(loop.step)(loop.init(jax.random.key(0)))
     assert -2000 < report.score < 0
     assert state.best.policy.params["log_scale"].shape == (1,)
 
@@ -57,7 +58,7 @@ def test_a_validation_environment_alone_decides():
     params = device("CartPole-v1")
     short = params._replace(time_limit=3)  # three steps, three points
     loop = optix.make("CartPole-v1", validation=short, **SMALL)
-    _, report = jax.jit(loop.step)(loop.init(jax.random.key(0)))
+    _, report = jit(loop.step)(loop.init(jax.random.key(0)))
     assert report.score == 3
 
 
@@ -69,7 +70,8 @@ def test_devices_share_one_policy_and_collect_their_own_experience():
             "CartPole-v1", axis_name="device", max_rounds=3, **{SMALL!r}
         )
         run = jax.pmap(lambda key: loop.run(loop.init(key)), axis_name="device")
-        state = run(jax.random.split(jax.random.key(0), 1).repeat(2))
+        key = jax.random.key(0)
+        state = run(jax.numpy.stack([key, key]))
         for leaf in jax.tree.leaves(state.learner.policy.params):
             np.testing.assert_array_equal(leaf[0], leaf[1])
         assert (state.round == 3).all()
@@ -109,7 +111,7 @@ def test_rates_are_vmapped_and_nothing_is_traced_again():
     keys = jax.random.split(jax.random.key(0), 2)
     states = jax.vmap(loop.init)(keys, {"learning_rate": jnp.array([0.0, 1e-2])})
     before = states.learner.policy.params
-    step = jax.jit(jax.vmap(loop.step))
+    step = jit(jax.vmap(loop.step))
     states, _ = step(states)
     moved = jax.tree.map(
         lambda x, y: jnp.abs(x - y).max(axis=range(1, x.ndim)),

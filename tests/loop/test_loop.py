@@ -22,6 +22,7 @@ from optix.types import (
     Transform,
 )
 from tests.devices import in_two_devices
+from tests.quick import jit
 from tests.toys import replay_learner, report, scripted_learner, target_learner
 
 
@@ -31,7 +32,7 @@ def rising(windows, key):
 
 def run(run_loop, seed=0, **overrides):
     state = run_loop.init(jax.random.key(seed), overrides or None)
-    return jax.jit(run_loop.run)(state)
+    return jit(run_loop.run)(state)
 
 
 def reports(run_loop, rounds, seed=0):
@@ -41,7 +42,7 @@ def reports(run_loop, rounds, seed=0):
     def body(state, _):
         return run_loop.step(state)
 
-    return jax.jit(lambda s: jax.lax.scan(body, s, length=rounds))(state)
+    return jit(lambda s: jax.lax.scan(body, s, length=rounds))(state)
 
 
 # --- stopping ---------------------------------------------------------------------
@@ -85,14 +86,14 @@ def test_limits_are_traced_and_differ_between_seeds():
     limits = Limits(
         jnp.array([5, 9, 13]), states.limits.max_env_steps, states.limits.target_score
     )
-    states = jax.jit(jax.vmap(run_loop.run))(states._replace(limits=limits))
+    states = jit(jax.vmap(run_loop.run))(states._replace(limits=limits))
     assert states.round.tolist() == [5, 9, 13]
 
 
 def test_a_stopped_state_stays_as_it_is():
     run_loop = loop(replay_learner(100), fixed(), max_rounds=3)
     state = run(run_loop)
-    again, _ = jax.jit(run_loop.step)(state)
+    again, _ = jit(run_loop.step)(state)
     chex.assert_trees_all_equal(
         jax.tree.map(as_data, again), jax.tree.map(as_data, state)
     )
@@ -173,8 +174,8 @@ def test_vmapped_seeds_equal_single_runs(lanes):
     run_loop = loop(replay_learner(500), tuner, max_rounds=12)
     keys = jax.random.split(jax.random.key(1), 5)
     whole_run = lambda key: run_loop.run(run_loop.init(key))  # noqa: E731
-    together = jax.jit(jax.vmap(whole_run))(keys)
-    run_alone = jax.jit(whole_run)
+    together = jit(jax.vmap(whole_run))(keys)
+    run_alone = jit(whole_run)
     for i in range(5):
         alone = run_alone(keys[i])
         row = jax.tree.map(lambda x, i=i: x[i], together)
@@ -194,19 +195,19 @@ def test_nested_vmap_over_seeds_and_rates():
     def one(key, rate):
         return run_loop.run(run_loop.init(key, {"rate": rate}))
 
-    grid = jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None)))(
+    grid = jit(jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None)))(
         keys, rates
     )
     assert grid.best.score.shape == (3, 2)
     assert (grid.best.score[:, 1] > grid.best.score[:, 0]).all()
     np.testing.assert_allclose(
-        grid.best.score[1, 1], jax.jit(one)(keys[1], rates[1]).best.score, rtol=1e-3
+        grid.best.score[1, 1], jit(one)(keys[1], rates[1]).best.score, rtol=1e-3
     )
 
 
 def test_step_is_traced_once_whatever_the_floats():
     run_loop = loop(replay_learner(200), fixed())
-    step = jax.jit(chex.assert_max_traces(run_loop.step, n=1))
+    step = jit(chex.assert_max_traces(run_loop.step, n=1))
     for rate in (0.01, 0.02, 0.03):
         state = run_loop.init(jax.random.key(0), {"rate": jnp.float32(rate)})
         limits = state.limits._replace(target_score=jnp.float32(rate))
@@ -270,7 +271,7 @@ def test_a_host_callback_runs_in_a_vmapped_run_and_only_while_active():
     run_loop = loop(learner, fixed())
     states = jax.vmap(run_loop.init)(jax.random.split(jax.random.key(0), 2))
     limits = states.limits._replace(max_rounds=jnp.array([2, 4]))
-    states = jax.jit(jax.vmap(run_loop.run))(states._replace(limits=limits))
+    states = jit(jax.vmap(run_loop.run))(states._replace(limits=limits))
     assert states.learner.policy.params["windows"][:, 0].tolist() == [2, 4]
     assert sum(active for _, active in calls) == 6
 
@@ -292,7 +293,7 @@ def test_spsa_in_the_loop_finds_the_optimum(lanes, scale, validated):
         learner, tuner, score=score, max_rounds=200, min_rounds_before_dormant=200
     )
     keys = jax.random.split(jax.random.key(0), 20)
-    states = jax.jit(jax.vmap(lambda k: run_loop.run(run_loop.init(k))))(keys)
+    states = jit(jax.vmap(lambda k: run_loop.run(run_loop.init(k))))(keys)
     rates = jax.vmap(tuner.centre)(states.tuner)["rate"]
     np.testing.assert_allclose(rates, 0.8, atol=0.05)
 
@@ -305,7 +306,7 @@ def test_spsa_in_the_loop_under_noise():
         learner, tuner, max_rounds=200, min_rounds_before_dormant=200, rollback=False
     )
     keys = jax.random.split(jax.random.key(0), 20)
-    states = jax.jit(jax.vmap(lambda k: run_loop.run(run_loop.init(k))))(keys)
+    states = jit(jax.vmap(lambda k: run_loop.run(run_loop.init(k))))(keys)
     rates = jax.vmap(tuner.centre)(states.tuner)["rate"]
     assert (abs(rates - 0.8) < 0.1).sum() >= 18
 
@@ -314,7 +315,7 @@ def test_forks_share_their_keys_and_the_better_one_goes_on():
     tuner = spsa({"rate": (0.0, 1.0)})
     run_loop = loop(target_learner(), tuner)
     state = run_loop.init(jax.random.key(0))
-    new, told = jax.jit(run_loop.step)(state)
+    new, told = jit(run_loop.step)(state)
     rates = told.hyperparams["rate"]
     assert rates[0] != rates[1]
     winner = rates[jnp.argmax(told.lane_scores)]
@@ -409,7 +410,7 @@ def test_restart_goes_on_from_a_policy_with_the_limits_of_the_old_run():
     assert new.limits.max_rounds == 30
     assert new.learner.policy.params["windows"].tolist() == [30.0]
     assert new.best.hyperparams["rate"] == 0.25
-    assert jax.jit(run_loop.run)(new).best.policy.params["windows"] >= 58
+    assert jit(run_loop.run)(new).best.policy.params["windows"] >= 58
 
 
 def test_unknown_hyperparameters_are_refused():
