@@ -163,7 +163,14 @@ def _decorate(axes: Any, runs: Sequence[Sequence[dict[str, Any]]], title: str) -
         upper.spines["top"].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    axes.legend(unique.values(), unique.keys(), fontsize=8, framealpha=0.9)
+    axes.figure.legend(
+        unique.values(),
+        unique.keys(),
+        loc="outside lower center",
+        ncols=len(unique),
+        fontsize=8,
+        frameon=False,
+    )
 
 
 def _series(run: Sequence[dict[str, Any]], name: str) -> np.ndarray:

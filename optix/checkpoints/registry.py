@@ -6,7 +6,6 @@ and a checksum of every leaf. Nothing in it is executed on load, and no path in 
 needed, so that a folder can be moved.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -19,13 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optix.checkpoints import store
 from optix.checkpoints.index import checksum, difference, from_arrays, to_arrays
 from optix.checks import positive_int
 from optix.types import PyTree
 
 _FORMAT = 1
 _TRASH = ".trash-"
-_UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class CheckpointError(Exception):
@@ -95,8 +94,6 @@ class CheckpointRegistry:
         Raises:
             CheckpointError: the folder can not be written to.
         """
-        import orbax.checkpoint as ocp
-
         step = positive_int("step", step, minimum=0)
         arrays, index = to_arrays(tree)
         record = {
@@ -112,14 +109,7 @@ class CheckpointRegistry:
         try:
             self._remove(self._leftovers())
             self._remove([path] if path.exists() else [])
-            with _checkpointer() as checkpointer:
-                checkpointer.save(
-                    path.absolute(),
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.PyTreeSave(_stored(arrays)),
-                        record=ocp.args.JsonSave(record),
-                    ),
-                )
+            store.write(path, arrays, record)
             self._prune()
         except Exception as error:  # tensorstore has many names for a full disk
             raise CheckpointError(
@@ -193,18 +183,12 @@ class CheckpointRegistry:
 
     def _record(self, step: int) -> dict[str, Any]:
         """Return the verified JSON record of a step."""
-        import orbax.checkpoint as ocp
-
         path = self._path(step)
         if not path.is_dir():
             known = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"no checkpoint at {path} (steps there: {known})")
         try:
-            with _checkpointer() as checkpointer:
-                record = checkpointer.restore(
-                    path.absolute(),
-                    args=ocp.args.Composite(record=ocp.args.JsonRestore()),
-                )["record"]
+            record = store.read_record(path)
             found = record.pop("sha256")
         except Exception as error:
             raise _corrupt(path, _first_line(error)) from error
@@ -219,27 +203,11 @@ class CheckpointRegistry:
 
     def _arrays(self, path: Path, index: list[dict[str, Any]]) -> list[np.ndarray]:
         """Return the arrays of a snapshot, every one compared with its checksum."""
-        import orbax.checkpoint as ocp
-
         empty = [np.empty(e["stored_shape"], e["stored_dtype"]) for e in index]
-        wanted = _stored(empty)
         try:
-            with _checkpointer() as checkpointer:
-                stored = checkpointer.restore(
-                    path.absolute(),
-                    args=ocp.args.Composite(
-                        arrays=ocp.args.PyTreeRestore(
-                            item=wanted,
-                            restore_args={
-                                name: ocp.RestoreArgs(restore_type=np.ndarray)
-                                for name in wanted
-                            },
-                        )
-                    ),
-                )["arrays"]
+            arrays = store.read_arrays(path, empty)
         except Exception as error:
             raise _corrupt(path, _first_line(error)) from error
-        arrays = [stored.get(str(i), array) for i, array in enumerate(empty)]
         for array, entry in zip(arrays, index, strict=True):
             if checksum(array) != entry["crc32"]:
                 raise _corrupt(path, f"{entry['path']} fails its checksum")
@@ -285,7 +253,7 @@ class CheckpointRegistry:
     def _leftovers(self) -> list[Path]:
         """Return what a save or a removal that was killed has left behind."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished = self.directory.glob(f"*{_UNFINISHED}*")
+        unfinished = self.directory.glob(f"*{store.UNFINISHED}*")
         return [*unfinished, *self.directory.glob(f"{_TRASH}*")]
 
     def _remove(self, paths: Iterable[Path]) -> None:
@@ -296,22 +264,6 @@ class CheckpointRegistry:
                 shutil.rmtree(trash, ignore_errors=True)
                 path.rename(trash)
             shutil.rmtree(trash)
-
-
-@contextlib.contextmanager
-def _checkpointer() -> Iterator[Any]:
-    import orbax.checkpoint as ocp
-
-    checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
-    try:
-        yield checkpointer
-    finally:
-        checkpointer.close()
-
-
-def _stored(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays by number; orbax refuses empty ones, and they hold nothing."""
-    return {str(i): array for i, array in enumerate(arrays) if array.size}
 
 
 def _digest(record: dict[str, Any]) -> str:
