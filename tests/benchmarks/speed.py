@@ -19,19 +19,21 @@ import jax.numpy as jnp
 import optix
 from tests.benchmarks.settings import STEPS_PER_WINDOW
 
-CASES = {  # name: (seeds of optix, seeds of rejax, windows of each seed)
-    "1 seed, 1 M steps": (1, 1, 128),
-    "16 seeds in sequence, 65 k steps": (16, 16, 8),
-    "16 seeds vmapped, 65 k steps": (-16, 16, 8),
+ROUNDS = 30  # of the default loop in one call
+CASES = {  # name: (seeds of optix, below 0 vmapped; of rejax; windows; more arguments)
+    "1 seed, 1 M steps": (1, 1, 128, []),
+    "the same, rewards not normalised": (1, 1, 128, ["raw"]),
+    "16 seeds in sequence, 65 k steps": (16, 16, 8, []),
+    "16 seeds vmapped, 65 k steps": (-16, 16, 8, []),
 }
 
 
 class Worker:
     """A process that compiles once and runs on demand."""
 
-    def __init__(self, python, module, seeds, windows):
+    def __init__(self, python, module, *arguments):
         """Start it, and wait until it has compiled."""
-        command = [python, "-W", "ignore", "-m", module, str(seeds), str(windows)]
+        command = [python, "-W", "ignore", "-m", module, *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -58,9 +60,9 @@ class Worker:
 
 def compare(name, rejax_python, repeats):
     """Print one row: optix beside rejax."""
-    ours, theirs, windows = CASES[name]
+    ours, theirs, windows, more = CASES[name]
     workers = [
-        Worker(sys.executable, "tests.benchmarks.worker_optix", ours, windows),
+        Worker(sys.executable, "tests.benchmarks.worker_optix", ours, windows, *more),
         Worker(rejax_python, "tests.benchmarks.worker_rejax", theirs, windows),
     ]
     runs = [[], []]
@@ -86,43 +88,57 @@ def compare(name, rejax_python, repeats):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def median_seconds(function, *args, repeats=20):
-    """Compile, then return the median time of a call."""
-    compiled = jax.jit(function).lower(*args).compile()
-    jax.block_until_ready(compiled(*args))
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def parts(environment, repeats):
+    """Print what a round of the default loop spends on what, many rounds a call."""
+    run = optix.make(environment, min_rounds_before_dormant=10**6)
+    learner = run.learner
+    hyperparams = {k: jnp.float32(v) for k, v in learner.hyperparams.items()}
 
+    def whole(state, _):
+        return run.step(state)[0]
 
-def parts(environment):
-    """Print what a round of the default loop spends on what."""
-    run = optix.make(environment)
+    def alone(state, number, score=True):
+        key = jax.random.fold_in(state.key, number)
+        one = jax.tree.map(lambda x: x[0], state.learner)
+        one, _ = learner.step(one, hyperparams, key, True)
+        value = learner.evaluate(one.policy, key) if score else 0.0
+        best = state.best._replace(score=state.best.score + value)
+        one = jax.tree.map(lambda x: x[None], one)
+        return state._replace(learner=one, best=best)
+
+    bodies = {
+        "round": whole,
+        "training and evaluation": alone,
+        "training": lambda state, number: alone(state, number, score=False),
+    }
+
+    def rounds(body):
+        def repeat(state):
+            return jax.lax.fori_loop(0, ROUNDS, lambda i, s: body(s, i), state)
+
+        return jax.jit(repeat)
+
+    programs = {name: rounds(body) for name, body in bodies.items()}
     state = run.init(jax.random.key(0))
-    # scores of a good policy: its episodes are long
-    advance = jax.jit(
-        lambda s: jax.lax.fori_loop(0, 60, lambda _, s: run.step(s)[0], s)
-    )
-    state = advance(state)
-    key = jax.random.key(1)
-    hyperparams = {k: jnp.float32(v) for k, v in run.learner.hyperparams.items()}
-    one = state.learner._replace(
-        policy=jax.tree.map(lambda x: x[0], state.learner.policy),
-        rollout=jax.tree.map(lambda x: x[0], state.learner.rollout),
-    )
-    whole = median_seconds(run.step, state)
-    train = median_seconds(run.learner.step, one, hyperparams, key, True)
-    evaluate = median_seconds(run.learner.evaluate, one.policy, key)
-    control = whole - train - evaluate
+    for _ in range(2):  # to a policy whose episodes are long
+        state = programs["round"](state)
+    times = {name: [] for name in programs}
+    for _ in range(repeats + 1):
+        for name, program in programs.items():
+            started = time.perf_counter()
+            jax.block_until_ready(program(state))
+            times[name].append((time.perf_counter() - started) / ROUNDS)
+    # in turn, and the first call compiled
+    seconds = {name: statistics.median(values[1:]) for name, values in times.items()}
+    train = seconds["training"]
+    evaluate = seconds["training and evaluation"] - train
+    control = seconds["round"] - train - evaluate
     cells = [
         environment,
-        f"{whole * 1e3:.1f} ms",
+        f"{seconds['round'] * 1e3:.1f} ms",
         f"{train * 1e3:.1f} ms",
-        f"{evaluate * 1e3:.1f} ms ({evaluate / whole:.0%} of the round)",
-        f"{control * 1e3:.1f} ms ({control / train:.1%} of training)",
+        f"{evaluate * 1e3:.1f} ms ({evaluate / seconds['round']:.0%} of the round)",
+        f"{control * 1e3:.2f} ms ({control / train:.1%} of training)",
     ]
     print("| " + " | ".join(cells) + " |", flush=True)
 
@@ -135,7 +151,7 @@ def main():
     args = parser.parse_args()
     print("| environment | round | training | evaluation | control |\n|" + "---|" * 5)
     for environment in ("CartPole-v1", "Pendulum-v1"):
-        parts(environment)
+        parts(environment, args.repeats)
     if args.rejax:
         titles = "PPO|optix steps/s|rejax steps/s|ratio|optix compile|rejax compile"
         titles += "|optix score|rejax score"

@@ -1,4 +1,10 @@
-"""PPO of optix at the shared settings: one round of the loop, evaluation included."""
+"""PPO of optix at the shared settings: one round of the loop, evaluation included.
+
+Observations are as raw as those of rejax. Rewards are normalised, as they are in optix
+unless switched off: with a third argument `raw` they are not.
+"""
+
+import sys
 
 import jax
 
@@ -12,7 +18,7 @@ def build(seeds, windows):
     run = optix.make(
         **PPO,
         normalize_observations=False,
-        normalize_rewards=False,
+        normalize_rewards="raw" not in sys.argv,
         deterministic_evaluation=False,
         windows_per_round=windows,
     )
