@@ -33,9 +33,11 @@ def cache(tmp_path, monkeypatch):
     names = (
         "jax_compilation_cache_dir",
         "jax_persistent_cache_min_compile_time_secs",
+        "jax_disable_most_optimizations",
     )
     before = {name: jax.config.values[name] for name in names}
     jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_disable_most_optimizations", True)
     compilation_cache.reset_cache()
     yield tmp_path / "cache" / "optix" / "jax"
     for name, value in before.items():
@@ -172,7 +174,7 @@ def test_the_exit_code_tells_of_a_pause(tmp_path, name, code):
     root = os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run(
         [sys.executable, "-c", PAUSED, name, root],
-        env=os.environ | {"PYTHONPATH": root},
+        env=os.environ | {"PYTHONPATH": root, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -189,7 +191,6 @@ def test_import_optix_leaves_the_heavy_ones_alone():
         f"assert {name!r} not in sys.modules, {name!r}\n"
         for name in (
             "orbax",
-            "rich",
             "matplotlib",
             "tyro",
             "gymnax",

