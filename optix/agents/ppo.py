@@ -76,7 +76,7 @@ def gaussian(parameters: tuple[jax.Array, jax.Array]):
     import distrax
 
     mean, log_scale = parameters
-    return distrax.MultivariateNormalDiag(mean, jnp.exp(jnp.clip(log_scale, -10, 2)))
+    return distrax.MultivariateNormalDiag(mean, jnp.exp(log_scale))
 
 
 def loss(

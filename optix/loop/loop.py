@@ -237,6 +237,8 @@ def loop(
 
         # whether the run goes on
         env_steps = state.env_steps + reports.env_steps.sum()
+        # a count beyond 32 bits stays at its end, so that the budget ends the run
+        env_steps = jnp.where(env_steps < state.env_steps, MAX_INT32, env_steps)
         reason = stop_reason(state, judged, env_steps, max_non_finite)
         stopped = reason != StopReason.RUNNING
         phase = jnp.where(stopped, Phase.STOPPED, judged.progress.phase)

@@ -71,6 +71,14 @@ def test_a_run_on_the_budget_of_environment_steps():
     assert state.env_steps == 100
 
 
+def test_a_count_of_steps_beyond_32_bits_ends_the_run_instead_of_wrapping():
+    run_loop = loop(scripted_learner(rising), fixed())
+    state = run_loop.init(jax.random.key(0))
+    state, _ = jit(run_loop.step)(state._replace(env_steps=jnp.int32(2**31 - 5)))
+    assert state.env_steps == 2**31 - 1
+    assert state.stop_reason == StopReason.MAX_ENV_STEPS
+
+
 def test_the_target_must_hold_for_three_rounds():
     def spike(windows, key):
         return jnp.where(windows == 5, 100.0, windows)
