@@ -104,7 +104,9 @@ def test_the_length_of_a_dispatch_does_not_matter(vectorize):
     for counts in ([1] * 40, [7, 1, 64], [3] * 14):
         state, log = run.init(keys), []
         for count in counts:
+            left = 40 - int(state.round[0])
             state, reports, rounds = run.advance(state, np.int32(count))
+            assert rounds.tolist() == [min(count, left)] * 2
             log += list(rows(*jax.device_get((reports, rounds))))
         ends.append(state)
         logs.append(sorted(log, key=lambda row: (row[0], int(row[1].round))))
@@ -236,11 +238,24 @@ def test_a_larger_budget_continues_as_if_it_had_been_given_at_once(tmp_path, who
     assert first.state.round.tolist() == [40, 40]
     result = resume(tmp_path / "run", short, max_rounds=60, **QUIET)
     assert_same_bits(result.state, whole.state)
-    # the budget is remembered, so a kill right after would not forget it
-    again = resume(tmp_path / "run", short, **QUIET)
-    assert_same_bits(again.state, whole.state)
     with pytest.raises(ValueError, match="max_round'.*did you mean 'max_rounds'"):
         resume(tmp_path / "run", short, max_round=3)
+
+
+def test_a_kill_right_after_a_new_budget_does_not_forget_it(tmp_path, monkeypatch):
+    train(supervised(max_rounds=5), directory=tmp_path / "run", **QUIET)
+
+    class Killed(BaseException):
+        pass
+
+    def play(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("optix.session.Session.play", play)
+        resume(tmp_path / "run", supervised(), max_rounds=9, **QUIET)
+    result = resume(tmp_path / "run", supervised(), **QUIET)
+    assert result.state.round.tolist() == [9]
 
 
 def test_only_a_spent_budget_is_lifted():
@@ -433,14 +448,15 @@ def test_an_error_of_the_users_own_arrives_and_the_run_can_go_on(tmp_path):
         train(make(limit=9.5), directory=tmp_path / "run", progress=False)
     assert any(entry.name == "learn" for entry in error.traceback)
     rounds = len(list(read_log(tmp_path / "run" / "log.jsonl")))
+    assert (tmp_path / "run" / "checkpoints" / str(rounds)).is_dir()  # not the rest
     mended = make()
     result = resume(tmp_path / "run", mended, progress=False)
     assert 0 < rounds <= 10 and result.state.round[0] == 20
     np.testing.assert_array_equal(result.state.curve, whole.state.curve)
     np.testing.assert_array_equal(result.scores, whole.scores)
     best = jax.tree.map(lambda x: x[0], result.state.best.policy)
-    weights = mended.learner.host.load(best).weights
-    assert weights.max() == 20
+    assert mended.learner.host.load(best).weights.max() == 20
+    assert len(mended.learner.host.slots) <= 3  # the first, the best, the current
     played = evaluate(tmp_path / "run", 4, loop=make())
     np.testing.assert_allclose(played.mean, -100, atol=1)  # (20 - 30) ** 2
 
