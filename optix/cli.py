@@ -153,8 +153,10 @@ def _present(result: Result) -> int:
     console.print(result.table())
     if result.paused is None:
         console.print(result.message, soft_wrap=True)
-    speed = f"{result.steps_per_second:,.0f} environment steps/s"
-    console.print(f"{result.seconds:.1f} s, {speed}", soft_wrap=True)
+    duration = f"{result.seconds:.1f} s"
+    if result.steps_per_second > 0:  # not if all rounds were in one dispatch
+        duration += f", {result.steps_per_second:,.0f} environment steps/s"
+    console.print(duration, soft_wrap=True)
     if result.directory is not None:
         console.print(f"learning curve: {result.curve}", soft_wrap=True)
         console.print(

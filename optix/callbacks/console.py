@@ -108,20 +108,23 @@ class Console(LoopCallback):
         texts = [f"{_short(steps / seconds)} steps/s"]
         if share < 1.0:
             left = seconds * (1.0 - share) / (share - first_share)
-            texts += [f"at most {_clock(left)} left"]
+            texts += [f"≤ {_clock(left)} left"]
         return texts
 
     def _bar(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         share = self._share()
         grid = Table.grid(padding=(0, 1))
+        for name in ("title", "bar", "share", "status", "clock"):
+            grid.add_column(no_wrap=name != "status")  # the one that may be cut
         grid.add_row(
             self._title,
-            ProgressBar(total=1.0, completed=share, width=24),
+            ProgressBar(total=1.0, completed=share, width=16),
             f"{share:4.0%}",
-            self.status(),
+            Text(self.status(), no_wrap=True, overflow="ellipsis"),
             _clock(time.monotonic() - self._start),
         )
         return grid

@@ -54,7 +54,7 @@ def test_round_score_best_phase_speed_and_time_left(clock):
     play(console, clock)
     # ten steps a second; 50 rounds of a second each are left
     assert console.status() == (
-        "round 50/100  score 3  best 5  active  10 steps/s  at most 0:50 left"
+        "round 50/100  score 3  best 5  active  10 steps/s  ≤ 0:50 left"
     )
 
 
@@ -62,7 +62,7 @@ def test_the_budget_of_steps_counts_too(clock):
     state = a_state(1, max_rounds=10**6)
     console = Console(state, "toy", io.StringIO())
     play(console, clock, rounds=100)
-    assert console.status().endswith("at most 5:00 left")  # 3000 of 4000 steps
+    assert console.status().endswith("≤ 5:00 left")  # 3000 of 4000 steps
 
 
 def test_several_seeds_are_summed_up(clock):
@@ -85,7 +85,7 @@ def test_a_resumed_run_knows_seeds_that_have_stopped(clock):
         clock[0] += 1.0
         hooks.round(0, report(round_, 3.0))
     assert "round 70/100" in console.status() and "1/2 seeds" in console.status()
-    assert "at most 0:30 left" in console.status()
+    assert "≤ 0:30 left" in console.status()
 
 
 def test_plain_lines_where_there_is_no_terminal(clock):
