@@ -69,7 +69,9 @@ def regression() -> Learner:
     def evaluate(policy, key):
         return -error(policy.params, *data(key, 1024))
 
-    return Learner(init, lambda policy, key: (), step, evaluate, {"learning_rate": 1e-3})
+    return Learner(
+        init, lambda policy, key: (), step, evaluate, {"learning_rate": 1e-3}
+    )
 
 
 def main(max_rounds: int = 400) -> None:

@@ -86,9 +86,10 @@ def _check_fit(agent: Agent, env: Environment) -> None:
             f"the agent must act on observations of {env.name}, of shape "
             f"{env.observation_shape}, but it failed to: {error}"
         ) from error
-    discrete = isinstance(env.action_space, Discrete)
-    shape = (1,) if discrete else (1, *env.action_space.shape)
-    kind = jnp.integer if discrete else jnp.floating
+    if isinstance(env.action_space, Discrete):
+        shape, kind = (1,), jnp.integer
+    else:
+        shape, kind = (1, *env.action_space.shape), jnp.floating
     if action.shape != shape or not jnp.issubdtype(action.dtype, kind):
         raise ValueError(
             f"the agent's actions must be those of {env.name}, {env.action_space}, got "
