@@ -184,25 +184,3 @@ def test_the_exit_code_tells_of_a_pause(tmp_path, name, code):
     assert f"paused by {name}; continue with `optix resume {name}`" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / name / "checkpoints" / "1").is_dir()
-
-
-def test_import_optix_leaves_the_heavy_ones_alone():
-    code = "import sys, optix, optix.train, optix.checkpoints.registry\n" + "".join(
-        f"assert {name!r} not in sys.modules, {name!r}\n"
-        for name in (
-            "orbax",
-            "matplotlib",
-            "tyro",
-            "gymnax",
-            "torch",
-            "scipy.stats",
-        )
-    )
-    root = os.path.dirname(os.path.dirname(__file__))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
