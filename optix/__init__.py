@@ -6,18 +6,25 @@ Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `l
 
 from optix.base_agent import BaseAgent, EpisodeData, HyperparamSet
 from optix.callbacks.base import LoopCallback
+from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.evaluation import evaluate
 from optix.make import make
+from optix.result import Result
+from optix.run_folder import RunFolderError
 from optix.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
 __all__ = [
     "BaseAgent",
+    "CheckpointError",
+    "CheckpointRegistry",
     "EpisodeData",
     "Event",
     "HyperparamSet",
     "LoopCallback",
     "Phase",
+    "Result",
+    "RunFolderError",
     "StopReason",
     "Verdict",
     "evaluate",

@@ -8,7 +8,7 @@ POINTS = 1024
 
 def empty_curve() -> tuple[jax.Array, jax.Array]:
     """Return (points [1024] of NaN, stride [] of one round)."""
-    return jnp.full((POINTS,), jnp.nan), jnp.int32(1)
+    return jnp.full((POINTS,), jnp.nan, jnp.float32), jnp.int32(1)
 
 
 def record(
