@@ -49,6 +49,46 @@ class Trajectory(NamedTuple):
     extras: PyTree = ()  # what `act` and the collection add: log_prob, carries
 
 
+class Transition(NamedTuple):
+    """Rows to learn from off policy; `N` of them, or none on an example."""
+
+    obs: PyTree  # [N, ...] float32
+    action: PyTree  # [N, ...] int32 or float32
+    reward: jax.Array  # [N] float32, the discounted sum where several steps are one row
+    discount: jax.Array  # [N] float32 on the value of `next_obs`; 0 where terminated
+    next_obs: PyTree  # [N, ...] float32, before any reset
+
+
+class Sample(NamedTuple):
+    """What a buffer hands out; `M` rows."""
+
+    items: PyTree  # [M, ...]
+    index: jax.Array  # [M] int32 where they are stored
+    weight: jax.Array  # [M] float32 of each row in a loss; ones where all are equal
+
+
+class Buffer(NamedTuple):
+    """A replay of fixed capacity, oldest rows overwritten first.
+
+    capacity: static int, in rows.
+    init: `(item) -> state` from one row, arrays or shapes.
+    add: `(state, items [N, ...], valid [N] bool) -> state`; rows that are not valid leave
+        no trace.
+    size: `(state) -> [] int32` rows stored.
+    sample: `(state, key, batch_size, importance_exponent) -> Sample`; rows may repeat.
+        Of an empty buffer the rows are zeros.
+    update: `(state, index [M], priority [M], valid [] bool) -> state`; nothing where all
+        rows are equal.
+    """
+
+    capacity: int
+    init: Callable[[PyTree], PyTree]
+    add: Callable[[PyTree, PyTree, jax.Array], PyTree]
+    size: Callable[[PyTree], jax.Array]
+    sample: Callable[..., Sample]
+    update: Callable[..., PyTree]
+
+
 class Report(NamedTuple):
     """What one window tells: nothing in here is needed for the next step."""
 
@@ -121,9 +161,12 @@ class Agent(NamedTuple):
     initial_carry: `(batch) -> carry`, () when feed-forward.
     act: `(policy, carry, obs [B, ...], key, hyperparams, explore) -> (carry, action
         [B, ...], extras)`; `explore` is a static bool, False plays deterministically.
-    learn: `(policy, batch, key, hyperparams) -> (policy, info)`; `info` is
-        {name: [] float32} and may hold "td_error" [B] for a prioritised replay.
+    learn: `(policy, batch, key, hyperparams) -> (policy, info)`; the batch is a
+        `Trajectory` on policy and a `Sample` of `Transition` off policy; `info` is
+        {name: [] float32}, off policy with "td_error" [M] for a prioritised replay.
     hyperparams: {name: default float}.
+    observe: `(policy, trajectory) -> policy`, what experience changes before anything is
+        learned from it: counters, normalisers. Off policy only; on policy `learn` does.
     """
 
     init: Callable[[jax.Array], Policy]
@@ -131,6 +174,7 @@ class Agent(NamedTuple):
     act: Callable[..., tuple[PyTree, PyTree, PyTree]]
     learn: Callable[[Policy, PyTree, jax.Array, Hyperparams], tuple[Policy, dict]]
     hyperparams: Mapping[str, float]
+    observe: Callable[[Policy, PyTree], Policy] = lambda policy, trajectory: policy
 
 
 class Learner(NamedTuple):

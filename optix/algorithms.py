@@ -1,0 +1,1 @@
+"""The table of algorithms, and an agent for an environment."""

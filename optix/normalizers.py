@@ -1,0 +1,1 @@
+"""Normalisers for code outside JAX."""
