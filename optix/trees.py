@@ -49,8 +49,19 @@ def gather_lanes(tree: Tree) -> Tree:
     So a memory that the lanes share stays unbatched. Outside a map over the lanes there
     is one lane, and the tree is returned as it is.
     """
+    if not _in_lanes():
+        return tree
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, LANE_AXIS, tiled=True), tree)
+
+
+def mean_lanes(tree: Tree) -> Tree:
+    """Return the mean over the lanes of every leaf, without a lane axis."""
+    return jax.lax.pmean(tree, LANE_AXIS) if _in_lanes() else tree
+
+
+def _in_lanes() -> bool:
     try:
         jax.lax.axis_size(LANE_AXIS)
     except NameError:
-        return tree
-    return jax.tree.map(lambda x: jax.lax.all_gather(x, LANE_AXIS, tiled=True), tree)
+        return False
+    return True

@@ -1,31 +1,13 @@
 """Learning from windows of fresh experience, collected on the device."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.learners.collect import collector, own_key
 from optix.learners.evaluate import evaluator
 from optix.trees import all_finite
-from optix.types import (
-    Agent,
-    Environment,
-    Learner,
-    LearnerState,
-    PyTree,
-    Report,
-    Trajectory,
-)
-
-
-class Rollout(NamedTuple):
-    """Where the environments stand."""
-
-    env_state: PyTree  # [B, ...]
-    obs: jax.Array  # [B, ...] float32
-    carry: PyTree  # [B, ...] of a recurrent agent
-    discounted_return: jax.Array  # [B] float32 of the running episodes
+from optix.types import Agent, Environment, Learner, LearnerState, Report
 
 
 def on_policy(
@@ -72,18 +54,11 @@ def on_policy(
         axis_name=axis_name,
     )
 
-    def own(key):
-        """A key of this device's own: experience differs, parameters do not."""
-        if axis_name is None:
-            return key
-        return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    experience = collector(agent, env, num_envs)
 
     def begin(policy, key):
         del policy
-        env_state, obs = env.reset(own(key), num_envs)
-        return Rollout(
-            env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
-        )
+        return experience.begin(own_key(key, axis_name))
 
     def init(key):
         policy_key, begin_key = jax.random.split(key)
@@ -91,36 +66,11 @@ def on_policy(
         return LearnerState(policy, begin(policy, begin_key))
 
     def collect(policy, rollout, hyperparams, key):
-        discount = hyperparams.get("discount", 1.0)
-        fresh_carry = agent.initial_carry(num_envs)
-
         def step(rollout, keys):
-            act_key, env_key = keys
-            carry, action, extras = agent.act(
-                policy, rollout.carry, rollout.obs, act_key, hyperparams, True
-            )
-            env_state, result = env.step(env_key, rollout.env_state, action)
-            done = result.terminated | result.truncated
-            discounted = result.reward + discount * rollout.discounted_return
-            transition = Trajectory(
-                obs=rollout.obs,
-                action=action,
-                reward=result.reward,
-                terminated=result.terminated,
-                truncated=result.truncated,
-                next_obs=result.next_obs,
-                extras={**extras, "discounted_return": discounted},
-            )
-            carry, discounted = jax.tree.map(
-                lambda fresh, old: jnp.where(
-                    done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old
-                ),
-                (fresh_carry, jnp.zeros(num_envs)),
-                (carry, discounted),
-            )
-            return Rollout(env_state, result.obs, carry, discounted), transition
+            return experience.step(policy, rollout, hyperparams, *keys)
 
-        return jax.lax.scan(step, rollout, jax.random.split(own(key), (num_steps, 2)))
+        keys = jax.random.split(own_key(key, axis_name), (num_steps, 2))
+        return jax.lax.scan(step, rollout, keys)
 
     def step(state, hyperparams, key, active):
         del active  # nothing here outlives the loop's own freezing
@@ -129,7 +79,7 @@ def on_policy(
             state.policy, state.rollout, hyperparams, collect_key
         )
         policy, info = agent.learn(
-            state.policy, trajectory, own(learn_key), hyperparams
+            state.policy, trajectory, own_key(learn_key, axis_name), hyperparams
         )
         seen = (trajectory.obs, trajectory.reward, rollout.obs)
         finite = info.pop("finite", True) & all_finite(seen)

@@ -96,16 +96,11 @@ def actor_critic(
     ((8, 2), (8,))
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
-    if not isinstance(hidden, Sequence) or not hidden:
-        raise ValueError(
-            f"hidden must be a sequence of at least one width, got {hidden!r}"
-        )
-    hidden = tuple(checks.positive_int("a hidden width", width) for width in hidden)
     _check_actions(action_space)
     module = ActorCritic(
         observation_rank=len(observation_shape),
         action_space=action_space,
-        hidden=hidden,
+        hidden=checked_hidden(hidden),
         activation=ACTIVATIONS[activation],
         shared=shared,
         state_dependent_scale=state_dependent_scale,
@@ -119,6 +114,15 @@ def actor_critic(
         return carry, module.apply({"params": params}, obs)
 
     return Network(init, lambda batch: (), apply)
+
+
+def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:
+    """Return the widths of hidden layers, or raise ValueError."""
+    if not isinstance(hidden, Sequence) or not hidden:
+        raise ValueError(
+            f"hidden must be a sequence of at least one width, got {hidden!r}"
+        )
+    return tuple(checks.positive_int("a hidden width", width) for width in hidden)
 
 
 def _check_actions(space: Discrete | Box) -> None:

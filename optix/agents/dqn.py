@@ -1,0 +1,149 @@
+"""Deep Q-learning (https://arxiv.org/abs/1312.5602), double
+(https://arxiv.org/abs/1509.06461).
+
+The value of every action is learned from replayed transitions. Acting is greedy but for
+a share epsilon of random actions, which falls linearly over the environment steps.
+Returns of several steps and prioritised replay are the learner's.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optix import checks
+from optix.agents.off_policy import (
+    defaults,
+    descend,
+    experience,
+    feed_forward,
+    follow,
+    pmean,
+    update_rule,
+)
+from optix.types import Agent, Discrete, Network, Policy
+
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "learning_rate": (5e-4, 0.0, 1.0),
+    "discount": (0.99, 0.0, 1.0),
+    "epsilon_start": (1.0, 0.0, 1.0),
+    "epsilon_end": (0.05, 0.0, 1.0),
+    "epsilon_steps": (25_000.0, 1.0, 1e9),  # environment steps from start to end
+    "target_rate": (1.0, 0.0, 1.0),  # 1 copies, less follows softly
+    "max_grad_norm": (10.0, 0.0, 1e9),
+}
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+    "epsilon_end": (0.01, 0.2),
+}
+
+
+def dqn(
+    network: Network,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete,
+    *,
+    double: bool = True,
+    target_period: int = 50,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+    optimizer: Callable[[], optax.GradientTransformation] | None = None,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Agent:
+    """Return a DQN agent.
+
+    Args:
+      network: feed-forward; `apply` gives the values of the actions [..., n].
+      observation_shape: of one observation.
+      action_space: `Discrete`.
+      double: the online network chooses the action that the target network values.
+      target_period: updates between two moves of the target by `target_rate`.
+      normalize_observations: by running moments.
+      normalize_rewards: by the running deviation of the discounted return.
+      optimizer: makes the transformation of clipped gradients that the learning rate
+        scales; None is Adam. It is given `version=structure`.
+      axis_name: devices whose batches form one.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+
+    Raises:
+      ValueError: actions that are not discrete, sizes below one, floats out of range,
+        unknown names, a network with a carry.
+
+    >>> from optix.networks.values import action_values
+    >>> agent = dqn(action_values((4,), Discrete(2)), (4,), Discrete(2), discount=0.98)
+    >>> agent.hyperparams["discount"], agent.hyperparams["epsilon_start"]
+    (0.98, 1.0)
+    """
+    checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
+    checks.positive_int("target_period", target_period)
+    feed_forward("dqn", network)
+    floats = defaults("dqn", hyperparams, HYPERPARAMS)
+    seen = experience(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+
+    def values(params, structure, obs):
+        return network.apply(params, structure, (), obs)[1]
+
+    def init(key):
+        params, structure = network.init(key)
+        opt_state = update_rule(optimizer, floats).init(params)
+        return Policy(params, structure, opt_state, seen.init(params))
+
+    def act(policy, carry, obs, key, hyperparams, explore):
+        q = values(policy.params, policy.structure, seen.view(policy.extras, obs))
+        greedy = jnp.argmax(q, -1)
+        if not explore:
+            return carry, greedy, {}
+        epsilon = exploration_rate(policy.extras.env_steps, hyperparams)
+        coin_key, action_key = jax.random.split(key)
+        coin = jax.random.uniform(coin_key, greedy.shape)
+        anything = jax.random.randint(action_key, greedy.shape, 0, action_space.n)
+        return carry, jnp.where(coin < epsilon, anything, greedy), {}
+
+    def learn(policy, batch, key, hyperparams):
+        """Learn from one `Sample` of `Transition`."""
+        del key
+        params, structure, opt_state, extras = policy
+        rows = seen.rows(extras, batch.items)
+        next_target = values(extras.target, structure, rows.next_obs)
+        chooser = values(params, structure, rows.next_obs) if double else next_target
+        next_value = _of(next_target, jnp.argmax(chooser, -1))
+        target = rows.reward + rows.discount * next_value
+
+        def loss(params):
+            value = _of(values(params, structure, rows.obs), rows.action)
+            error = value - target
+            return jnp.mean(batch.weight * optax.huber_loss(error)), (value, error)
+
+        (value_loss, (value, error)), grads = jax.value_and_grad(loss, has_aux=True)(
+            params
+        )
+        info = {"value_loss": value_loss, "value": value.mean()}
+        grads, info = pmean((grads, info), axis_name)
+        rule = update_rule(optimizer, hyperparams)
+        params, opt_state = descend(rule, grads, opt_state, params, structure)
+        updates = extras.updates + 1
+        due = updates % target_period == 0
+        extras = extras._replace(
+            target=follow(extras.target, params, hyperparams["target_rate"], due),
+            updates=updates,
+        )
+        policy = Policy(params, structure, opt_state, extras)
+        return policy, {**info, "td_error": jnp.abs(error)}
+
+    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+
+
+def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:
+    """Return epsilon [], linear in the environment steps and then constant."""
+    share = jnp.clip(env_steps / hyperparams["epsilon_steps"], 0.0, 1.0)
+    start, end = hyperparams["epsilon_start"], hyperparams["epsilon_end"]
+    return start + share * (end - start)
+
+
+def _of(values, action):
+    """The value of each row's action, [N]."""
+    return jnp.take_along_axis(values, action[..., None], -1).squeeze(-1)

@@ -1,0 +1,263 @@
+"""Learning from a replay that is filled, step by step, on the device."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.buffers.n_step import n_step as n_step_returns
+from optix.buffers.prioritised import prioritised as prioritised_buffer
+from optix.buffers.uniform import uniform
+from optix.learners.collect import Rollout, collector, own_key
+from optix.learners.evaluate import evaluator
+from optix.trees import all_finite, gather_lanes, mean_lanes, select
+from optix.types import (
+    Agent,
+    Box,
+    Buffer,
+    Environment,
+    Learner,
+    LearnerState,
+    PyTree,
+    Report,
+    Trajectory,
+    Transition,
+)
+
+PRIORITY = {  # name: (default, low, high), of a prioritised replay
+    "priority_exponent": (0.6, 0.0, 1.0),
+    "importance_exponent": (0.4, 0.0, 1.0),
+    "importance_steps": (100_000.0, 1.0, 1e9),  # environment steps until it is 1
+}
+
+
+class OffPolicyRollout(NamedTuple):
+    """Where the environments stand, and the steps that wait for their returns."""
+
+    envs: Rollout  # [B, ...]
+    pending: PyTree  # [B, ...] of the n-step returns
+
+
+class Memory(NamedTuple):
+    """What the lanes share."""
+
+    replay: PyTree  # the buffer's state
+    env_steps: jax.Array  # [] int32 collected by all lanes
+
+
+def off_policy(
+    agent: Agent,
+    env: Environment,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 256,
+    collect_steps: int = 1,
+    gradient_steps: int = 1,
+    batch_size: int = 128,
+    capacity: int = 100_000,
+    learning_starts: int = 1_000,
+    n_step: int = 1,
+    prioritised: bool = False,
+    buffer: Buffer | None = None,
+    evaluation_episodes: int = 16,
+    deterministic_evaluation: bool = True,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Learner:
+    """Return a learner that alternates between a few steps and a few updates.
+
+    Actions are random until `learning_starts` steps are stored; then learning begins.
+    Transitions that are not finite are never stored. All lanes of a tuner store into one
+    replay and learn from the same rows of it.
+
+    Args:
+      agent: an agent whose `learn` takes a `Sample` of `Transition`.
+      env: a batch of environments on the device.
+      num_envs: environments side by side, on each device.
+      num_steps: steps of a window.
+      collect_steps: steps between updates; they divide `num_steps`.
+      gradient_steps: updates each time.
+      batch_size: rows of an update, on each device.
+      capacity: rows of the replay, on each device.
+      learning_starts: environment steps before the first update.
+      n_step: steps whose rewards one row sums.
+      prioritised: replay by temporal-difference error
+        (https://arxiv.org/abs/1511.05952).
+      buffer: replaces the replay of `capacity`; `prioritised` says whether the agent's
+        errors become its priorities.
+      evaluation_episodes: whole episodes per score.
+      deterministic_evaluation: score the mode of the policy, not samples.
+      axis_name: devices whose batches form one.
+      **hyperparams: defaults of the traced floats in `PRIORITY`, if prioritised.
+
+    Raises:
+      ValueError: sizes below one or that do not fit each other, unknown names, or an
+        agent whose actions are not the environment's.
+
+    >>> from optix.agents.dqn import dqn
+    >>> from optix.envs.device import device
+    >>> from optix.networks.values import action_values
+    >>> env = device("CartPole-v1")
+    >>> spaces = (env.observation_shape, env.action_space)
+    >>> learner = off_policy(dqn(action_values(*spaces), *spaces), env, capacity=1000)
+    >>> state = learner.init(jax.random.key(0))
+    >>> int(state.memory.env_steps)
+    0
+    """
+    for name, value in {
+        "num_envs": num_envs,
+        "num_steps": num_steps,
+        "collect_steps": collect_steps,
+        "gradient_steps": gradient_steps,
+        "batch_size": batch_size,
+        "learning_starts": learning_starts,
+        "n_step": n_step,
+    }.items():
+        checks.positive_int(name, value)
+    known = PRIORITY if prioritised else {}
+    checks.known_names("option of off_policy", hyperparams, known)
+    floats = {
+        name: checks.within(name, hyperparams.get(name, default), low, high)
+        for name, (default, low, high) in known.items()
+    }
+    replay = buffer or (prioritised_buffer if prioritised else uniform)(capacity)
+    _check_sizes(
+        replay.capacity, num_envs, num_steps, collect_steps, batch_size, n_step
+    )
+    returns = n_step_returns(n_step)
+    experience = collector(agent, env, num_envs)
+    evaluate = evaluator(
+        agent,
+        env,
+        episodes=evaluation_episodes,
+        deterministic=deterministic_evaluation,
+        axis_name=axis_name,
+    )
+
+    def begin(policy, key):
+        envs = experience.begin(own_key(key, axis_name))
+        return OffPolicyRollout(envs, returns.init(_example(policy, envs), num_envs))
+
+    def _example(policy, envs):
+        """The shapes of one step of one environment, nothing computed."""
+        key = jax.random.key(0)
+        shapes = jax.eval_shape(
+            experience.step, policy, envs, agent.hyperparams, key, key
+        )[1]
+        return jax.tree.map(
+            lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes._replace(extras=())
+        )
+
+    def init(key):
+        policy_key, begin_key = jax.random.split(key)
+        policy = agent.init(policy_key)
+        rollout = begin(policy, begin_key)
+        step = _example(policy, rollout.envs)
+        row = Transition(step.obs, step.action, step.reward, step.reward, step.next_obs)
+        memory = Memory(replay.init(row), jnp.int32(0))
+        return LearnerState(policy, rollout, memory)
+
+    def collect(policy, rollout, memory, hyperparams, key, active):
+        """One step of every environment, into the replay."""
+        act_key, env_key, random_key = jax.random.split(key, 3)
+        warm = memory.env_steps >= learning_starts
+
+        def random_until_warm(action):
+            return jnp.where(warm, action, _random(env.action_space, action, random_key))
+
+        envs, trajectory = experience.step(
+            policy, rollout.envs, hyperparams, act_key, env_key, random_until_warm
+        )
+        pending, rows, valid = returns.push(
+            rollout.pending,
+            trajectory._replace(extras=()),
+            hyperparams.get("discount", 1.0),
+        )
+        rows, valid = gather_lanes((rows, valid & active & jax.vmap(all_finite)(rows)))
+        memory = Memory(
+            replay.add(memory.replay, rows, valid),
+            jnp.where(active, memory.env_steps + valid.size, memory.env_steps),
+        )
+        policy = agent.observe(policy, trajectory)
+        return policy, OffPolicyRollout(envs, pending), memory, trajectory
+
+    def learn(policy, memory, hyperparams, key, active):
+        """One update, once there is enough to learn from."""
+        sample_key, learn_key = jax.random.split(own_key(key, axis_name))
+        ready = memory.env_steps >= learning_starts
+        ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
+        if axis_name is not None:
+            ready = jax.lax.pmin(ready.astype(jnp.int32), axis_name) > 0
+        exponent = 0.0
+        if prioritised:
+            share = memory.env_steps / hyperparams["importance_steps"]
+            first = hyperparams["importance_exponent"]
+            exponent = first + jnp.clip(share, 0.0, 1.0) * (1.0 - first)
+        batch = replay.sample(memory.replay, sample_key, batch_size, exponent)
+
+        def update(policy):
+            return agent.learn(policy, batch, learn_key, hyperparams)
+
+        def wait(policy):
+            shapes = jax.eval_shape(update, policy)[1]
+            return policy, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        policy, info = jax.lax.cond(ready, update, wait, policy)
+        error = info.pop("td_error", None)
+        if prioritised:
+            priority = mean_lanes(error ** hyperparams["priority_exponent"])
+            memory = memory._replace(
+                replay=replay.update(
+                    memory.replay, batch.index, priority, ready & active
+                )
+            )
+        return policy, memory, info, ready
+
+    def step(state, hyperparams, key, active):
+        def iterate(carry, key):
+            policy, rollout, memory = carry
+            collect_key, learn_key = jax.random.split(key)
+
+            def one_step(carry, key):
+                *carry, trajectory = collect(
+                    *carry, hyperparams, own_key(key, axis_name), active
+                )
+                return tuple(carry), trajectory
+
+            (policy, rollout, memory), trajectory = jax.lax.scan(
+                one_step,
+                (policy, rollout, memory),
+                jax.random.split(collect_key, collect_steps),
+            )
+
+            def one_update(carry, key):
+                *carry, info, ready = learn(*carry, hyperparams, key, active)
+                return tuple(carry), (info, ready)
+
+            (policy, memory), learned = jax.lax.scan(
+                one_update,
+                (policy, memory),
+                jax.random.split(learn_key, gradient_steps),
+            )
+            return (policy, rollout, memory), (trajectory, *learned)
+
+        keys = jax.random.split(key, num_steps // collect_steps)
+        (policy, rollout, memory), (trajectory, info, ready) = jax.lax.scan(
+            iterate, tuple(state), keys
+        )
+        trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
+        sound = all_finite(policy)
+        # a window whose updates went astray changes nothing
+        policy = select(sound, policy, state.policy)
+        finite = sound & all_finite((trajectory.obs, trajectory.reward, rollout.envs.obs))
+        env_steps = num_steps * num_envs
+        if axis_name is not None:
+            finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
+            env_steps = jax.lax.psum(env_steps, axis_name)
+        updates = jnp.maximum(ready.sum(), 1)
+        metrics = jax.tree.map(lambda x: x.sum() / updates, info)
+        report = Report(jnp.int32(env_steps), finite, metrics, trajectory)
+        return LearnerState(policy, rollout, memory), report
+
+    return Learner(init, begin, step, evaluate, {**agent.hyperparams, **floats})
