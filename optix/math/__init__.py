@@ -1,5 +1,6 @@
 """Pure mathematics, written unbatched with asserted ranks; the caller vmaps.
 
-returns: generalised advantages. running: means and variances of streams.
-statistics: what a series of scores says. permutation: a cheap shuffle.
+returns: generalised advantages and V-trace. categorical: distributions over values.
+running: means and variances of streams. statistics: what a series of scores says.
+permutation: a cheap shuffle.
 """

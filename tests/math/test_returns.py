@@ -1,11 +1,12 @@
-"""Generalised advantages against their definition, written as a slow sum."""
+"""Generalised advantages and V-trace against their definitions, as slow sums."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rlax
 
-from optix.math.returns import generalized_advantages
+from optix.math.returns import generalized_advantages, vtrace
 
 T, B = 24, 16
 DISCOUNT, LAMBDA = 0.9, 0.8
@@ -97,3 +98,98 @@ def test_the_value_behind_an_end_is_never_looked_at(data):
 def test_a_batch_is_refused():
     with pytest.raises(AssertionError):
         generalized_advantages(*[jnp.zeros((3, 2))] * 5, 0.9, 0.9)
+
+
+# -------------------------------------------------------------------------- V-trace
+
+RHO_BAR, C_BAR = 1.3, 0.9
+corrected = jax.jit(
+    jax.vmap(vtrace, in_axes=(*[1] * 6, *[None] * 4), out_axes=1),
+)
+
+
+@pytest.fixture(scope="module")
+def ratio():
+    return np.exp(np.random.default_rng(1).normal(scale=0.7, size=(T, B)))
+
+
+def slow_vtrace(data, ratio, discount, trace_lambda, rho_bar, c_bar):
+    """Targets by equation 1 of the paper, sums over each step's own future."""
+    reward, value, next_value, terminated, truncated = data
+    end = terminated | truncated
+    backup = reward + discount * np.where(terminated, 0.0, next_value)
+    rho, c = np.minimum(rho_bar, ratio), trace_lambda * np.minimum(c_bar, ratio)
+    target, advantage = value.copy(), np.zeros_like(value)
+    for b in range(B):
+        for start in range(T):
+            weight = 1.0
+            for t in range(start, T):
+                target[start, b] += weight * rho[t, b] * (backup[t, b] - value[t, b])
+                if end[t, b]:
+                    break
+                weight *= discount * c[t, b]
+        for t in range(T):
+            future = backup[t, b]
+            if not end[t, b] and t + 1 < T:
+                rest = target[t + 1, b] - value[t + 1, b]
+                future += discount * trace_lambda * rest
+            advantage[t, b] = rho[t, b] * (future - value[t, b])
+    return target, advantage
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (DISCOUNT, LAMBDA, RHO_BAR, C_BAR),
+        (1.0, 1.0, 1.0, 1.0),
+        (0.99, 0.0, 0.5, 0.5),
+        (0.8, 1.0, np.inf, 1.0),
+    ],
+)
+def test_vtrace_by_its_definition(data, ratio, settings):
+    got = corrected(*data, ratio, *settings)
+    target, advantage = slow_vtrace(data, ratio, *settings)
+    assert got.target.dtype == got.advantage.dtype == jnp.float32
+    np.testing.assert_allclose(got.target, target, atol=3e-5)
+    np.testing.assert_allclose(got.advantage, advantage, atol=3e-5)
+
+
+def test_vtrace_without_truncation_is_that_of_rlax(data, ratio):
+    reward, value, next_value, terminated, _ = data
+    # rlax knows one series of values; behind a termination its discount is 0
+    value = np.concatenate([value, next_value[-1:]])
+    never = np.zeros_like(terminated)
+    got = corrected(
+        *(reward, value[:-1], value[1:], terminated, never, ratio),
+        *(DISCOUNT, LAMBDA, RHO_BAR, 1.0),
+    )
+
+    def oracle(value_tm1, value_t, reward, discount, ratio):
+        return rlax.vtrace_td_error_and_advantage(
+            *(value_tm1, value_t, reward, discount, ratio, LAMBDA, RHO_BAR, RHO_BAR)
+        )
+
+    columns = (value[:-1], value[1:], reward, DISCOUNT * ~terminated, ratio)
+    theirs = jax.vmap(oracle, 1, 1)(*(jnp.float32(column) for column in columns))
+    np.testing.assert_allclose(got.target - value[:-1], theirs.errors, atol=3e-5)
+    np.testing.assert_allclose(got.advantage, theirs.pg_advantage, atol=3e-5)
+
+
+def test_vtrace_of_ones_own_data_is_the_generalised_advantage(data):
+    got = corrected(*data, np.ones((T, B)), DISCOUNT, LAMBDA, 1.0, 1.0)
+    expected = compiled(*data, DISCOUNT, LAMBDA)
+    np.testing.assert_allclose(got.target - data[1], expected, atol=1e-5)
+    np.testing.assert_allclose(got.advantage, expected, atol=1e-5)
+
+
+def test_vtrace_never_looks_behind_an_end(data, ratio):
+    reward, value, next_value, terminated, truncated = data
+    hidden = np.where(terminated, np.nan, next_value)
+    data = (reward, value, hidden, terminated, truncated)
+    got = corrected(*data, ratio, DISCOUNT, LAMBDA, RHO_BAR, C_BAR)
+    assert np.isfinite(got.target).all() and np.isfinite(got.advantage).all()
+
+
+def test_vtrace_refuses_a_batch():
+    with pytest.raises(AssertionError):
+        vtrace(*[jnp.zeros((3, 2))] * 6, 0.9)
