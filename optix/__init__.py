@@ -9,6 +9,7 @@ from optix.callbacks.base import LoopCallback
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.evaluation import evaluate
 from optix.make import make
+from optix.normalizers import ObsNormalizer, RewardNormalizer
 from optix.result import Result
 from optix.run_folder import RunFolderError
 from optix.train import resume, train
@@ -22,8 +23,10 @@ __all__ = [
     "Event",
     "HyperparamSet",
     "LoopCallback",
+    "ObsNormalizer",
     "Phase",
     "Result",
+    "RewardNormalizer",
     "RunFolderError",
     "StopReason",
     "Verdict",

@@ -4,14 +4,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Moments(NamedTuple):
-    """Count, mean and variance of a stream, per feature."""
+    """Count, mean and variance of a stream, per feature.
 
-    count: jax.Array  # [] float32
-    mean: jax.Array  # [...] float32
-    variance: jax.Array  # [...] float32, of the population
+    float32 on the device; `optix.normalizers` keeps them in float64 on the host.
+    """
+
+    count: jax.Array | np.ndarray  # []
+    mean: jax.Array | np.ndarray  # [...]
+    variance: jax.Array | np.ndarray  # [...] of the population; 1 where no data is
 
 
 def zero_moments(shape: tuple[int, ...] = ()) -> Moments:
@@ -20,18 +24,21 @@ def zero_moments(shape: tuple[int, ...] = ()) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Merge two disjoint streams (Chan, Golub and LeVeque, 1983)."""
+    """Merge two disjoint streams (Chan, Golub and LeVeque, 1983).
+
+    Written with operators alone, so that it is the same for JAX and NumPy.
+    """
     count = a.count + b.count
-    weight = b.count / jnp.maximum(count, 1.0)
+    weight = b.count / (count + (count == 0))
     delta = b.mean - a.mean
-    mean = a.mean + delta * weight
-    # the variance of no data is a placeholder, so its weight of zero drops it
-    variance = (
+    # a stream of no data has a weight of exactly zero, and changes nothing
+    return Moments(
+        count,
+        a.mean + delta * weight,
         a.variance * (1 - weight)
         + b.variance * weight
-        + jnp.square(delta) * weight * (1 - weight)
+        + delta * delta * weight * (1 - weight),
     )
-    return Moments(count, mean, jnp.where(count > 0, variance, 1.0))
 
 
 def observe(
