@@ -61,6 +61,7 @@ def _train(
     target_score: float | None = None,
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
     vectorize: bool | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -79,6 +80,7 @@ def _train(
         target_score: score at which the run is done.
         max_seconds: wall clock after which the run is paused.
         checkpoint_seconds: time between two checkpoints.
+        memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
@@ -93,6 +95,7 @@ def _train(
         directory=directory or _next_directory(environment, agent),
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
+        memory_every=memory_every,
         vectorize=vectorize,
         progress=progress,
         tuner=tuner,
@@ -108,6 +111,7 @@ def _resume(
     target_score: float | None = None,
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
     progress: bool = True,
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
@@ -119,12 +123,14 @@ def _resume(
         target_score: new score at which the run is done.
         max_seconds: wall clock after which the run is paused again.
         checkpoint_seconds: time between two checkpoints.
+        memory_every: of so many checkpoints one holds the replay of an agent that has one.
         progress: show a progress bar.
     """
     result = resume(
         directory,
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
+        memory_every=memory_every,
         progress=progress,
         **_budgets(max_rounds, max_env_steps, target_score),
     )

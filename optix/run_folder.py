@@ -32,7 +32,7 @@ class RunFolder:
     """A folder that belongs to one run, locked while it is open for writing.
 
     run.json        how to rebuild the loop, written once
-    checkpoints/    the states of all seeds, the latest ones
+    checkpoints/    the states of all seeds, the latest ones and the latest with a replay
     best/           the best policy over all seeds, the best ones
     log.jsonl       one line per round and seed
     curve.png       the learning curve
@@ -43,7 +43,9 @@ class RunFolder:
     def __init__(self, path: Path, config: dict[str, Any]):
         """See the class."""
         self.path, self.config = path, config
-        self.states = CheckpointRegistry(path / "checkpoints", _STATES_KEPT)
+        self.states = CheckpointRegistry(
+            path / "checkpoints", _STATES_KEPT, protect=_has_memory
+        )
         self.best = CheckpointRegistry(path / "best", _POLICIES_KEPT)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
         self._lock: int | None = None
@@ -137,8 +139,12 @@ class RunFolder:
         self.config |= changes
         _write_json(self.path / _RUN, self.config)
 
-    def save(self, state: LoopState, loop: Loop, leader: int) -> None:
+    def save(
+        self, state: LoopState, loop: Loop, leader: int, memory: bool = True
+    ) -> None:
         """Write a checkpoint, and the best policy of seed `leader` if it is a new one.
+
+        Without `memory` the replay is left out, and the checkpoint says so.
 
         Raises:
             CheckpointError: the folder can not be written to.
@@ -146,7 +152,8 @@ class RunFolder:
         rounds = np.asarray(state.round)
         step = int(rounds.sum())
         about = {"environment": self.config["environment"], "rounds": rounds.tolist()}
-        tree, metadata = _with_host(state, loop, about)
+        kept = state if memory else without_memory(state)
+        tree, metadata = _with_host(kept, loop, about | {"memory": memory})
         self.states.save(step, tree, metadata=metadata)
         score = float(state.best.score[leader])
         found = {"seed": leader, "round": int(state.best.round[leader])}
@@ -159,6 +166,8 @@ class RunFolder:
     def load_state(self, target: PyTree, loop: Loop) -> LoopState | None:
         """Return the latest intact state; None if there has been no checkpoint yet.
 
+        Its memory is () if that checkpoint was saved without. The latest is preferred to
+        an earlier one with its memory: experience is gathered again sooner than skill.
         Later snapshots, which are damaged, are removed: the run goes on from before.
         """
         if not self.states.steps():
@@ -190,7 +199,8 @@ class RunFolder:
                 )
             sizes = snapshot.metadata["host"].items()
             weights = {n: jax.ShapeDtypeStruct((size,), np.uint8) for n, size in sizes}
-            return {"tree": target, "host": weights}
+            tree = target if _has_memory(snapshot) else without_memory(target)
+            return {"tree": tree, "host": weights}
 
         return of
 
@@ -210,6 +220,15 @@ class RunFolder:
         os.write(lock, str(os.getpid()).encode())
         _held.add(lock)
         self._lock = lock
+
+
+def without_memory(state: LoopState) -> LoopState:
+    """Return the state without its replay."""
+    return state._replace(learner=state.learner._replace(memory=()))
+
+
+def _has_memory(snapshot: Snapshot) -> bool:
+    return snapshot.metadata.get("memory", True)
 
 
 def _close_inherited() -> None:

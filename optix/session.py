@@ -14,6 +14,7 @@ from optix.callbacks.console import Console
 from optix.callbacks.jsonl import JsonlLog
 from optix.callbacks.plot import CurvePlot
 from optix.checkpoints.registry import CheckpointError
+from optix.checks import positive_int
 from optix.drive import Pause, Programs, next_count, own_errors, rows
 from optix.result import Result, best_seed
 from optix.run_folder import RunFolder
@@ -34,12 +35,15 @@ class Session(NamedTuple):
         title: str,
         callbacks: Iterable[Any],
         checkpoint_seconds: float,
+        memory_every: int,
         progress: bool,
     ) -> Result:
         """Play until all seeds have stopped, or until something pauses the run."""
         began = time.monotonic()
         hooks = self._hooks(state, title, callbacks, progress)
-        checkpoints = _Checkpoints(self.folder, self.loop, checkpoint_seconds)
+        checkpoints = _Checkpoints(
+            self.folder, self.loop, checkpoint_seconds, memory_every
+        )
         hooks.start()
         try:
             checkpoints.save(state, must=True)
@@ -119,9 +123,13 @@ class Session(NamedTuple):
 class _Checkpoints:
     """Saves a state when it is due and not yet saved."""
 
-    def __init__(self, folder: RunFolder | None, loop: Loop, seconds: float):
+    def __init__(
+        self, folder: RunFolder | None, loop: Loop, seconds: float, memory_every: int
+    ):
         if not seconds >= 0:
             raise ValueError(f"checkpoint_seconds must be >= 0, got {seconds!r}")
+        self._memory_every = positive_int("memory_every", memory_every)
+        self._without_memory = 0  # checkpoints since the last one with it
         self._folder, self._loop, self._seconds = folder, loop, seconds
         steps = [] if folder is None else folder.states.steps()
         self._saved = steps[-1] if steps else None
@@ -131,14 +139,25 @@ class _Checkpoints:
         return time.monotonic() >= self._next
 
     def save(self, state: LoopState, must: bool = False) -> None:
-        """Save; unless it `must` succeed, a failure is a warning and tried again."""
+        """Save; unless it `must` succeed, a failure is a warning and tried again.
+
+        What must be saved is where a session begins or ends, and holds the memory.
+        """
         step = int(np.asarray(state.round).sum())
-        if self._folder is None or step == self._saved:
+        complete = not (must and self._without_memory)
+        if self._folder is None or (step == self._saved and complete):
             return
         start = time.monotonic()
+        missing = self._without_memory + 1
+        memory = (
+            must
+            or missing >= self._memory_every
+            or not jax.tree.leaves(state.learner.memory)
+        )
         try:
-            self._folder.save(state, self._loop, best_seed(state))
+            self._folder.save(state, self._loop, best_seed(state), memory)
             self._saved = step
+            self._without_memory = 0 if memory else missing
         except CheckpointError as error:
             if must:
                 raise

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import numpy as np
 
 from optix import checks
 from optix.drive import (
@@ -22,7 +23,7 @@ from optix.make import make
 from optix.result import Result
 from optix.run_folder import RunFolder, RunFolderError
 from optix.session import Session
-from optix.types import Loop
+from optix.types import Loop, LoopState
 
 
 def train(
@@ -35,6 +36,7 @@ def train(
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
     progress: bool = True,
     vectorize: bool | None = None,
     **options: Any,
@@ -42,7 +44,8 @@ def train(
     """Train until every seed has stopped by itself, and return what came of it.
 
     SIGINT (Ctrl-C), SIGTERM and `max_seconds` pause the run: it is saved and `resume`
-    continues it bit for bit, as it does after a kill, from the last checkpoint.
+    continues it bit for bit, as it does after a kill, from the last checkpoint, if that
+    holds the replay (see `memory_every`).
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
@@ -54,6 +57,10 @@ def train(
         callbacks: `LoopCallback`s, told of every round after it is over.
         max_seconds: wall clock after which the run is paused.
         checkpoint_seconds: time between two checkpoints, 0 for as often as possible.
+        memory_every: of so many checkpoints one holds the replay of an agent that has
+            one, besides the last of a session, which always does. A run that is killed
+            and resumed from another one goes on with an empty replay, and says so; 1
+            keeps the replay in every checkpoint.
         progress: show a progress bar.
         vectorize: map over the seeds all at once. None does so except on a CPU, where
             one after another is faster.
@@ -95,7 +102,9 @@ def train(
         session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
         state = session.programs.init(_keys(config))
         title = f"{recipe['environment']} {agent}" if recipe else "training"
-        return session.play(state, title, callbacks, checkpoint_seconds, progress)
+        return session.play(
+            state, title, callbacks, checkpoint_seconds, memory_every, progress
+        )
 
 
 def resume(
@@ -105,12 +114,14 @@ def resume(
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
     progress: bool = True,
     **budgets: Any,
 ) -> Result:
     """Continue a run from its last checkpoint, bit for bit as if it had never paused.
 
-    That holds for the same versions and devices; a warning tells when they differ.
+    That holds for the same versions and devices; a warning tells when they differ, or
+    when a kill has cost the replay. run.json then lists the checkpoint in `memory_lost`.
 
     Args:
         directory: of the run.
@@ -118,6 +129,7 @@ def resume(
         callbacks: as for `train`.
         max_seconds: as for `train`.
         checkpoint_seconds: as for `train`.
+        memory_every: as for `train`.
         progress: as for `train`.
         **budgets: new values of max_rounds, max_env_steps and target_score. Seeds that
             had stopped for one of these go on if the new one allows it.
@@ -139,11 +151,28 @@ def resume(
         state = folder.load_state(target, loop)
         if state is None:  # killed before the first checkpoint
             state = session.programs.init(_keys(config))
+        elif jax.tree.structure(state) != jax.tree.structure(target):
+            state = _with_empty_memory(state, session.programs.init(_keys(config)))
+            step = int(np.asarray(state.round).sum())
+            folder.configure(memory_lost=[*config.get("memory_lost", []), step])
         budgets = {**config["budgets"], **budgets}
         state = with_limits(state, budgets)
         folder.configure(budgets=budgets)  # a kill must not forget them
         title = f"{config['environment'] or 'training'}, resumed"
-        return session.play(state, title, callbacks, checkpoint_seconds, progress)
+        return session.play(
+            state, title, callbacks, checkpoint_seconds, memory_every, progress
+        )
+
+
+def _with_empty_memory(state: LoopState, fresh: LoopState) -> LoopState:
+    """Return a state that was saved without its replay, with that of a fresh run."""
+    warnings.warn(
+        "the last checkpoint of the run holds no replay (memory_every), so it goes on "
+        "with an empty one: not bit for bit as without the pause",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return state._replace(learner=state.learner._replace(memory=fresh.learner.memory))
 
 
 def rebuild(folder: RunFolder, **changes: Any) -> Loop:

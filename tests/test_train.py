@@ -24,7 +24,7 @@ from optix.drive import programs, rows, with_limits
 from optix.evaluation import evaluate
 from optix.learners.host import host
 from optix.loop.loop import loop
-from optix.run_folder import RunFolderError
+from optix.run_folder import RunFolder, RunFolderError
 from optix.train import resume, train
 from optix.tuners.fixed import fixed
 from optix.types import StopReason
@@ -32,7 +32,7 @@ from tests.learners.test_host_in_loop import Climber, Hill
 from tests.supervised import supervised
 from tests.toys import replay_learner
 
-QUIET = {"progress": False, "checkpoint_seconds": 0.0}
+QUIET = {"progress": False, "checkpoint_seconds": 0.0, "memory_every": 1}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -419,6 +419,77 @@ def test_the_best_policy_plays_on_fresh_keys(paused):
     assert "mean of 50 episodes" in played.message
 
 
+# ---------------------------------------------------------------------- the replay
+
+
+def a_run(max_rounds=200):
+    """A replay of 4 MB, of which a compressed checkpoint keeps the random rows."""
+    return loop(replay_learner(2**16), fixed(), max_rounds=max_rounds, final_scores=2)
+
+
+def size_of(snapshot):
+    return sum(f.stat().st_size for f in snapshot.path.rglob("*") if f.is_file())
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_between(directory, run, monkeypatch, saves=5):
+    """Train until so many checkpoints are written; the last ones hold no replay."""
+    original, written = RunFolder.save, []
+
+    def save(self, *args):
+        original(self, *args)
+        written.append(self.states.latest)
+        if len(written) == saves:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunFolder, "save", save)
+        train(run, directory=directory, **{**QUIET, "memory_every": 10**6})
+    return written
+
+
+def test_a_replay_that_was_not_saved_is_empty_and_said_to_be(tmp_path, monkeypatch):
+    directory = tmp_path / "run"
+    written = killed_between(directory, a_run(), monkeypatch)
+    assert [s.metadata["memory"] for s in written] == [True, *[False] * 4]
+    # the latest with a replay is kept as long as no later one has it
+    kept = RunFolder.open(directory, write=False).states.steps()
+    assert kept == [written[0].step, *[s.step for s in written[-2:]]]
+    assert size_of(written[-1]) < 100_000
+    assert evaluate(directory, 4, loop=a_run()).round < 200  # needs no replay
+    rounds = written[-1].step
+    with pytest.warns(RuntimeWarning, match="holds no replay.*with an empty one"):
+        # the budget is spent: what came back is what there was
+        back = resume(directory, a_run(), max_rounds=rounds, **QUIET)
+    fresh = a_run().init(jax.random.key(0)).learner.memory
+    assert_same_bits(jax.tree.map(lambda x: x[0], back.state.learner.memory), fresh)
+    assert back.state.round.tolist() == [rounds]
+    assert json.loads((directory / "run.json").read_text())["memory_lost"] == [rounds]
+    with pytest.warns(RuntimeWarning):
+        result = resume(directory, a_run(), max_rounds=rounds + 20, **QUIET)
+    assert result.state.round.tolist() == [rounds + 20]
+    assert result.state.learner.memory.cursor.tolist() == [200]  # 20 rounds of 10 rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # now it has been saved
+        again = resume(directory, a_run(), **QUIET)
+    assert_same_bits(again.state, result.state)
+
+
+def test_the_last_checkpoint_of_a_session_holds_the_replay(tmp_path):
+    seldom = {**QUIET, "memory_every": 10**6}
+    directory = tmp_path / "run"
+    train(a_run(), directory=directory, callbacks=[PauseAt(30)], **seldom)
+    latest = RunFolder.open(directory, write=False).states.latest
+    assert latest.metadata["memory"] and size_of(latest) > 10_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = resume(directory, a_run(), **seldom)
+    assert_same_bits(result.state, train(a_run(), progress=False).state)
+
+
 # --------------------------------------------------------------------- host learners
 
 
@@ -468,7 +539,7 @@ import sys
 from optix.train import resume, train
 from tests.supervised import supervised
 directory, first = sys.argv[1], sys.argv[2] == "train"
-endless, often = supervised(max_rounds=10**9), dict(checkpoint_seconds=0.0)
+endless, often = supervised(max_rounds=10**9), dict(checkpoint_seconds=0.0, memory_every=1)
 if first:
     train(endless, directory=directory, progress=False, **often)
 else:

@@ -57,6 +57,7 @@ class CheckpointRegistry:
         directory: the folder; it is made by the first `save`.
         max_snapshots: how many are kept, at least 2: the latest, and the best others.
             Snapshots without a finite score rank by their step, below all scores.
+        protect: the latest snapshot of which it holds is not pruned either.
 
     Example:
         >>> import jax.numpy as jnp, tempfile
@@ -70,9 +71,14 @@ class CheckpointRegistry:
         ([0, 0], 0)
     """
 
-    def __init__(self, directory: str | os.PathLike, max_snapshots: int = 10):
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        max_snapshots: int = 10,
+        protect: Callable[[Snapshot], bool] = lambda snapshot: False,
+    ):
         """See the class."""
-        self.directory = Path(directory)
+        self.directory, self._protect = Path(directory), protect
         self.max_snapshots = positive_int("max_snapshots", max_snapshots, minimum=2)
         self._known: dict[int, Snapshot] = {}
 
@@ -106,6 +112,7 @@ class CheckpointRegistry:
         record = json.loads(json.dumps(record, allow_nan=False))
         record["sha256"] = _digest(record)
         path = self._path(step)
+        self._known.pop(step, None)
         try:
             self._remove(self._leftovers())
             self._remove([path] if path.exists() else [])
@@ -243,10 +250,12 @@ class CheckpointRegistry:
         ) from damaged
 
     def _prune(self) -> None:
-        """Keep the latest and, of the others, the best."""
+        """Keep the latest, the latest protected one and, of the others, the best."""
         *others, _ = self.steps()
+        protected = next((s.step for s in self._snapshots() if self._protect(s)), None)
         ranks = {s.step: _rank(s) for s in self._snapshots()}
         others.sort(key=lambda step: ranks.get(step, (-math.inf, -1)))
+        others.sort(key=lambda step: step == protected)  # the last to be removed
         excess = len(others) - (self.max_snapshots - 1)
         self._remove(self._path(step) for step in others[: max(excess, 0)])
 

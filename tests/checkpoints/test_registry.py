@@ -104,6 +104,22 @@ def test_best_and_latest_survive_pruning(tmp_path, max_snapshots):
     assert tree["s"] == 8
 
 
+def test_the_latest_protected_snapshot_survives_pruning(tmp_path):
+    registry = CheckpointRegistry(
+        tmp_path, 3, protect=lambda snapshot: snapshot.metadata["large"]
+    )
+    kept = []
+    for step, large in enumerate([1, 0, 0, 0, 1, 0, 0, 0]):
+        registry.save(step, {"s": jnp.int32(step)}, metadata={"large": bool(large)})
+        kept.append(registry.steps())
+    assert kept[:4] == [[0], [0, 1], [0, 1, 2], [0, 2, 3]]
+    # an older protected one ranks as any other: they do not pile up
+    assert kept[4:] == [[2, 3, 4], [3, 4, 5], [4, 5, 6], [4, 6, 7]]
+    registry.save(4, {"s": jnp.int32(4)}, metadata={"large": False})  # no longer
+    registry.save(8, {"s": jnp.int32(8)}, metadata={"large": False})
+    assert registry.steps() == [6, 7, 8]
+
+
 def test_scores_that_are_not_finite_are_never_best(tmp_path):
     registry = CheckpointRegistry(tmp_path, 3)
     for step, score in enumerate([np.nan, 2.0, np.inf, None, -np.inf]):
