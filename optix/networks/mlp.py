@@ -55,6 +55,10 @@ class ActorCritic(linen.Module):
         torso = (self.observation_rank, self.hidden, self.activation)
         actor = Torso(*torso, name="torso" if self.shared else "actor")(obs)
         critic = actor if self.shared else Torso(*torso, name="critic")(obs)
+        return self.heads(actor, critic)
+
+    def heads(self, actor, critic):
+        """Map the features [..., width] of actor and critic to the outputs."""
         value = Dense(1, name="value")(critic).squeeze(-1)
         if isinstance(self.action_space, Discrete):
             return Dense(self.action_space.n, name="logits")(actor), value
@@ -96,7 +100,7 @@ def actor_critic(
     ((8, 2), (8,))
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
-    _check_actions(action_space)
+    check_actions(action_space)
     module = ActorCritic(
         observation_rank=len(observation_shape),
         action_space=action_space,
@@ -125,7 +129,8 @@ def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:
     return tuple(checks.positive_int("a hidden width", width) for width in hidden)
 
 
-def _check_actions(space: Discrete | Box) -> None:
+def check_actions(space: Discrete | Box) -> None:
+    """Raise ValueError unless the heads can serve the space."""
     if isinstance(space, Discrete):
         checks.positive_int("n of Discrete actions", space.n)
     elif not isinstance(space, Box):

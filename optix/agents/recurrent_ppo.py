@@ -1,0 +1,152 @@
+"""Proximal policy optimisation of networks that remember (a carry).
+
+As `optix.agents.ppo`, but a minibatch holds whole sequences of a window, and gradients
+flow back through the carry to a sequence's first step. That step starts from the carry
+which acting had there. Within a sequence the carry is fresh after an episode's end, as
+it was in acting; the value at which a cut episode is bootstrapped is of the observation
+at the cut, with the carry of the steps before it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optix import checks
+from optix.agents.proximal import HYPERPARAMS, TUNED, Batch, Reading, proximal
+from optix.types import Agent, Box, Discrete, Network, PyTree
+
+__all__ = ["HYPERPARAMS", "TUNED", "recurrent_ppo"]
+
+
+class Sequences(NamedTuple):
+    """`N` stretches of a window, each of `S` steps."""
+
+    batch: Batch  # [N, S, ...]
+    ended: jax.Array  # [N, S] bool: the step ended its episode
+    carry: PyTree  # [N, ...] before the first step
+
+
+def recurrent_ppo(
+    network: Network,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    *,
+    num_epochs: int = 4,
+    num_minibatches: int = 4,
+    sequence_length: int = 16,
+    normalize_observations: bool = True,
+    normalize_rewards: bool = True,
+    clip_values: bool = True,
+    target_kl: float | None = None,
+    decay_over: int | None = None,
+    distribution: Callable | None = None,
+    optimizer: Callable[[], optax.GradientTransformation] | None = None,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Agent:
+    """Return a PPO agent of a network with a carry.
+
+    Any `Network` will do, a neuron graph too; of one without a carry the sequences are
+    only blocks of samples.
+
+    Args:
+      network: `apply` gives (distribution parameters, value).
+      observation_shape: of one observation.
+      action_space: what the environment takes.
+      num_epochs: passes over a window.
+      num_minibatches: parts of a pass; they must divide a window's sequences.
+      sequence_length: steps that gradients flow back through; it must divide a window's
+        steps. What lies further back is remembered, but remembering it is not learned.
+      normalize_observations: by running moments.
+      normalize_rewards: by the running deviation of the discounted return.
+      clip_values: as in `ppo`, like the options that follow.
+      target_kl: end a window's updates beyond this divergence.
+      decay_over: windows over which the learning rate falls to zero.
+      distribution: distribution parameters -> distrax-like distribution.
+      optimizer: makes the transformation of clipped gradients.
+      axis_name: devices whose samples form one batch.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+
+    Raises:
+      ValueError: sizes below one, floats out of range, unknown names.
+
+    >>> from optix.networks.recurrent import recurrent_actor_critic
+    >>> network = recurrent_actor_critic((4,), Discrete(2), cell="lstm")
+    >>> agent = recurrent_ppo(network, (4,), Discrete(2), sequence_length=32)
+    >>> [part.shape for part in agent.initial_carry(8)]
+    [(8, 128), (8, 128)]
+    """
+    checks.positive_int("sequence_length", sequence_length)
+
+    def values(params, structure, obs, trajectory):
+        before = trajectory.extras.get("carry", ())
+        after, (_, value) = network.apply(params, structure, before, obs[0])
+        _, (_, next_value) = network.apply(params, structure, after, obs[1])
+        return value, next_value
+
+    def rows(batch, trajectory):
+        num_steps, num_envs = trajectory.reward.shape
+        if num_steps % sequence_length:
+            raise ValueError(
+                f"the steps of a window must be divisible by sequence_length="
+                f"{sequence_length}, got {num_steps}"
+            )
+
+        def cut(x):
+            x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
+            return x.swapaxes(1, 2).reshape(-1, sequence_length, *x.shape[3:])
+
+        first = jax.tree.map(
+            lambda x: x[::sequence_length].reshape(-1, *x.shape[2:]),
+            trajectory.extras.get("carry", ()),
+        )
+        ended = trajectory.terminated | trajectory.truncated
+        return Sequences(jax.tree.map(cut, batch), cut(ended), first)
+
+    def outputs(params, structure, part):
+        batch, ended = jax.tree.map(
+            lambda x: x.swapaxes(0, 1), (part.batch, part.ended)
+        )
+        fresh = network.initial_carry(ended.shape[1])
+
+        def step(carry, inputs):
+            obs, ended = inputs
+            carry, outputs = network.apply(params, structure, carry, obs)
+            carry = jax.tree.map(
+                lambda new, old: jnp.where(
+                    ended.reshape(-1, *[1] * (old.ndim - 1)), new, old
+                ),
+                fresh,
+                carry,
+            )
+            return carry, outputs
+
+        _, outputs = jax.lax.scan(step, part.carry, (batch.obs, ended))
+        return outputs, batch
+
+    return proximal(
+        "recurrent_ppo",
+        Reading(
+            "sequences of a window (num_steps / sequence_length * num_envs)",
+            values,
+            rows,
+            outputs,
+        ),
+        network,
+        observation_shape,
+        action_space,
+        hyperparams,
+        num_epochs=num_epochs,
+        num_minibatches=num_minibatches,
+        normalize_observations=normalize_observations,
+        normalize_rewards=normalize_rewards,
+        clip_values=clip_values,
+        target_kl=target_kl,
+        decay_over=decay_over,
+        distribution=distribution,
+        optimizer=optimizer,
+        axis_name=axis_name,
+    )
