@@ -1,1 +1,183 @@
 """The table of algorithms, and an agent for an environment."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from optix import checks
+from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.envs.spaces import spaces
+from optix.learners.off_policy import PRIORITY, off_policy
+from optix.learners.on_policy import on_policy
+from optix.networks.continuous import actor_and_critic
+from optix.networks.mlp import actor_critic
+from optix.networks.recurrent import recurrent_actor_critic
+from optix.networks.values import action_values
+from optix.types import Agent, Box, Discrete
+
+
+class Algorithm(NamedTuple):
+    """What makes an agent and its learner, and with which options.
+
+    agent: `(network, observation_shape, action_space, **options) -> Agent`.
+    network: `(observation_shape, action_space, **options) -> network` of the agent.
+    learner: `(agent, env, **options) -> Learner`.
+    actions: the action spaces it can act in.
+    hyperparams: {name: (default, low, high)} of the agent.
+    tuned: {name: (low, high)} that a tuner named without bounds changes.
+    options: those of the three whose default here is another one.
+    """
+
+    agent: Callable[..., Agent]
+    network: Callable[..., Any]
+    learner: Callable[..., Any]
+    actions: tuple[type, ...]
+    hyperparams: Mapping[str, tuple[float, float, float]]
+    tuned: Mapping[str, tuple[float, float]]
+    options: Mapping[str, Any] = {}
+
+    def network_options(self) -> set[str]:
+        """Return the names of the network's options."""
+        return keywords(self.network)
+
+    def agent_options(self) -> set[str]:
+        """Return the names of the agent's options, hyperparameters included."""
+        return keywords(self.agent) | set(self.hyperparams)
+
+    def learner_options(self) -> set[str]:
+        """Return the names of the learner's options, hyperparameters included."""
+        return keywords(self.learner) | (
+            set(PRIORITY) if self.learner is off_policy else set()
+        )
+
+
+def _row(module, network, learner, *actions, **options) -> Algorithm:
+    name = module.__name__.rpartition(".")[-1]
+    return Algorithm(
+        getattr(module, name),
+        network,
+        learner,
+        actions,
+        module.HYPERPARAMS,
+        module.TUNED,
+        options,
+    )
+
+
+ALGORITHMS = {
+    "ppo": _row(ppo, actor_critic, on_policy, Discrete, Box),
+    "recurrent_ppo": _row(
+        recurrent_ppo, recurrent_actor_critic, on_policy, Discrete, Box
+    ),
+    "dqn": _row(dqn, action_values, off_policy, Discrete),
+    "rainbow": _row(
+        rainbow,
+        action_values,
+        off_policy,
+        Discrete,
+        dueling=True,
+        num_atoms=51,
+        prioritised=True,
+        n_step=3,
+    ),
+    "sac": _row(sac, actor_and_critic, off_policy, Box),
+    "td3": _row(td3, actor_and_critic, off_policy, Box, stochastic=False),
+}
+
+
+def make_agent(
+    env: Any,
+    algorithm: str | None = None,
+    *,
+    deterministic: bool = False,
+    env_params: Any = None,
+    network: Any = None,
+    **options: Any,
+) -> Agent:
+    """Return an agent that fits the spaces of an environment.
+
+    Args:
+      env: an `Environment`, a gymnax name or instance, or a Gymnasium environment.
+      algorithm: one of `ALGORITHMS`; None takes PPO where actions are discrete and SAC
+        where they are a box.
+      deterministic: TD3, whose policy is deterministic, in place of SAC.
+      env_params: of a gymnax environment.
+      network: replaces the agent's default network.
+      **options: any keyword of the agent (hyperparameters too) and of its network.
+
+    Raises:
+      ValueError: an unknown algorithm or option, an algorithm for other actions, spaces
+        that no agent can use.
+
+    >>> make_agent("Pendulum-v1", discount=0.98).hyperparams["discount"]
+    0.98
+    """
+    *shapes, name = spaces(env, env_params)
+    row = choose(algorithm, shapes[1], name, deterministic=deterministic)
+    known = row.agent_options() | (row.network_options() if network is None else set())
+    checks.known_names("option", options, known)
+    return build_agent(row, *shapes, network, options)
+
+
+def choose(
+    algorithm: str | None,
+    action_space: Discrete | Box,
+    env_name: str,
+    *,
+    deterministic: bool = False,
+) -> Algorithm:
+    """Return the row of an algorithm, or the one that the action space asks for."""
+    discrete = isinstance(action_space, Discrete)
+    if deterministic and discrete:
+        raise ValueError(
+            f"deterministic=True needs a Box of actions, but {env_name} has "
+            f"{action_space}; evaluation is deterministic with every agent"
+        )
+    if deterministic and algorithm not in (None, "td3"):
+        raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
+    if algorithm is None:
+        algorithm = "ppo" if discrete else "td3" if deterministic else "sac"
+    checks.known_names("agent", [algorithm], ALGORITHMS)
+    row = ALGORITHMS[algorithm]
+    if not isinstance(action_space, row.actions):
+        fitting = [
+            name
+            for name, r in ALGORITHMS.items()
+            if isinstance(action_space, r.actions)
+        ]
+        raise ValueError(
+            f"{algorithm} takes {row.actions[0].__name__} actions, but {env_name} has "
+            f"{action_space}; {', '.join(fitting)} would work"
+        )
+    return row
+
+
+def build_agent(
+    row: Algorithm,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    network: Any,
+    options: Mapping[str, Any],
+) -> Agent:
+    """Return the agent of a row; `options` may hold names of other parts too."""
+    options = {**row.options, **options}
+    shapes = observation_shape, action_space
+    if network is None:
+        network = row.network(*shapes, **_named(options, row.network_options()))
+    return row.agent(network, *shapes, **_named(options, row.agent_options()))
+
+
+def build_learner(row: Algorithm, agent: Agent, env: Any, options: Mapping) -> Any:
+    """Return the learner of a row; `options` may hold names of other parts too."""
+    options = {**row.options, **options}
+    return row.learner(agent, env, **_named(options, row.learner_options()))
+
+
+def keywords(function: Callable) -> set[str]:
+    """Return the names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _named(options, names):
+    return {name: value for name, value in options.items() if name in names}

@@ -1,30 +1,26 @@
 """Where the parts meet: an autonomous loop from an environment's name."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from optix import checks
-from optix.agents.ppo import HYPERPARAMS, TUNED, ppo
+from optix.algorithms import build_agent, build_learner, choose, keywords
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
-from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
-from optix.networks.mlp import actor_critic
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
-from optix.types import Environment, Loop, Network, Transform, Tuner
+from optix.types import Environment, Loop, Transform, Tuner
 
-AGENTS = ("ppo",)
-TUNERS = {"fixed": fixed, "spsa": lambda: spsa(TUNED)}
+TUNERS = {"fixed": lambda bounds: fixed(), "spsa": spsa}
 
 
 def make(
     environment: Any,
-    agent: str = "ppo",
+    agent: str | None = None,
     *,
     env_params: Any = None,
-    network: Network | None = None,
+    network: Any = None,
     tuner: Tuner | str = "fixed",
     transforms: Transform | None = None,
     validation: Any = None,
@@ -35,7 +31,8 @@ def make(
 
     Args:
       environment: a gymnax name, an instance of its protocol, or an `Environment`.
-      agent: the algorithm, one of `AGENTS`.
+      agent: the algorithm, one of `optix.algorithms.ALGORITHMS`; None takes PPO where
+        actions are discrete and SAC where they are a box.
       env_params: parameters of the environment; None takes its defaults.
       network: replaces the agent's default network.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "spsa"
@@ -43,8 +40,8 @@ def make(
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, key) -> []`, any other score that then decides.
-      **options: any keyword of the agent (hyperparameters too), of its network
-        (`actor_critic`), of its learner (`on_policy`) and of the `loop`.
+      **options: any keyword of the agent (hyperparameters too), of its network, of its
+        learner (`on_policy` or `off_policy`) and of the `loop`.
 
     Raises:
       ValueError: an unknown environment, agent or option, or a value out of range.
@@ -55,29 +52,23 @@ def make(
     >>> int(state.round), int(state.env_steps)
     (1, 128)
     """
-    checks.known_names("agent", [agent], AGENTS)
-    network_names = set() if network is not None else _keywords(actor_critic)
-    agent_names = (_keywords(ppo) | set(HYPERPARAMS)) - {"axis_name"}
-    learner_names = _keywords(on_policy)
-    loop_names = _keywords(loop) - {"transforms", "score"}
-    everything = network_names | agent_names | learner_names | loop_names
-    checks.known_names("option", options, everything)
+    env = _environment(environment, env_params)
+    spaces = (env.observation_shape, env.action_space)
+    row = choose(agent, env.action_space, env.name)
+    loop_names = keywords(loop) - {"transforms", "score"}
+    known = row.agent_options() | row.learner_options() | loop_names
+    if network is None:
+        known |= row.network_options()
+    checks.known_names("option", options, known)
     if validation is not None and score is not None:
         raise ValueError("give validation= or score=, not both: one score decides")
 
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
-        tuner = TUNERS[tuner]()
+        tuner = TUNERS[tuner](row.tuned)
 
-    def of(names):
-        return {name: value for name, value in options.items() if name in names}
-
-    env = _environment(environment, env_params)
-    spaces = (env.observation_shape, env.action_space)
-    network = network or actor_critic(*spaces, **of(network_names))
-    axis = of({"axis_name"})
-    built = ppo(network, *spaces, **of(agent_names), **axis)
-    learner = on_policy(built, env, **of(learner_names))
+    built = build_agent(row, *spaces, network, options)
+    learner = build_learner(row, built, env, options)
     if validation is not None:
         held_out = _environment(validation, None)
         if (held_out.observation_shape, held_out.action_space) != spaces:
@@ -86,12 +77,15 @@ def make(
                 f"{env.name}, {spaces}, got "
                 f"{(held_out.observation_shape, held_out.action_space)}"
             )
-        episodes = options.get("evaluation_episodes", 16)
-        mode = options.get("deterministic_evaluation", True)
         score = evaluator(
-            built, held_out, episodes=episodes, deterministic=mode, **axis
+            built,
+            held_out,
+            episodes=options.get("evaluation_episodes", 16),
+            deterministic=options.get("deterministic_evaluation", True),
+            axis_name=options.get("axis_name"),
         )
-    return loop(learner, tuner, transforms=transforms, score=score, **of(loop_names))
+    loop_options = {name: options[name] for name in loop_names & set(options)}
+    return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
 
 
 def _environment(environment: Any, params: Any) -> Environment:
@@ -103,8 +97,3 @@ def _environment(environment: Any, params: Any) -> Environment:
             )
         return environment
     return device(environment, params)
-
-
-def _keywords(function: Callable) -> set[str]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

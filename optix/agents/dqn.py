@@ -116,7 +116,7 @@ def dqn(
         def loss(params):
             value = _of(values(params, structure, rows.obs), rows.action)
             error = value - target
-            return jnp.mean(batch.weight * optax.huber_loss(error)), (value, error)
+            return jnp.mean(batch.weight * 0.5 * jnp.square(error)), (value, error)
 
         (value_loss, (value, error)), grads = jax.value_and_grad(loss, has_aux=True)(
             params
@@ -146,4 +146,4 @@ def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:
 
 def _of(values, action):
     """The value of each row's action, [N]."""
-    return jnp.take_along_axis(values, action[..., None], -1).squeeze(-1)
+    return jnp.sum(values * jax.nn.one_hot(action, values.shape[-1]), -1)

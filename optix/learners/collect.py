@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optix.math.threefry import unrolled
 from optix.types import Agent, Environment, Hyperparams, Policy, PyTree, Trajectory
 
 
@@ -82,7 +83,10 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
-    """Return a key of this device's own: experience differs, parameters do not."""
-    if axis_name is None:
-        return key
-    return jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    """Return a key of this device's own, quick to draw from.
+
+    Experience differs between devices, parameters do not.
+    """
+    if axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    return unrolled(key)

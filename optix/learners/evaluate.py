@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.learners.collect import own_key
 from optix.types import Agent, Discrete, Environment, Policy
 
 
@@ -35,9 +36,7 @@ def evaluator(
     _check_fit(agent, env)
 
     def evaluate(policy, key):
-        if axis_name is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        reset_key, play_key = jax.random.split(key)
+        reset_key, play_key = jax.random.split(own_key(key, axis_name))
         state, obs = env.reset(reset_key, episodes)
         carry = agent.initial_carry(episodes)
 

@@ -1,5 +1,6 @@
 """Learning from a replay that is filled, step by step, on the device."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,6 @@ from optix.types import (
     LearnerState,
     PyTree,
     Report,
-    Trajectory,
     Transition,
 )
 
@@ -60,6 +60,7 @@ def off_policy(
     n_step: int = 1,
     prioritised: bool = False,
     buffer: Buffer | None = None,
+    hindsight: Callable | None = None,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
     axis_name: str | None = None,
@@ -86,6 +87,8 @@ def off_policy(
         (https://arxiv.org/abs/1511.05952).
       buffer: replaces the replay of `capacity`; `prioritised` says whether the agent's
         errors become its priorities.
+      hindsight: relabels a window's goals, as `optix.buffers.hindsight.hindsight(...)`
+        does; its rows are stored at the end of the window, beside the real ones.
       evaluation_episodes: whole episodes per score.
       deterministic_evaluation: score the mode of the policy, not samples.
       axis_name: devices whose batches form one.
@@ -164,7 +167,9 @@ def off_policy(
         warm = memory.env_steps >= learning_starts
 
         def random_until_warm(action):
-            return jnp.where(warm, action, _random(env.action_space, action, random_key))
+            return jnp.where(
+                warm, action, _random(env.action_space, action, random_key)
+            )
 
         envs, trajectory = experience.step(
             policy, rollout.envs, hyperparams, act_key, env_key, random_until_warm
@@ -184,7 +189,7 @@ def off_policy(
 
     def learn(policy, memory, hyperparams, key, active):
         """One update, once there is enough to learn from."""
-        sample_key, learn_key = jax.random.split(own_key(key, axis_name))
+        sample_key, learn_key = jax.random.split(key)
         ready = memory.env_steps >= learning_starts
         ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
         if axis_name is not None:
@@ -220,9 +225,7 @@ def off_policy(
             collect_key, learn_key = jax.random.split(key)
 
             def one_step(carry, key):
-                *carry, trajectory = collect(
-                    *carry, hyperparams, own_key(key, axis_name), active
-                )
+                *carry, trajectory = collect(*carry, hyperparams, key, active)
                 return tuple(carry), trajectory
 
             (policy, rollout, memory), trajectory = jax.lax.scan(
@@ -242,15 +245,23 @@ def off_policy(
             )
             return (policy, rollout, memory), (trajectory, *learned)
 
-        keys = jax.random.split(key, num_steps // collect_steps)
+        window_key, relabel_key = jax.random.split(own_key(key, axis_name))
+        keys = jax.random.split(window_key, num_steps // collect_steps)
         (policy, rollout, memory), (trajectory, info, ready) = jax.lax.scan(
             iterate, tuple(state), keys
         )
         trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
+        if hindsight is not None:
+            discount = hyperparams.get("discount", 1.0)
+            rows, valid = hindsight(trajectory, relabel_key, discount)
+            rows, valid = gather_lanes((rows, valid & active))
+            memory = memory._replace(replay=replay.add(memory.replay, rows, valid))
         sound = all_finite(policy)
         # a window whose updates went astray changes nothing
         policy = select(sound, policy, state.policy)
-        finite = sound & all_finite((trajectory.obs, trajectory.reward, rollout.envs.obs))
+        finite = sound & all_finite(
+            (trajectory.obs, trajectory.reward, rollout.envs.obs)
+        )
         env_steps = num_steps * num_envs
         if axis_name is not None:
             finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
@@ -261,3 +272,27 @@ def off_policy(
         return LearnerState(policy, rollout, memory), report
 
     return Learner(init, begin, step, evaluate, {**agent.hyperparams, **floats})
+
+
+def _random(space, action, key):
+    """Actions drawn uniformly, shaped as `action` is."""
+    if isinstance(space, Box):
+        return jax.random.uniform(key, action.shape, action.dtype, -1.0, 1.0)
+    return jax.random.randint(key, action.shape, 0, space.n, action.dtype)
+
+
+def _check_sizes(capacity, num_envs, num_steps, collect_steps, batch_size, n_step):
+    if num_steps % collect_steps:
+        raise ValueError(
+            f"num_steps must be divisible by collect_steps={collect_steps}, got "
+            f"{num_steps}"
+        )
+    if capacity < batch_size:
+        raise ValueError(
+            f"capacity must be at least batch_size={batch_size}, got {capacity}"
+        )
+    if capacity < n_step * num_envs:
+        raise ValueError(
+            f"capacity must be at least n_step * num_envs = {n_step * num_envs}, got "
+            f"{capacity}"
+        )

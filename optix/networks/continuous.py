@@ -38,7 +38,9 @@ class Actor(linen.Module):
         """Map [..., *observation_shape] to (mean, log_scale) or mean, [..., size]."""
         x = Torso(self.observation_rank, self.hidden, self.activation)(obs)
         mean = Dense(self.size, name="mean")(x)
-        return (mean, Dense(self.size, name="log_scale")(x)) if self.stochastic else mean
+        return (
+            (mean, Dense(self.size, name="log_scale")(x)) if self.stochastic else mean
+        )
 
 
 class Critic(linen.Module):

@@ -1,0 +1,167 @@
+"""Rainbow (https://arxiv.org/abs/1710.02298): DQN with distributions of returns.
+
+Every action has a categorical distribution over returns (C51,
+https://arxiv.org/abs/1707.06887), learned with double Q-learning; exploration is by noise
+in the weights, drawn afresh at every step and absent when a policy is evaluated. Rewards
+are scaled by the deviation of the discounted return, so that one support fits every
+environment. Dueling is the network's, returns of several steps and prioritised replay are
+the learner's.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optix import checks
+from optix.agents.off_policy import (
+    defaults,
+    descend,
+    experience,
+    feed_forward,
+    follow,
+    pmean,
+    update_rule,
+)
+from optix.math.categorical import project, support
+from optix.networks.noisy import add_noise, perturb
+from optix.types import Agent, Discrete, Network, Policy
+
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "learning_rate": (2.5e-4, 0.0, 1.0),
+    "discount": (0.99, 0.0, 1.0),
+    "value_min": (-10.0, -1e9, 1e9),  # of the support, in scaled rewards
+    "value_max": (10.0, -1e9, 1e9),
+    "target_rate": (1.0, 0.0, 1.0),  # 1 copies, less follows softly
+    "max_grad_norm": (10.0, 0.0, 1e9),
+}
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+}
+
+
+def rainbow(
+    network: Network,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete,
+    *,
+    target_period: int = 50,
+    noise_scale: float = 0.5,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = True,
+    optimizer: Callable[[], optax.GradientTransformation] | None = None,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Agent:
+    """Return a Rainbow agent.
+
+    Args:
+      network: feed-forward, with dense layers, which become noisy; `apply` gives logits
+        over the atoms of each action's return [..., n, num_atoms].
+      observation_shape: of one observation.
+      action_space: `Discrete`.
+      target_period: updates between two moves of the target by `target_rate`.
+      noise_scale: initial deviation of the weights, times the root of a layer's inputs.
+      normalize_observations: by running moments.
+      normalize_rewards: by the running deviation of the discounted return; without it
+        `value_min` and `value_max` must fit the environment's own returns.
+      optimizer: makes the transformation of clipped gradients that the learning rate
+        scales; None is Adam. It is given `version=structure`.
+      axis_name: devices whose batches form one.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+
+    Raises:
+      ValueError: actions that are not discrete, sizes below one, floats out of range, a
+        support whose bounds are reversed, unknown names, a network with a carry.
+
+    >>> from optix.networks.values import action_values
+    >>> network = action_values((4,), Discrete(2), dueling=True, num_atoms=51)
+    >>> rainbow(network, (4,), Discrete(2), value_max=20).hyperparams["value_max"]
+    20.0
+    """
+    checks.record("action_space of rainbow", action_space, Discrete, "use sac or td3")
+    checks.positive_int("target_period", target_period)
+    checks.within("noise_scale", noise_scale, 0.0, 100.0)
+    feed_forward("rainbow", network)
+    floats = defaults("rainbow", hyperparams, HYPERPARAMS)
+    if floats["value_min"] >= floats["value_max"]:
+        raise ValueError(
+            f"value_min must be below value_max={floats['value_max']}, got "
+            f"{floats['value_min']}"
+        )
+    seen = experience(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+
+    def logits(params, structure, obs):
+        return network.apply(params, structure, (), obs)[1]
+
+    def init(key):
+        params, structure = network.init(key)
+        params = add_noise(params, noise_scale)
+        opt_state = update_rule(optimizer, floats).init(params)
+        return Policy(params, structure, opt_state, seen.init(params))
+
+    def best_action(params, structure, obs, atoms):
+        return jnp.argmax(jax.nn.softmax(logits(params, structure, obs)) @ atoms, -1)
+
+    def act(policy, carry, obs, key, hyperparams, explore):
+        # whatever the hyperparameters, the order of the actions' means is the same
+        del hyperparams
+        params = perturb(policy.params, key) if explore else policy.params.mean
+        obs = seen.view(policy.extras, obs)
+        out = logits(params, policy.structure, obs)
+        atoms = jnp.arange(out.shape[-1], dtype=jnp.float32)
+        return carry, best_action(params, policy.structure, obs, atoms), {}
+
+    def learn(policy, batch, key, hyperparams):
+        """Learn from one `Sample` of `Transition`."""
+        params, structure, opt_state, extras = policy
+        online_key, choose_key, target_key = jax.random.split(key, 3)
+        rows = seen.rows(extras, batch.items)
+
+        next_logits = logits(
+            perturb(extras.target, target_key), structure, rows.next_obs
+        )
+        atoms = support(
+            hyperparams["value_min"], hyperparams["value_max"], next_logits.shape[-1]
+        )
+        chosen = best_action(
+            perturb(params, choose_key), structure, rows.next_obs, atoms
+        )
+        moved = rows.reward[:, None] + rows.discount[:, None] * atoms
+        target = jax.vmap(project, in_axes=(0, 0, None))(
+            moved, jax.nn.softmax(_of(next_logits, chosen)), atoms
+        )
+
+        def loss(params):
+            out = logits(perturb(params, online_key), structure, rows.obs)
+            out = jax.nn.log_softmax(_of(out, rows.action))
+            divergence = -jnp.sum(target * out, -1)
+            value = jnp.exp(out) @ atoms
+            return jnp.mean(batch.weight * divergence), (divergence, value)
+
+        (value_loss, (divergence, value)), grads = jax.value_and_grad(
+            loss, has_aux=True
+        )(params)
+        info = {"value_loss": value_loss, "value": value.mean()}
+        grads, info = pmean((grads, info), axis_name)
+        rule = update_rule(optimizer, hyperparams)
+        params, opt_state = descend(rule, grads, opt_state, params, structure)
+        updates = extras.updates + 1
+        due = updates % target_period == 0
+        extras = extras._replace(
+            target=follow(extras.target, params, hyperparams["target_rate"], due),
+            updates=updates,
+        )
+        policy = Policy(params, structure, opt_state, extras)
+        return policy, {**info, "td_error": divergence}
+
+    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+
+
+def _of(logits, action):
+    """The logits of each row's action, [N, num_atoms]."""
+    chosen = jax.nn.one_hot(action, logits.shape[1])[..., None]
+    return jnp.sum(logits * chosen, 1)

@@ -1,0 +1,212 @@
+"""Soft actor-critic (https://arxiv.org/abs/1812.05905).
+
+A tanh-squashed Gaussian actor learns to maximise the smaller of two critics plus its own
+entropy, whose temperature is tuned to a target entropy. Actions are in [-1, 1]; the
+environment scales them.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optix import checks
+from optix.agents.off_policy import (
+    defaults,
+    descend,
+    experience,
+    feed_forward,
+    follow,
+    pmean,
+    update_rule,
+)
+from optix.networks.continuous import ActorAndCritic, action_size
+from optix.types import Agent, Box, Policy
+
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "learning_rate": (1e-3, 0.0, 1.0),
+    "discount": (0.99, 0.0, 1.0),
+    "target_rate": (0.005, 0.0, 1.0),
+    "entropy_scale": (1.0, -1e3, 1e3),  # target entropy is minus this, per action
+    "max_grad_norm": (10.0, 0.0, 1e9),
+}
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+    "target_rate": (1e-3, 0.05),
+    "entropy_scale": (0.25, 2.0),
+}
+LOG_SCALE = (-20.0, 2.0)  # of the Gaussian before squashing
+
+
+def squashed_gaussian(
+    mean: jax.Array, log_scale: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return an action in (-1, 1) [..., size] and its log density [...].
+
+    Args:
+      mean, log_scale: of the Gaussian before tanh, [..., size].
+      noise: standard normal, [..., size].
+    """
+    before = mean + jnp.exp(log_scale) * noise
+    log_normal = -0.5 * jnp.square(noise) - log_scale - 0.5 * jnp.log(2 * jnp.pi)
+    # log(1 - tanh(x)**2) without cancellation
+    log_slope = 2.0 * (jnp.log(2.0) - before - jax.nn.softplus(-2.0 * before))
+    return jnp.tanh(before), (log_normal - log_slope).sum(-1)
+
+
+def sac(
+    networks: ActorAndCritic,
+    observation_shape: tuple[int, ...],
+    action_space: Box,
+    *,
+    tune_temperature: bool = True,
+    initial_temperature: float = 1.0,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+    optimizer: Callable[[], optax.GradientTransformation] | None = None,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Agent:
+    """Return a SAC agent.
+
+    Args:
+      networks: feed-forward actor and critic; the critic is made twice.
+      observation_shape: of one observation.
+      action_space: a one-dimensional `Box`; actions are in [-1, 1].
+      tune_temperature: towards a target entropy of `-entropy_scale` per action; else
+        the initial temperature is kept.
+      initial_temperature: the weight of the entropy at first.
+      normalize_observations: by running moments.
+      normalize_rewards: by the running deviation of the discounted return.
+      optimizer: makes the transformation of clipped gradients that the learning rate
+        scales; None is Adam. It is given `version=structure`.
+      axis_name: devices whose batches form one.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+
+    Raises:
+      ValueError: actions that are not a Box, floats out of range, unknown names, a
+        network with a carry.
+
+    >>> from optix.networks.continuous import actor_and_critic
+    >>> agent = sac(actor_and_critic((3,), Box((1,))), (3,), Box((1,)), discount=0.98)
+    >>> agent.hyperparams["discount"], agent.hyperparams["target_rate"]
+    (0.98, 0.005)
+    """
+    checks.record("networks of sac", networks, ActorAndCritic, "use actor_and_critic")
+    checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
+    size = action_size(action_space)
+    actor, critic = networks
+    feed_forward("sac", actor)
+    feed_forward("sac", critic)
+    floats = defaults("sac", hyperparams, HYPERPARAMS)
+    seen = experience(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+
+    def init(key):
+        actor_key, *critic_keys = jax.random.split(key, 3)
+        actor_params, actor_structure = actor.init(actor_key)
+        # two of everything: on a CPU a pair runs faster than a stack of two
+        critic_params, critic_structure = zip(
+            *map(critic.init, critic_keys), strict=True
+        )
+        params = {
+            "actor": actor_params,
+            "critics": critic_params,
+            "log_temperature": jnp.log(jnp.float32(initial_temperature)),
+        }
+        structure = {"actor": actor_structure, "critics": critic_structure}
+        rule = update_rule(optimizer, floats)
+        opt_state = {part: rule.init(params[part]) for part in params}
+        return Policy(params, structure, opt_state, seen.init(critic_params))
+
+    def propose(params, structure, obs, noise):
+        _, (mean, log_scale) = actor.apply(params, structure["actor"], (), obs)
+        return squashed_gaussian(mean, jnp.clip(log_scale, *LOG_SCALE), noise)
+
+    def judge(params, structure, obs, action):
+        """Both critics' values, a pair of [N]."""
+        return [
+            critic.apply(own, its_structure, (), (obs, action))[1]
+            for own, its_structure in zip(params, structure["critics"], strict=True)
+        ]
+
+    def act(policy, carry, obs, key, hyperparams, explore):
+        del hyperparams
+        obs = seen.view(policy.extras, obs)
+        shape = (*obs.shape[: obs.ndim - len(observation_shape)], size)
+        noise = jax.random.normal(key, shape) if explore else jnp.zeros(shape)
+        action, _ = propose(policy.params["actor"], policy.structure, obs, noise)
+        return carry, action, {}
+
+    def learn(policy, batch, key, hyperparams):
+        """Learn from one `Sample` of `Transition`."""
+        params, structure, opt_state, extras = policy
+        rows = seen.rows(extras, batch.items)
+        noise = jax.random.normal(key, (2, rows.reward.shape[0], size))
+        temperature = jnp.exp(params["log_temperature"])
+
+        next_action, next_log_prob = propose(
+            params["actor"], structure, rows.next_obs, noise[0]
+        )
+        next_value = jnp.minimum(
+            *judge(extras.target, structure, rows.next_obs, next_action)
+        )
+        next_value = next_value - temperature * next_log_prob
+        target = rows.reward + rows.discount * next_value
+
+        def critic_loss(critics):
+            errors = [
+                q - target for q in judge(critics, structure, rows.obs, rows.action)
+            ]
+            loss = sum(jnp.mean(batch.weight * 0.5 * jnp.square(e)) for e in errors)
+            return loss, sum(jnp.abs(e) for e in errors) / 2
+
+        def actor_loss(actor_params, critics):
+            action, log_prob = propose(actor_params, structure, rows.obs, noise[1])
+            value = jnp.minimum(*judge(critics, structure, rows.obs, action))
+            return jnp.mean(temperature * log_prob - value), -log_prob.mean()
+
+        rule = update_rule(optimizer, hyperparams)
+
+        def improve(part, grads):
+            return descend(
+                rule,
+                pmean(grads, axis_name),
+                opt_state[part],
+                params[part],
+                structure.get(part, ()),
+            )
+
+        (value_loss, td_error), grads = jax.value_and_grad(critic_loss, has_aux=True)(
+            params["critics"]
+        )
+        new = {"critics": improve("critics", grads)}
+        (policy_loss, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(
+            params["actor"], new["critics"][0]
+        )
+        new["actor"] = improve("actor", grads)
+        if tune_temperature:
+            # the gradient of log_temperature * (entropy - target entropy)
+            grads = entropy + size * hyperparams["entropy_scale"]
+            new["log_temperature"] = improve("log_temperature", grads)
+        params = {part: new.get(part, (params[part],))[0] for part in params}
+        opt_state = {
+            part: new.get(part, ((), opt_state[part]))[1] for part in opt_state
+        }
+
+        target_params = follow(
+            extras.target, params["critics"], hyperparams["target_rate"]
+        )
+        extras = extras._replace(target=target_params, updates=extras.updates + 1)
+        info = {
+            "value_loss": value_loss,
+            "policy_loss": policy_loss,
+            "entropy": entropy,
+            "temperature": temperature,
+        }
+        policy = Policy(params, structure, opt_state, extras)
+        return policy, {**pmean(info, axis_name), "td_error": td_error}
+
+    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

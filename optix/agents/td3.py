@@ -1,0 +1,191 @@
+"""Twin delayed deep deterministic policy gradient (https://arxiv.org/abs/1802.09477).
+
+A deterministic actor follows the first of two critics; their targets take the smaller
+value of a smoothed target action. Actor and targets move only at every `policy_delay`-th
+update. Actions are in [-1, 1]; the environment scales them.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optix import checks
+from optix.agents.off_policy import (
+    defaults,
+    descend,
+    experience,
+    feed_forward,
+    follow,
+    pmean,
+    update_rule,
+)
+from optix.networks.continuous import ActorAndCritic, action_size
+from optix.types import Agent, Box, Policy
+
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "learning_rate": (1e-3, 0.0, 1.0),
+    "discount": (0.99, 0.0, 1.0),
+    "target_rate": (0.005, 0.0, 1.0),
+    "exploration_noise": (0.1, 0.0, 10.0),
+    "target_noise": (0.2, 0.0, 10.0),
+    "target_noise_limit": (0.5, 0.0, 10.0),
+    "max_grad_norm": (10.0, 0.0, 1e9),
+}
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+    "target_rate": (1e-3, 0.05),
+    "exploration_noise": (0.02, 0.5),
+}
+
+
+def td3(
+    networks: ActorAndCritic,
+    observation_shape: tuple[int, ...],
+    action_space: Box,
+    *,
+    policy_delay: int = 2,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+    optimizer: Callable[[], optax.GradientTransformation] | None = None,
+    axis_name: str | None = None,
+    **hyperparams: float,
+) -> Agent:
+    """Return a TD3 agent.
+
+    Args:
+      networks: feed-forward actor, whose output is squashed by tanh, and critic, which
+        is made twice.
+      observation_shape: of one observation.
+      action_space: a one-dimensional `Box`; actions are in [-1, 1].
+      policy_delay: updates of the critics for each of the actor and of the targets.
+      normalize_observations: by running moments.
+      normalize_rewards: by the running deviation of the discounted return.
+      optimizer: makes the transformation of clipped gradients that the learning rate
+        scales; None is Adam. It is given `version=structure`.
+      axis_name: devices whose batches form one.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+
+    Raises:
+      ValueError: actions that are not a Box, sizes below one, floats out of range,
+        unknown names, a network with a carry.
+
+    >>> from optix.networks.continuous import actor_and_critic
+    >>> networks = actor_and_critic((3,), Box((1,)), stochastic=False)
+    >>> td3(networks, (3,), Box((1,))).hyperparams["target_noise"]
+    0.2
+    """
+    checks.record("networks of td3", networks, ActorAndCritic, "use actor_and_critic")
+    checks.positive_int("policy_delay", policy_delay)
+    action_size(action_space)
+    actor, critic = networks
+    feed_forward("td3", actor)
+    feed_forward("td3", critic)
+    floats = defaults("td3", hyperparams, HYPERPARAMS)
+    seen = experience(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+
+    def init(key):
+        actor_key, *critic_keys = jax.random.split(key, 3)
+        actor_params, actor_structure = actor.init(actor_key)
+        # two of everything: on a CPU a pair runs faster than a stack of two
+        critic_params, critic_structure = zip(
+            *map(critic.init, critic_keys), strict=True
+        )
+        params = {"actor": actor_params, "critics": critic_params}
+        structure = {"actor": actor_structure, "critics": critic_structure}
+        rule = update_rule(optimizer, floats)
+        opt_state = {part: rule.init(params[part]) for part in params}
+        return Policy(params, structure, opt_state, seen.init(params))
+
+    def propose(params, structure, obs):
+        return jnp.tanh(actor.apply(params, structure["actor"], (), obs)[1])
+
+    def judge(params, structure, obs, action):
+        """Both critics' values, a pair of [N]."""
+        return [
+            critic.apply(own, its_structure, (), (obs, action))[1]
+            for own, its_structure in zip(params, structure["critics"], strict=True)
+        ]
+
+    def act(policy, carry, obs, key, hyperparams, explore):
+        obs = seen.view(policy.extras, obs)
+        action = propose(policy.params["actor"], policy.structure, obs)
+        if explore:
+            noise = jax.random.normal(key, action.shape)
+            action = action + hyperparams["exploration_noise"] * noise
+            action = jnp.clip(action, -1.0, 1.0)
+        return carry, action, {}
+
+    def learn(policy, batch, key, hyperparams):
+        """Learn from one `Sample` of `Transition`."""
+        params, structure, opt_state, extras = policy
+        rows = seen.rows(extras, batch.items)
+        noise = hyperparams["target_noise"] * jax.random.normal(key, rows.action.shape)
+        limit = hyperparams["target_noise_limit"]
+        next_action = propose(extras.target["actor"], structure, rows.next_obs)
+        next_action = jnp.clip(next_action + jnp.clip(noise, -limit, limit), -1.0, 1.0)
+        next_value = jnp.minimum(
+            *judge(extras.target["critics"], structure, rows.next_obs, next_action)
+        )
+        target = rows.reward + rows.discount * next_value
+
+        def critic_loss(critics):
+            errors = [
+                q - target for q in judge(critics, structure, rows.obs, rows.action)
+            ]
+            loss = sum(jnp.mean(batch.weight * 0.5 * jnp.square(e)) for e in errors)
+            return loss, sum(jnp.abs(e) for e in errors) / 2
+
+        def actor_loss(actor_params, critics):
+            action = propose(actor_params, structure, rows.obs)
+            return -judge(critics, structure, rows.obs, action)[0].mean()
+
+        rule = update_rule(optimizer, hyperparams)
+
+        def improve(part, grads):
+            return descend(
+                rule,
+                pmean(grads, axis_name),
+                opt_state[part],
+                params[part],
+                structure[part],
+            )
+
+        (value_loss, td_error), grads = jax.value_and_grad(critic_loss, has_aux=True)(
+            params["critics"]
+        )
+        critics, critics_state = improve("critics", grads)
+
+        def move_actor():
+            policy_loss, grads = jax.value_and_grad(actor_loss)(
+                params["actor"], critics
+            )
+            new, actor_state = improve("actor", grads)
+            moved = {"actor": new, "critics": critics}
+            target = follow(extras.target, moved, hyperparams["target_rate"])
+            return new, actor_state, target, pmean(policy_loss, axis_name)
+
+        def wait():
+            return params["actor"], opt_state["actor"], extras.target, jnp.float32(0)
+
+        updates = extras.updates + 1
+        due = updates % policy_delay == 0
+        new, actor_state, target_params, policy_loss = jax.lax.cond(
+            due, move_actor, wait
+        )
+        info = {
+            "value_loss": pmean(value_loss, axis_name),
+            "policy_loss": policy_loss * policy_delay,  # of the updates that have one
+        }
+        policy = Policy(
+            {"actor": new, "critics": critics},
+            structure,
+            {"actor": actor_state, "critics": critics_state},
+            extras._replace(target=target_params, updates=updates),
+        )
+        return policy, {**info, "td_error": td_error}
+
+    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

@@ -1,0 +1,71 @@
+"""Noise in weights: its size, its layers, its absence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optix.networks.noisy import add_noise, perturb
+from optix.networks.values import action_values
+from optix.types import Discrete
+from tests.quick import jit
+
+
+@pytest.fixture(scope="module")
+def params():
+    return action_values((10, 10, 4), Discrete(3), hidden=(8,)).init(jax.random.key(0))[
+        0
+    ]
+
+
+def test_noise_is_factorised_and_of_the_learned_deviation():
+    layer = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    noisy = add_noise({"a": layer}, scale=0.5)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = jit(jax.vmap(perturb, in_axes=(None, 0)))(noisy, keys)["a"]
+    kernel, bias = np.asarray(drawn["kernel"]) - 1, np.asarray(drawn["bias"]) - 1
+    # f(x) = sign(x) sqrt(|x|) has mean 0 and variance E|x| = sqrt(2 / pi)
+    variance = np.sqrt(2 / np.pi)
+    deviation = 0.5 / np.sqrt(3)
+    np.testing.assert_allclose(kernel.mean(0), 0, atol=0.01)
+    np.testing.assert_allclose(kernel.var(0), (deviation * variance) ** 2, rtol=0.05)
+    np.testing.assert_allclose(bias.var(0), deviation**2 * variance, rtol=0.05)
+    # an outer product: of rank one, and the bias has its output factor
+    np.testing.assert_allclose(
+        kernel[:, 0, 0] * kernel[:, 1, 1], kernel[:, 0, 1] * kernel[:, 1, 0], atol=1e-5
+    )
+    np.testing.assert_allclose(
+        kernel[:, 0, 0] * bias[:, 1], kernel[:, 0, 1] * bias[:, 0], atol=1e-5
+    )
+
+
+def test_every_dense_layer_is_noisy_and_no_other(params):
+    noisy = add_noise(params)
+    moved = jax.tree.map(
+        lambda a, b: bool(jnp.any(a != b)), params, perturb(noisy, jax.random.key(1))
+    )
+    dense = {name: layer for name, layer in moved.items() if name != "torso"}
+    dense["hidden"] = moved["torso"]["Dense_0"]
+    assert all(jax.tree.leaves(dense)), moved
+    assert not any(jax.tree.leaves(moved["torso"]["Conv_0"]))
+
+
+def test_without_deviation_there_is_no_noise(params):
+    noisy = add_noise(params, scale=0.0)
+    for a, b in zip(
+        jax.tree.leaves(params),
+        jax.tree.leaves(perturb(noisy, jax.random.key(1))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_layers_draw_their_own_noise():
+    layer = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    drawn = perturb(add_noise({"a": layer, "b": layer}), jax.random.key(0))
+    assert not np.allclose(drawn["a"]["kernel"], drawn["b"]["kernel"])
+
+
+def test_a_network_without_a_dense_layer_is_refused():
+    with pytest.raises(ValueError, match="must have a dense layer"):
+        add_noise({"weights": jnp.zeros((3, 3))})
