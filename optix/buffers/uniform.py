@@ -1,0 +1,55 @@
+"""Replay in which every row is equally likely."""
+
+import jax
+import jax.numpy as jnp
+
+from optix.buffers import ring
+from optix.types import Buffer, Sample
+
+
+def uniform(capacity: int) -> Buffer:
+    """Return a replay that samples uniformly, with replacement.
+
+    Adding and sampling cost the same at any capacity: inside a jitted scan, or a jitted
+    function whose state is donated, nothing is copied. Leaves keep their own dtypes.
+
+    Args:
+      capacity: rows, below 2**31; the oldest are overwritten first.
+
+    Raises:
+      ValueError: a capacity that is no such integer; at trace time rows that are not
+        like the one given to `init`, more rows than the capacity at once, and a
+        `batch_size` outside [1, capacity].
+
+    >>> buffer = uniform(100)
+    >>> state = buffer.init({"obs": jnp.zeros(3)})
+    >>> rows = {"obs": jnp.ones((4, 3))}
+    >>> state = buffer.add(state, rows, jnp.array([True, True, False, True]))
+    >>> int(buffer.size(state))
+    3
+    >>> sample = buffer.sample(state, jax.random.key(0), 32)
+    >>> sample.items["obs"].shape
+    (32, 3)
+    """
+    capacity = ring.checked_capacity(capacity)
+
+    def init(item):
+        return ring.empty(item, capacity)
+
+    def add(state, items, valid):
+        return ring.push(state, items, valid)[0]
+
+    def size(state):
+        return state.size
+
+    def sample(state, key, batch_size, importance_exponent=0.0):
+        del importance_exponent
+        batch_size = ring.checked_batch_size(batch_size, capacity)
+        index = jax.random.randint(key, (batch_size,), 0, jnp.maximum(state.size, 1))
+        return Sample(ring.rows(state, index), index, jnp.ones(batch_size))
+
+    def update(state, index, priority, valid):
+        del index, priority, valid
+        return state
+
+    return Buffer(capacity, init, add, size, sample, update)
