@@ -4,6 +4,7 @@ Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `l
 `tuners`, `loop` (the autonomous run), `make` (where they meet), `train` (the driver).
 """
 
+from optix.algorithms import make_agent
 from optix.base_agent import BaseAgent, EpisodeData, HyperparamSet
 from optix.callbacks.base import LoopCallback
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
@@ -32,6 +33,7 @@ __all__ = [
     "Verdict",
     "evaluate",
     "make",
+    "make_agent",
     "resume",
     "train",
 ]

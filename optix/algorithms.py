@@ -112,11 +112,11 @@ def make_agent(
     >>> make_agent("Pendulum-v1", discount=0.98).hyperparams["discount"]
     0.98
     """
-    *shapes, name = spaces(env, env_params)
-    row = choose(algorithm, shapes[1], name, deterministic=deterministic)
+    observation_shape, action_space, name = spaces(env, env_params)
+    row = choose(algorithm, action_space, name, deterministic=deterministic)
     known = row.agent_options() | (row.network_options() if network is None else set())
     checks.known_names("option", options, known)
-    return build_agent(row, *shapes, network, options)
+    return build_agent(row, observation_shape, action_space, network, options)
 
 
 def choose(
@@ -127,16 +127,14 @@ def choose(
     deterministic: bool = False,
 ) -> Algorithm:
     """Return the row of an algorithm, or the one that the action space asks for."""
-    discrete = isinstance(action_space, Discrete)
-    if deterministic and discrete:
+    if deterministic and isinstance(action_space, Discrete):
         raise ValueError(
             f"deterministic=True needs a Box of actions, but {env_name} has "
             f"{action_space}; evaluation is deterministic with every agent"
         )
     if deterministic and algorithm not in (None, "td3"):
         raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
-    if algorithm is None:
-        algorithm = "ppo" if discrete else "td3" if deterministic else "sac"
+    algorithm = "td3" if deterministic else algorithm or _usual(action_space)
     checks.known_names("agent", [algorithm], ALGORITHMS)
     row = ALGORITHMS[algorithm]
     if not isinstance(action_space, row.actions):
@@ -150,6 +148,15 @@ def choose(
             f"{action_space}; {', '.join(fitting)} would work"
         )
     return row
+
+
+def usual_agent(env: Any, env_params: Any = None) -> str:
+    """Return the name of the algorithm that an environment gets where none is named."""
+    return _usual(spaces(env, env_params)[1])
+
+
+def _usual(action_space: Discrete | Box) -> str:
+    return "ppo" if isinstance(action_space, Discrete) else "sac"
 
 
 def build_agent(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from optix.algorithms import usual_agent
 from optix.checkpoints.registry import CheckpointError
 from optix.evaluation import evaluate
 from optix.result import Result
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(
     environment: tyro.conf.Positional[str],
-    agent: str = "ppo",
+    agent: str | None = None,
     tuner: str = "fixed",
     seeds: int = 1,
     seed: int = 0,
@@ -70,7 +71,7 @@ def _train(
 
     Args:
         environment: name of the environment, such as CartPole-v1.
-        agent: the algorithm.
+        agent: the algorithm; by default ppo where actions are discrete, else sac.
         tuner: of the hyperparameters during the run, fixed or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
@@ -87,6 +88,7 @@ def _train(
             may be given several times.
     """
     options = _budgets(max_rounds, max_env_steps, target_score)
+    agent = agent or usual_agent(environment)
     result = train(
         environment,
         agent=agent,

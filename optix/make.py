@@ -65,7 +65,9 @@ def make(
 
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
-        tuner = TUNERS[tuner](row.tuned)
+        chosen: Any = TUNERS[tuner](row.tuned)
+    else:
+        chosen = tuner
 
     built = build_agent(row, *spaces, network, options)
     learner = build_learner(row, built, env, options)
@@ -85,7 +87,7 @@ def make(
             axis_name=options.get("axis_name"),
         )
     loop_options = {name: options[name] for name in loop_names & set(options)}
-    return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
+    return loop(learner, chosen, transforms=transforms, score=score, **loop_options)
 
 
 def _environment(environment: Any, params: Any) -> Environment:

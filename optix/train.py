@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.algorithms import usual_agent
 from optix.drive import (
     Pause,
     enable_compilation_cache,
@@ -29,7 +30,7 @@ from optix.types import Loop, LoopState
 def train(
     environment_or_loop: Any,
     *,
-    agent: str = "ppo",
+    agent: str | None = None,
     seeds: int = 1,
     seed: int = 0,
     directory: str | os.PathLike | None = None,
@@ -49,7 +50,7 @@ def train(
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
-        agent: the algorithm, for `optix.make`.
+        agent: the algorithm, for `optix.make`; None picks one by the action space.
         seeds: how many runs side by side; their results have a leading axis [seeds].
         seed: of the random numbers.
         directory: where the run is kept: checkpoints, the best policies, log and
@@ -82,6 +83,8 @@ def train(
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
     else:
+        if agent is None:
+            agent = usual_agent(environment_or_loop, options.get("env_params"))
         loop = make(environment_or_loop, agent, **options)
         recipe = _recipe(environment_or_loop, agent, options)
     enable_compilation_cache()
@@ -199,7 +202,7 @@ def _keys(config: Mapping[str, Any]) -> jax.Array:
 
 
 def _recipe(
-    environment: Any, agent: str, options: dict[str, Any]
+    environment: Any, agent: str | None, options: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Return what rebuilds the loop, None if that takes more than names and numbers."""
     recipe = {"environment": environment, "agent": agent, "options": options}

@@ -138,14 +138,14 @@ class Reading(NamedTuple):
     """How an agent runs its network over a window and learns from parts of it.
 
     unit: what the rows are, for messages.
-    values: `(params, structure, obs [2, T, B, ...], trajectory) -> [2, T, B]` of the
-        observations acted on and of those that followed.
+    values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
+        the observations acted on and of those that followed.
     rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
     outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
     """
 
     unit: str
-    values: Callable[..., jax.Array]
+    values: Callable[..., PyTree]
     rows: Callable[[Batch, Trajectory], PyTree]
     outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
 

@@ -45,7 +45,8 @@ def squashed_gaussian(
     """Return an action in (-1, 1) [..., size] and its log density [...].
 
     Args:
-      mean, log_scale: of the Gaussian before tanh, [..., size].
+      mean: of the Gaussian before tanh, [..., size].
+      log_scale: of the same, [..., size].
       noise: standard normal, [..., size].
     """
     before = mean + jnp.exp(log_scale) * noise

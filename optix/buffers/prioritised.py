@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix.buffers import ring
 from optix.types import Buffer, Sample
 
 BRANCHES = 16  # measured on CPU against 2 to 128: fastest at 10 k and at 1 M rows
+UP_TO = np.triu(np.ones((BRANCHES, BRANCHES), np.float32))
 FLOOR, CEILING = 1e-30, 1e28  # the sum of 2**31 priorities is finite
 
 
@@ -149,8 +151,8 @@ def _refresh(below, levels, group, reduce):
 def _descend(tree: Tree, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Find the leaves [M] at fractions [M] of the total, and their priorities.
 
-    Rounding may put the remainder at or beyond the end of a row, and a running sum need
-    not rise: a child counts only if it has a priority, else the last one that has.
+    Rounding may put the remainder at or beyond the end of a row. What is stored comes
+    before what is not, at every level, so the last child with a priority is the limit.
     """
     levels = (tree.leaves, *tree.sums)[::-1]
     group = jnp.zeros(fraction.shape, jnp.int32)
@@ -158,15 +160,13 @@ def _descend(tree: Tree, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
     chosen = remainder
     for level in levels:
         row = level.at[group].get(mode="clip")  # [M, BRANCHES]
-        end = jnp.cumsum(row, axis=-1)
-        filled = row > 0
-        hit = filled & (end > remainder[:, None])
-        last = BRANCHES - 1 - jnp.argmax(filled[:, ::-1], axis=-1)
-        child = jnp.where(hit.any(axis=-1), jnp.argmax(hit, axis=-1), last)
-        # of an empty tree: the first
-        child = jnp.where(filled.any(axis=-1), child, 0).astype(jnp.int32)
+        # running sums: as a product they take half the time of a cumsum on CPU
+        end = jnp.matmul(row, UP_TO, precision="highest")
+        passed = jnp.sum(end <= remainder[:, None], axis=-1, dtype=jnp.int32)
+        filled = jnp.sum(row > 0, axis=-1, dtype=jnp.int32)
+        child = jnp.maximum(jnp.minimum(passed, filled - 1), 0)  # 0 of an empty tree
         chosen = jnp.take_along_axis(row, child[:, None], axis=-1)[:, 0]
-        before = jnp.take_along_axis(end, child[:, None], axis=-1)[:, 0] - chosen
-        remainder = remainder - before
+        ended = jnp.take_along_axis(end, child[:, None], axis=-1)[:, 0]
+        remainder = remainder - (ended - chosen)
         group = group * BRANCHES + child
     return group, chosen

@@ -161,8 +161,9 @@ def off_policy(
         memory = Memory(replay.init(row), jnp.int32(0))
         return LearnerState(policy, rollout, memory)
 
-    def collect(policy, rollout, memory, hyperparams, key, active):
+    def collect(state, hyperparams, key, active):
         """One step of every environment, into the replay."""
+        policy, rollout, memory = state
         act_key, env_key, random_key = jax.random.split(key, 3)
         warm = memory.env_steps >= learning_starts
 
@@ -185,10 +186,11 @@ def off_policy(
             jnp.where(active, memory.env_steps + valid.size, memory.env_steps),
         )
         policy = agent.observe(policy, trajectory)
-        return policy, OffPolicyRollout(envs, pending), memory, trajectory
+        return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory
 
-    def learn(policy, memory, hyperparams, key, active):
+    def learn(state, hyperparams, key, active):
         """One update, once there is enough to learn from."""
+        memory = state.memory
         sample_key, learn_key = jax.random.split(key)
         ready = memory.env_steps >= learning_starts
         ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
@@ -208,48 +210,35 @@ def off_policy(
             shapes = jax.eval_shape(update, policy)[1]
             return policy, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        policy, info = jax.lax.cond(ready, update, wait, policy)
+        policy, info = jax.lax.cond(ready, update, wait, state.policy)
         error = info.pop("td_error", None)
         if prioritised:
             priority = mean_lanes(error ** hyperparams["priority_exponent"])
-            memory = memory._replace(
-                replay=replay.update(
-                    memory.replay, batch.index, priority, ready & active
-                )
+            replayed = replay.update(
+                memory.replay, batch.index, priority, ready & active
             )
-        return policy, memory, info, ready
+            memory = memory._replace(replay=replayed)
+        return state._replace(policy=policy, memory=memory), (info, ready)
 
     def step(state, hyperparams, key, active):
-        def iterate(carry, key):
-            policy, rollout, memory = carry
+        def iterate(state, key):
             collect_key, learn_key = jax.random.split(key)
-
-            def one_step(carry, key):
-                *carry, trajectory = collect(*carry, hyperparams, key, active)
-                return tuple(carry), trajectory
-
-            (policy, rollout, memory), trajectory = jax.lax.scan(
-                one_step,
-                (policy, rollout, memory),
+            state, trajectory = jax.lax.scan(
+                lambda state, key: collect(state, hyperparams, key, active),
+                state,
                 jax.random.split(collect_key, collect_steps),
             )
-
-            def one_update(carry, key):
-                *carry, info, ready = learn(*carry, hyperparams, key, active)
-                return tuple(carry), (info, ready)
-
-            (policy, memory), learned = jax.lax.scan(
-                one_update,
-                (policy, memory),
+            state, learned = jax.lax.scan(
+                lambda state, key: learn(state, hyperparams, key, active),
+                state,
                 jax.random.split(learn_key, gradient_steps),
             )
-            return (policy, rollout, memory), (trajectory, *learned)
+            return state, (trajectory, *learned)
 
         window_key, relabel_key = jax.random.split(own_key(key, axis_name))
         keys = jax.random.split(window_key, num_steps // collect_steps)
-        (policy, rollout, memory), (trajectory, info, ready) = jax.lax.scan(
-            iterate, tuple(state), keys
-        )
+        new, (trajectory, info, ready) = jax.lax.scan(iterate, state, keys)
+        policy, rollout, memory = new
         trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
         if hindsight is not None:
             discount = hyperparams.get("discount", 1.0)
