@@ -136,3 +136,35 @@ class Endless(Probe):
     def reward(self, state, action, params):
         del action
         return jnp.where(state.obs[0] == 0, 10.0, params.reward)
+
+
+class Recall(Probe):
+    """Four steps: -1 or 1 is shown at the first only, and the last asks for it.
+
+    At the last step action 1 after 1 and action 0 after -1 earn 1, the others -1; all
+    other steps show 0 and earn nothing. Who remembers finds 1, who does not 0.
+    """
+
+    num_steps = 4
+
+    def observation_space(self, params):
+        del params
+        return spaces.Box(-1.0, 1.0, (2,))
+
+    def reset_env(self, key, params):
+        del params
+        shown = jax.random.rademacher(key, (), jnp.float32)
+        state = State(jnp.array([shown, 0.0]))
+        return self.visible(state), state
+
+    def visible(self, state):
+        shown = jnp.where(state.time == 0, state.obs[0], 0.0)
+        return jnp.stack([shown, jnp.float32(state.time == self.num_steps - 1)])
+
+    def step_env(self, key, state, action, params):
+        del key
+        right = (action == 1) == (state.obs[0] > 0)
+        asked = state.time == self.num_steps - 1
+        reward = jnp.where(right, params.reward, -params.reward) * asked
+        state = State(state.obs, state.time + 1)
+        return self.visible(state), state, reward, state.time >= self.num_steps, {}

@@ -1,0 +1,80 @@
+"""Recurrent networks: the cells' equations in NumPy, shapes, torsos, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from optix.networks.recurrent import GRU, LSTM, recurrent_actor_critic
+from optix.types import Box, Discrete
+from tests.quick import jit
+
+
+def run(cell):
+    """Return (params in float64, carry, x, what the cell gives)."""
+    draw = np.random.default_rng(0).normal
+    carry = jax.tree.map(lambda c: draw(size=c.shape), cell.initial_carry(6))
+    x = draw(size=(6, 3))
+    params = jit(cell.init)(jax.random.key(0), carry, x)
+    params = jax.tree.map(lambda p: p + 0.1 * draw(size=p.shape), params)
+    return params["params"], carry, x, jit(cell.apply)(params, carry, x)
+
+
+def test_gru():
+    params, h, x, (carry, output) = run(GRU(5))
+    of_x, of_h = (
+        np.split(y @ params[name]["kernel"] + params[name]["bias"], 3, -1)
+        for name, y in (("input", x), ("recurrent", h))
+    )
+    keep = expit(of_x[0] + of_h[0] + 1)
+    new = np.tanh(of_x[2] + expit(of_x[1] + of_h[1]) * of_h[2])
+    np.testing.assert_allclose(carry, keep * h + (1 - keep) * new, atol=1e-5)
+    np.testing.assert_array_equal(carry, output)
+
+
+def test_lstm():
+    params, (c, h), x, (carry, output) = run(LSTM(5))
+    both = np.concatenate([x, h], -1)
+    gates = both @ params["gates"]["kernel"] + params["gates"]["bias"]
+    write, keep, show, new = np.split(gates, 4, -1)
+    c = expit(keep + 1) * c + expit(write) * np.tanh(new)
+    np.testing.assert_allclose(carry[0], c, atol=1e-5)
+    np.testing.assert_allclose(carry[1], expit(show) * np.tanh(c), atol=1e-5)
+    np.testing.assert_array_equal(carry[1], output)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_shapes_and_torsos(cell, shared):
+    network = recurrent_actor_critic(
+        (3,), Box((2,)), cell=cell, hidden=(6,), memory=5, shared=shared
+    )
+    params, structure = jit(network.init)(jax.random.key(0))
+    carry = network.initial_carry(7)
+    obs = jnp.ones((7, 3))
+    after, ((mean, log_scale), value) = jit(network.apply)(
+        params, structure, carry, obs
+    )
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, carry)
+    assert {x.shape for x in jax.tree.leaves(carry)} == {(7, 5)}
+    assert mean.shape == log_scale.shape == (7, 2) and value.shape == (7,)
+    assert ("torso_memory" in params) == shared
+    # more leading axes are the same step
+    more = jax.tree.map(lambda x: jnp.stack([x, x]), (carry, obs))
+    _, (_, values) = jit(network.apply)(params, structure, *more)
+    np.testing.assert_allclose(values, jnp.stack([value, value]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cell": "gro"}, "cell 'gro'.*mean 'gru'"),
+        ({"memory": 0}, "memory must be an integer >= 1, got 0"),
+        ({"hidden": ()}, "hidden.*at least one"),
+        ({"activation": "tahn"}, "activation 'tahn'.*mean 'tanh'"),
+    ],
+)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        recurrent_actor_critic((3,), Discrete(2), **options)
