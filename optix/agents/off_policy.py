@@ -1,7 +1,7 @@
 """What the agents that learn from a replay share: normalisers, counters, update rules."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -119,9 +119,7 @@ def descend(
     return optax.apply_updates(params, updates), opt_state
 
 
-def follow(
-    target: PyTree, params: PyTree, rate: jax.Array, due: jax.Array | bool = True
-) -> PyTree:
+def follow(target: PyTree, params: PyTree, rate: jax.Array, due: Any = True) -> PyTree:
     """Move the target by a share `rate` towards the parameters, where an update is due."""
     return select(due, optax.incremental_update(params, target, rate), target)
 

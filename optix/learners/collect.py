@@ -39,7 +39,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     """
 
     def begin(key):
-        env_state, obs = env.reset(key, num_envs)
+        env_state, obs = env.reset(unrolled(key), num_envs)
         return Rollout(
             env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
         )
@@ -57,7 +57,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         )
         if override is not None:
             action = override(action)
-        env_state, result = env.step(env_key, rollout.env_state, action)
+        env_state, result = env.step(unrolled(env_key), rollout.env_state, action)
         done = result.terminated | result.truncated
         discount = hyperparams.get("discount", 1.0)
         discounted = result.reward + discount * rollout.discounted_return
@@ -83,10 +83,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
-    """Return a key of this device's own, quick to draw from.
-
-    Experience differs between devices, parameters do not.
-    """
-    if axis_name is not None:
-        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-    return unrolled(key)
+    """Return a key of this device's own: experience differs, parameters do not."""
+    if axis_name is None:
+        return key
+    return jax.random.fold_in(key, jax.lax.axis_index(axis_name))

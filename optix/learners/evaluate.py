@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.learners.collect import own_key
+from optix.math.threefry import unrolled
 from optix.types import Agent, Discrete, Environment, Policy
 
 
@@ -36,7 +37,7 @@ def evaluator(
     _check_fit(agent, env)
 
     def evaluate(policy, key):
-        reset_key, play_key = jax.random.split(own_key(key, axis_name))
+        reset_key, play_key = jax.random.split(unrolled(own_key(key, axis_name)))
         state, obs = env.reset(reset_key, episodes)
         carry = agent.initial_carry(episodes)
 

@@ -3,7 +3,8 @@
 On a CPU, XLA runs the hash behind `jax.random` (Threefry,
 https://www.thesalmons.org/john/random123/) as a loop of small operations. A step of a
 few environments draws a dozen times, and the loops then cost more than the step. The
-keys made here give the same bits in one fused operation a draw.
+keys made here give the same bits in one fused operation a draw. They are for small draws
+that are used once: XLA fuses the hash into every use, which then hashes again.
 """
 
 import math
