@@ -1,4 +1,5 @@
 """Algorithms: one file, one algorithm, top to bottom.
 
-ppo: proximal policy optimisation, categorical and Gaussian.
+ppo, recurrent_ppo: proximal policy optimisation; proximal is what both share.
+dqn, rainbow, sac, td3: learning from a replay; off_policy is what these share.
 """

@@ -2,5 +2,5 @@
 
 returns: generalised advantages and V-trace. categorical: distributions over values.
 running: means and variances of streams. statistics: what a series of scores says.
-permutation: a cheap shuffle.
+permutation: a cheap shuffle. threefry: JAX's random bits without a loop.
 """
