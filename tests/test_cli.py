@@ -165,7 +165,7 @@ from tests.supervised import supervised
 cli.train = lambda name, agent, **rest: train(
     supervised(), callbacks=[Pause()], directory=rest["directory"], progress=False
 )
-sys.exit(cli.main(["train", "toy", "--directory", sys.argv[1]]))
+sys.exit(cli.main(["train", "CartPole-v1", "--directory", sys.argv[1]]))
 """
 
 

@@ -71,7 +71,7 @@ TABLE = {
         "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'",
     ),
     "agent": (lambda: make(PROBE, "poo"), "unknown agent 'poo'; did you mean 'ppo'"),
-    "not an agent's name": (lambda: make(PROBE, 5), "unknown agent 5.*known: ppo"),
+    "not an agent's name": (lambda: make(PROBE, 5), "unknown agent 5.*known: dqn, ppo"),
     "option": (
         lambda: make(PROBE, num_env=4),
         "unknown option 'num_env'; did you mean 'num_envs'",
@@ -258,7 +258,7 @@ def test_a_wrong_call_says_what_is_wrong(name):
         lambda: agent(discount=1, gae_lambda=0, clip_ratio=np.float32(0.1)),
         lambda: agent(num_epochs=np.int32(2), target_kl=0.02),
         lambda: spsa({"learning_rate": (1e-4, 1e-2)}, step_size=jnp.float32(0.1)),
-        lambda: make(probes.ActionIsTarget(), state_dependent_scale=True),
+        lambda: make(probes.ActionIsTarget(), "ppo", state_dependent_scale=True),
     ],
 )
 def test_the_border_of_what_is_right(call):

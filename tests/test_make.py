@@ -48,7 +48,7 @@ def test_an_instance_with_parameters_and_a_tuner_of_ones_own():
 
     env, params = gymnax.make("Pendulum-v1")
     tuner = spsa({"learning_rate": (1e-4, 1e-2)}, lanes=1)
-    loop = optix.make(env, env_params=params, tuner=tuner, **SMALL)
+    loop = optix.make(env, "ppo", env_params=params, tuner=tuner, **SMALL)
     state, report = jit(loop.step)(loop.init(jax.random.key(0)))
     assert -2000 < report.score < 0
     assert state.best.policy.params["log_scale"].shape == (1,)

@@ -116,6 +116,7 @@ def test_the_right_continuous_action_is_found_by_the_whole_loop():
     """Through `make`: default network, normalised rewards, scaled actions."""
     run = make(
         probes.ActionIsTarget(),
+        "ppo",
         hidden=(16,),
         num_envs=16,
         num_steps=8,

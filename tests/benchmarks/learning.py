@@ -31,7 +31,7 @@ def interval(sample):
 
 def measure(environment, max_env_steps, bar, seeds):
     """One row of the table."""
-    run = optix.make(environment, max_env_steps=max_env_steps)
+    run = optix.make(environment, "ppo", max_env_steps=max_env_steps)
 
     def seed_run(key):
         state = run.run(run.init(key))

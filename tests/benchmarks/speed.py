@@ -90,7 +90,7 @@ def compare(name, rejax_python, repeats):
 
 def parts(environment, repeats):
     """Print what a round of the default loop spends on what, many rounds a call."""
-    run = optix.make(environment, min_rounds_before_dormant=10**6)
+    run = optix.make(environment, "ppo", min_rounds_before_dormant=10**6)
     learner = run.learner
     hyperparams = {k: jnp.float32(v) for k, v in learner.hyperparams.items()}
 
