@@ -47,6 +47,19 @@ def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}{hint} (known: {choices})")
 
 
+def floats(
+    what: str,
+    given: Mapping[str, Any],
+    known: Mapping[str, tuple[float, float, float]],
+) -> dict[str, float]:
+    """Return {name: value} for all `known`: (default, low, high), or raise."""
+    known_names(what, given, known)
+    return {
+        name: within(name, given.get(name, default), low, high)
+        for name, (default, low, high) in known.items()
+    }
+
+
 def bounds(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Return {name: (low, high)} with finite low < high, or raise ValueError."""
     checked = {}

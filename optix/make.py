@@ -1,6 +1,6 @@
 """Where the parts meet: an autonomous loop from an environment's name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from optix import checks
@@ -12,7 +12,10 @@ from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix.types import Environment, Loop, Transform, Tuner
 
-TUNERS = {"fixed": lambda bounds: fixed(), "spsa": spsa}
+TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
+    "fixed": lambda bounds: fixed(),
+    "spsa": spsa,
+}
 
 
 def make(
@@ -65,9 +68,7 @@ def make(
 
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
-        chosen: Any = TUNERS[tuner](row.tuned)
-    else:
-        chosen = tuner
+        tuner = TUNERS[tuner](row.tuned)
 
     built = build_agent(row, *spaces, network, options)
     learner = build_learner(row, built, env, options)
@@ -87,7 +88,7 @@ def make(
             axis_name=options.get("axis_name"),
         )
     loop_options = {name: options[name] for name in loop_names & set(options)}
-    return loop(learner, chosen, transforms=transforms, score=score, **loop_options)
+    return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
 
 
 def _environment(environment: Any, params: Any) -> Environment:

@@ -202,7 +202,7 @@ def _keys(config: Mapping[str, Any]) -> jax.Array:
 
 
 def _recipe(
-    environment: Any, agent: str | None, options: dict[str, Any]
+    environment: Any, agent: str, options: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Return what rebuilds the loop, None if that takes more than names and numbers."""
     recipe = {"environment": environment, "agent": agent, "options": options}

@@ -18,6 +18,15 @@ def select(condition: jax.Array, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def select_rows(condition: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Return rows of `new` where `condition` [N] holds, else of `old`, leaf by leaf."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(condition.reshape(-1, *[1] * (b.ndim - 1)), a, b),
+        new,
+        old,
+    )
+
+
 def take(tree: Tree, index: jax.Array | int) -> Tree:
     """Return row `index` of every leaf's first axis."""
     return jax.tree.map(lambda x: x[index], tree)
@@ -57,6 +66,11 @@ def gather_lanes(tree: Tree) -> Tree:
 def mean_lanes(tree: Tree) -> Tree:
     """Return the mean over the lanes of every leaf, without a lane axis."""
     return jax.lax.pmean(tree, LANE_AXIS) if _in_lanes() else tree
+
+
+def mean_devices(tree: Tree, axis_name: str | None) -> Tree:
+    """Return the mean over the devices of `axis_name`, if there are several."""
+    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
 def _in_lanes() -> bool:

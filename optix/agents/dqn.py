@@ -13,15 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import (
-    defaults,
-    descend,
-    experience,
-    feed_forward,
-    follow,
-    pmean,
-    update_rule,
-)
+from optix.agents.off_policy import experience, improved
+from optix.agents.shared import feed_forward, update_rule
+from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -79,7 +73,7 @@ def dqn(
     checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)
-    floats = defaults("dqn", hyperparams, HYPERPARAMS)
+    floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
@@ -106,7 +100,7 @@ def dqn(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
         del key
-        params, structure, opt_state, extras = policy
+        params, structure, _, extras = policy
         rows = seen.rows(extras, batch.items)
         next_target = values(extras.target, structure, rows.next_obs)
         chooser = values(params, structure, rows.next_obs) if double else next_target
@@ -122,16 +116,10 @@ def dqn(
             params
         )
         info = {"value_loss": value_loss, "value": value.mean()}
-        grads, info = pmean((grads, info), axis_name)
+        grads, info = mean_devices((grads, info), axis_name)
         rule = update_rule(optimizer, hyperparams)
-        params, opt_state = descend(rule, grads, opt_state, params, structure)
-        updates = extras.updates + 1
-        due = updates % target_period == 0
-        extras = extras._replace(
-            target=follow(extras.target, params, hyperparams["target_rate"], due),
-            updates=updates,
-        )
-        policy = Policy(params, structure, opt_state, extras)
+        rate = hyperparams["target_rate"]
+        policy = improved(policy, grads, rule, rate, target_period)
         return policy, {**info, "td_error": jnp.abs(error)}
 
     return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

@@ -22,6 +22,7 @@ from optix.agents.proximal import (
     loss,
     proximal,
 )
+from optix.agents.shared import feed_forward
 from optix.types import Agent, Box, Discrete, Network
 
 __all__ = [
@@ -84,11 +85,7 @@ def ppo(
     >>> agent.hyperparams["discount"], agent.hyperparams["clip_ratio"]
     (0.98, 0.2)
     """
-    if jax.tree.leaves(network.initial_carry(1)):
-        raise ValueError(
-            "ppo takes a feed-forward network, but this one has a carry; give it to "
-            "recurrent_ppo, which trains through time"
-        )
+    feed_forward("ppo", network)
 
     def values(params, structure, obs, trajectory):
         del trajectory

@@ -7,16 +7,16 @@ minibatch are: single steps, or sequences. A `Reading` says so.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
 from optix import checks
+from optix.agents.shared import normalizers, update_rule
 from optix.math.permutation import random_permutation
 from optix.math.returns import generalized_advantages
-from optix.math.running import Moments, observe, standardize, zero_moments
-from optix.trees import all_finite, select
+from optix.math.running import Moments, zero_moments
+from optix.trees import all_finite, mean_devices, select
 from optix.types import (
     Agent,
     Box,
@@ -102,8 +102,8 @@ def loss(
     actions = distribution(parameters)
     clip = hyperparams["clip_ratio"]
 
-    mean = _pmean(batch.advantage.mean(), axis_name)
-    variance = _pmean(jnp.square(batch.advantage - mean).mean(), axis_name)
+    mean = mean_devices(batch.advantage.mean(), axis_name)
+    variance = mean_devices(jnp.square(batch.advantage - mean).mean(), axis_name)
     advantage = (batch.advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
     log_ratio = actions.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
@@ -178,42 +178,32 @@ def proximal(
     """
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
-    defaults = _defaults(name, hyperparams)
+    defaults = checks.floats(f"hyperparameter of {name}", hyperparams, HYPERPARAMS)
     if target_kl is not None:
         defaults["target_kl"] = checks.within("target_kl", target_kl, 0.0, 1e9)
     if decay_over is not None:
         checks.positive_int("decay_over", decay_over)
     discrete = isinstance(action_space, Discrete)
     distribution = distribution or (categorical if discrete else gaussian)
-    make_optimizer = optimizer or (lambda: optax.scale_by_adam(eps=1e-5))
-    # one vector in place of a dozen leaves: fewer operations to compile and to run
-    arrange = optax.flatten if optimizer is None else (lambda rule: rule)
+    normal = normalizers(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
 
-    def update_rule(hyperparams, updates):
+    def rule_at(hyperparams, updates):
         rate = hyperparams["learning_rate"]
         if decay_over is not None:
             rate = rate * jnp.maximum(1 - updates / decay_over, 0.0)
-        rule = optax.chain(
-            optax.clip_by_global_norm(hyperparams["max_grad_norm"]),
-            make_optimizer(),
-            optax.scale(-rate),
-        )
-        return optax.with_extra_args_support(arrange(rule))
+        return update_rule(optimizer, {**hyperparams, "learning_rate": rate}, 1e-5)
 
     def init(key):
         params, structure = network.init(key)
-        opt_state = update_rule(defaults, 0).init(params)
+        opt_state = rule_at(defaults, 0).init(params)
         extras = Extras(zero_moments(observation_shape), zero_moments(), jnp.int32(0))
         return Policy(params, structure, opt_state, extras)
 
-    def view(extras, obs):
-        # moments of another shape would broadcast
-        chex.assert_tree_shape_suffix(obs, tuple(observation_shape))
-        return standardize(extras.observations, obs) if normalize_observations else obs
-
     def act(policy, carry, obs, key, hyperparams, explore):
         del hyperparams
-        obs = view(policy.extras, obs)
+        obs = normal.view(policy.extras, obs)
         after, (parameters, _) = network.apply(
             policy.params, policy.structure, carry, obs
         )
@@ -233,7 +223,7 @@ def proximal(
                 f"the {reading.unit} must be divisible by "
                 f"num_minibatches={num_minibatches}, got {count}"
             )
-        rule = update_rule(hyperparams, policy.extras.updates)
+        rule = rule_at(hyperparams, policy.extras.updates)
 
         def minibatch(carry, index):
             params, opt_state, running = carry
@@ -248,7 +238,7 @@ def proximal(
                 )
 
             grads, info = jax.grad(objective, has_aux=True)(params)
-            grads, info = _pmean((grads, info), axis_name)
+            grads, info = mean_devices((grads, info), axis_name)
             updates, new_opt_state = rule.update(
                 grads, opt_state, params, version=policy.structure
             )
@@ -264,7 +254,9 @@ def proximal(
         start = (policy.params, policy.opt_state, jnp.bool_(True))
         (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
 
-        extras = remember(policy.extras, batch)
+        # afterwards: a window is learned from with the view that it was acted with
+        extras = normal.observe(policy.extras, batch)
+        extras = extras._replace(updates=extras.updates + 1)
         new = Policy(params, policy.structure, opt_state, extras)
         info = jax.tree.map(jnp.mean, info)
         # of a divergence of NaN, which passes no limit, only the information tells
@@ -273,15 +265,12 @@ def proximal(
 
     def prepare(policy, batch, hyperparams):
         """Advantages and values of a window, in the rows that minibatches take."""
-        both = view(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
+        both = normal.view(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
         values = reading.values(policy.params, policy.structure, both, batch)
-        reward = batch.reward
-        if normalize_rewards:
-            reward = reward * jax.lax.rsqrt(policy.extras.returns.variance + 1e-8)
         advantages = jax.vmap(
             generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
         )(
-            reward,
+            normal.scale(policy.extras, batch.reward),
             values[0],
             values[1],
             batch.terminated,
@@ -294,29 +283,4 @@ def proximal(
         )
         return reading.rows(samples, batch)
 
-    def remember(extras: Extras, batch: Trajectory) -> Extras:
-        """Update the normalisers, after learning: a window is learned from with the
-        view of the observations that it was acted with.
-        """
-        observations, returns = extras.observations, extras.returns
-        if normalize_observations:
-            rows = batch.obs.reshape(-1, *observation_shape)
-            observations = observe(observations, rows, axis_name)
-        if normalize_rewards:
-            discounted = batch.extras["discounted_return"].reshape(-1)
-            returns = observe(returns, discounted, axis_name)
-        return Extras(observations, returns, extras.updates + 1)
-
     return Agent(init, network.initial_carry, act, learn, defaults)
-
-
-def _defaults(name: str, given: dict[str, float]) -> dict[str, float]:
-    checks.known_names(f"hyperparameter of {name}", given, HYPERPARAMS)
-    return {
-        name: checks.within(name, given.get(name, default), low, high)
-        for name, (default, low, high) in HYPERPARAMS.items()
-    }
-
-
-def _pmean(tree, axis_name):
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

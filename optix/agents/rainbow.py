@@ -15,17 +15,11 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import (
-    defaults,
-    descend,
-    experience,
-    feed_forward,
-    follow,
-    pmean,
-    update_rule,
-)
+from optix.agents.off_policy import experience, improved
+from optix.agents.shared import feed_forward, update_rule
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, perturb
+from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -84,7 +78,7 @@ def rainbow(
     checks.positive_int("target_period", target_period)
     checks.within("noise_scale", noise_scale, 0.0, 100.0)
     feed_forward("rainbow", network)
-    floats = defaults("rainbow", hyperparams, HYPERPARAMS)
+    floats = checks.floats("hyperparameter of rainbow", hyperparams, HYPERPARAMS)
     if floats["value_min"] >= floats["value_max"]:
         raise ValueError(
             f"value_min must be below value_max={floats['value_max']}, got "
@@ -117,7 +111,7 @@ def rainbow(
 
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
-        params, structure, opt_state, extras = policy
+        params, structure, _, extras = policy
         online_key, choose_key, target_key = jax.random.split(key, 3)
         rows = seen.rows(extras, batch.items)
 
@@ -146,16 +140,10 @@ def rainbow(
             loss, has_aux=True
         )(params)
         info = {"value_loss": value_loss, "value": value.mean()}
-        grads, info = pmean((grads, info), axis_name)
+        grads, info = mean_devices((grads, info), axis_name)
         rule = update_rule(optimizer, hyperparams)
-        params, opt_state = descend(rule, grads, opt_state, params, structure)
-        updates = extras.updates + 1
-        due = updates % target_period == 0
-        extras = extras._replace(
-            target=follow(extras.target, params, hyperparams["target_rate"], due),
-            updates=updates,
-        )
-        policy = Policy(params, structure, opt_state, extras)
+        rate = hyperparams["target_rate"]
+        policy = improved(policy, grads, rule, rate, target_period)
         return policy, {**info, "td_error": divergence}
 
     return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from optix import checks
 from optix.agents.proximal import HYPERPARAMS, TUNED, Batch, Reading, proximal
+from optix.trees import select_rows
 from optix.types import Agent, Box, Discrete, Network, PyTree
 
 __all__ = ["HYPERPARAMS", "TUNED", "recurrent_ppo"]
@@ -115,14 +115,7 @@ def recurrent_ppo(
         def step(carry, inputs):
             obs, ended = inputs
             carry, outputs = network.apply(params, structure, carry, obs)
-            carry = jax.tree.map(
-                lambda new, old: jnp.where(
-                    ended.reshape(-1, *[1] * (old.ndim - 1)), new, old
-                ),
-                fresh,
-                carry,
-            )
-            return carry, outputs
+            return select_rows(ended, fresh, carry), outputs
 
         _, outputs = jax.lax.scan(step, part.carry, (batch.obs, ended))
         return outputs, batch

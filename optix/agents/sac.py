@@ -12,16 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import (
-    defaults,
-    descend,
-    experience,
-    feed_forward,
-    follow,
-    pmean,
-    update_rule,
-)
+from optix.agents.off_policy import descend, experience, follow
+from optix.agents.shared import update_rule
+from optix.agents.twin_critics import twin_critics
 from optix.networks.continuous import ActorAndCritic, action_size
+from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -94,44 +89,24 @@ def sac(
     >>> agent.hyperparams["discount"], agent.hyperparams["target_rate"]
     (0.98, 0.005)
     """
-    checks.record("networks of sac", networks, ActorAndCritic, "use actor_and_critic")
     checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
     size = action_size(action_space)
-    actor, critic = networks
-    feed_forward("sac", actor)
-    feed_forward("sac", critic)
-    floats = defaults("sac", hyperparams, HYPERPARAMS)
+    twins = twin_critics("sac", networks)
+    floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
     def init(key):
-        actor_key, *critic_keys = jax.random.split(key, 3)
-        actor_params, actor_structure = actor.init(actor_key)
-        # two of everything: on a CPU a pair runs faster than a stack of two
-        critic_params, critic_structure = zip(
-            *map(critic.init, critic_keys), strict=True
-        )
-        params = {
-            "actor": actor_params,
-            "critics": critic_params,
-            "log_temperature": jnp.log(jnp.float32(initial_temperature)),
-        }
-        structure = {"actor": actor_structure, "critics": critic_structure}
+        params, structure = twins.init(key)
+        params["log_temperature"] = jnp.log(jnp.float32(initial_temperature))
         rule = update_rule(optimizer, floats)
         opt_state = {part: rule.init(params[part]) for part in params}
-        return Policy(params, structure, opt_state, seen.init(critic_params))
+        return Policy(params, structure, opt_state, seen.init(params["critics"]))
 
     def propose(params, structure, obs, noise):
-        _, (mean, log_scale) = actor.apply(params, structure["actor"], (), obs)
+        _, (mean, log_scale) = networks.actor.apply(params, structure["actor"], (), obs)
         return squashed_gaussian(mean, jnp.clip(log_scale, *LOG_SCALE), noise)
-
-    def judge(params, structure, obs, action):
-        """Both critics' values, a pair of [N]."""
-        return [
-            critic.apply(own, its_structure, (), (obs, action))[1]
-            for own, its_structure in zip(params, structure["critics"], strict=True)
-        ]
 
     def act(policy, carry, obs, key, hyperparams, explore):
         del hyperparams
@@ -152,21 +127,14 @@ def sac(
             params["actor"], structure, rows.next_obs, noise[0]
         )
         next_value = jnp.minimum(
-            *judge(extras.target, structure, rows.next_obs, next_action)
+            *twins.judge(extras.target, structure, rows.next_obs, next_action)
         )
         next_value = next_value - temperature * next_log_prob
         target = rows.reward + rows.discount * next_value
 
-        def critic_loss(critics):
-            errors = [
-                q - target for q in judge(critics, structure, rows.obs, rows.action)
-            ]
-            loss = sum(jnp.mean(batch.weight * 0.5 * jnp.square(e)) for e in errors)
-            return loss, sum(jnp.abs(e) for e in errors) / 2
-
         def actor_loss(actor_params, critics):
             action, log_prob = propose(actor_params, structure, rows.obs, noise[1])
-            value = jnp.minimum(*judge(critics, structure, rows.obs, action))
+            value = jnp.minimum(*twins.judge(critics, structure, rows.obs, action))
             return jnp.mean(temperature * log_prob - value), -log_prob.mean()
 
         rule = update_rule(optimizer, hyperparams)
@@ -174,40 +142,48 @@ def sac(
         def improve(part, grads):
             return descend(
                 rule,
-                pmean(grads, axis_name),
+                mean_devices(grads, axis_name),
                 opt_state[part],
                 params[part],
                 structure.get(part, ()),
             )
 
-        (value_loss, td_error), grads = jax.value_and_grad(critic_loss, has_aux=True)(
-            params["critics"]
+        (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
+            params["critics"], structure, rows, batch.weight, target
         )
-        new = {"critics": improve("critics", grads)}
+        critics, critics_state = improve("critics", grads)
         (policy_loss, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(
-            params["actor"], new["critics"][0]
+            params["actor"], critics
         )
-        new["actor"] = improve("actor", grads)
+        actor, actor_state = improve("actor", grads)
+        log_temperature = params["log_temperature"]
+        temperature_state = opt_state["log_temperature"]
         if tune_temperature:
             # the gradient of log_temperature * (entropy - target entropy)
             grads = entropy + size * hyperparams["entropy_scale"]
-            new["log_temperature"] = improve("log_temperature", grads)
-        params = {part: new.get(part, (params[part],))[0] for part in params}
-        opt_state = {
-            part: new.get(part, ((), opt_state[part]))[1] for part in opt_state
-        }
+            log_temperature, temperature_state = improve("log_temperature", grads)
 
-        target_params = follow(
-            extras.target, params["critics"], hyperparams["target_rate"]
-        )
-        extras = extras._replace(target=target_params, updates=extras.updates + 1)
+        target_params = follow(extras.target, critics, hyperparams["target_rate"])
         info = {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
             "entropy": entropy,
             "temperature": temperature,
         }
-        policy = Policy(params, structure, opt_state, extras)
-        return policy, {**pmean(info, axis_name), "td_error": td_error}
+        policy = Policy(
+            {
+                "actor": actor,
+                "critics": critics,
+                "log_temperature": log_temperature,
+            },
+            structure,
+            {
+                "actor": actor_state,
+                "critics": critics_state,
+                "log_temperature": temperature_state,
+            },
+            extras._replace(target=target_params, updates=extras.updates + 1),
+        )
+        return policy, {**mean_devices(info, axis_name), "td_error": td_error}
 
     return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

@@ -12,16 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import (
-    defaults,
-    descend,
-    experience,
-    feed_forward,
-    follow,
-    pmean,
-    update_rule,
-)
+from optix.agents.off_policy import descend, experience, follow
+from optix.agents.shared import update_rule
+from optix.agents.twin_critics import twin_critics
 from optix.networks.continuous import ActorAndCritic, action_size
+from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -76,39 +71,22 @@ def td3(
     >>> td3(networks, (3,), Box((1,))).hyperparams["target_noise"]
     0.2
     """
-    checks.record("networks of td3", networks, ActorAndCritic, "use actor_and_critic")
     checks.positive_int("policy_delay", policy_delay)
     action_size(action_space)
-    actor, critic = networks
-    feed_forward("td3", actor)
-    feed_forward("td3", critic)
-    floats = defaults("td3", hyperparams, HYPERPARAMS)
+    twins = twin_critics("td3", networks)
+    floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
     def init(key):
-        actor_key, *critic_keys = jax.random.split(key, 3)
-        actor_params, actor_structure = actor.init(actor_key)
-        # two of everything: on a CPU a pair runs faster than a stack of two
-        critic_params, critic_structure = zip(
-            *map(critic.init, critic_keys), strict=True
-        )
-        params = {"actor": actor_params, "critics": critic_params}
-        structure = {"actor": actor_structure, "critics": critic_structure}
+        params, structure = twins.init(key)
         rule = update_rule(optimizer, floats)
         opt_state = {part: rule.init(params[part]) for part in params}
         return Policy(params, structure, opt_state, seen.init(params))
 
     def propose(params, structure, obs):
-        return jnp.tanh(actor.apply(params, structure["actor"], (), obs)[1])
-
-    def judge(params, structure, obs, action):
-        """Both critics' values, a pair of [N]."""
-        return [
-            critic.apply(own, its_structure, (), (obs, action))[1]
-            for own, its_structure in zip(params, structure["critics"], strict=True)
-        ]
+        return jnp.tanh(networks.actor.apply(params, structure["actor"], (), obs)[1])
 
     def act(policy, carry, obs, key, hyperparams, explore):
         obs = seen.view(policy.extras, obs)
@@ -128,34 +106,29 @@ def td3(
         next_action = propose(extras.target["actor"], structure, rows.next_obs)
         next_action = jnp.clip(next_action + jnp.clip(noise, -limit, limit), -1.0, 1.0)
         next_value = jnp.minimum(
-            *judge(extras.target["critics"], structure, rows.next_obs, next_action)
+            *twins.judge(
+                extras.target["critics"], structure, rows.next_obs, next_action
+            )
         )
         target = rows.reward + rows.discount * next_value
 
-        def critic_loss(critics):
-            errors = [
-                q - target for q in judge(critics, structure, rows.obs, rows.action)
-            ]
-            loss = sum(jnp.mean(batch.weight * 0.5 * jnp.square(e)) for e in errors)
-            return loss, sum(jnp.abs(e) for e in errors) / 2
-
         def actor_loss(actor_params, critics):
             action = propose(actor_params, structure, rows.obs)
-            return -judge(critics, structure, rows.obs, action)[0].mean()
+            return -twins.judge(critics, structure, rows.obs, action)[0].mean()
 
         rule = update_rule(optimizer, hyperparams)
 
         def improve(part, grads):
             return descend(
                 rule,
-                pmean(grads, axis_name),
+                mean_devices(grads, axis_name),
                 opt_state[part],
                 params[part],
                 structure[part],
             )
 
-        (value_loss, td_error), grads = jax.value_and_grad(critic_loss, has_aux=True)(
-            params["critics"]
+        (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
+            params["critics"], structure, rows, batch.weight, target
         )
         critics, critics_state = improve("critics", grads)
 
@@ -166,7 +139,7 @@ def td3(
             new, actor_state = improve("actor", grads)
             moved = {"actor": new, "critics": critics}
             target = follow(extras.target, moved, hyperparams["target_rate"])
-            return new, actor_state, target, pmean(policy_loss, axis_name)
+            return new, actor_state, target, mean_devices(policy_loss, axis_name)
 
         def wait():
             return params["actor"], opt_state["actor"], extras.target, jnp.float32(0)
@@ -177,7 +150,7 @@ def td3(
             due, move_actor, wait
         )
         info = {
-            "value_loss": pmean(value_loss, axis_name),
+            "value_loss": mean_devices(value_loss, axis_name),
             "policy_loss": policy_loss * policy_delay,  # of the updates that have one
         }
         policy = Policy(

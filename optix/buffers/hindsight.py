@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.buffers import ring
-from optix.trees import take
+from optix.trees import all_finite, take
 from optix.types import PyTree, Trajectory, Transition
 
 STRATEGIES = ("episode", "final", "future")
@@ -97,7 +97,7 @@ def hindsight(
         over_goals = jax.vmap(over_time, in_axes=(0, None, *(None,) * len(each)))
         rows = over_goals(time, reached, *each)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), rows)
-        return rows, _finite_rows(rows)
+        return rows, jax.vmap(all_finite)(rows)
 
     return relabel
 
@@ -113,13 +113,6 @@ def _candidates(ended: jax.Array, strategy: str) -> tuple[jax.Array, jax.Array]:
         return time, last
     begins = jnp.roll(ended, 1, axis=0).at[0].set(True)
     return jax.lax.cummax(jnp.where(begins, time, 0), axis=0), last
-
-
-def _finite_rows(rows: PyTree) -> jax.Array:
-    """Where nothing in a row [N, ...] is NaN or infinite, [N] bool."""
-    floats = [x for x in jax.tree.leaves(rows) if jnp.issubdtype(x.dtype, jnp.floating)]
-    finite = [jnp.isfinite(x.reshape(len(x), -1)).all(axis=1) for x in floats]
-    return jnp.stack(finite).all(axis=0)
 
 
 def _check_fit(trajectory: Trajectory, achieved, substitute, reward) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.trees import select_rows
 from optix.types import Box, Discrete, Environment, EnvStep
 
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
@@ -76,11 +77,8 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         done = result.terminated | result.truncated
         fresh_state, fresh_obs = reset(reset_key, done.shape[0])
 
-        def where_done(fresh, old):
-            return jnp.where(done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old)
-
-        state = jax.tree.map(where_done, fresh_state, state)
-        return state, result._replace(obs=where_done(fresh_obs, result.obs))
+        state, obs = select_rows(done, (fresh_state, fresh_obs), (state, result.obs))
+        return state, result._replace(obs=obs)
 
     return Environment(
         name,

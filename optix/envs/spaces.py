@@ -1,6 +1,7 @@
 """What an environment shows and takes, for any kind of environment."""
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,10 @@ def spaces(
 
 
 def _is_gymnasium(env) -> bool:
-    import gymnasium
-
-    return isinstance(env, gymnasium.Env | gymnasium.vector.VectorEnv)
+    gymnasium = sys.modules.get("gymnasium")  # who has such an environment imported it
+    return gymnasium is not None and isinstance(
+        env, gymnasium.Env | gymnasium.vector.VectorEnv
+    )
 
 
 def _observation_shape(name, space) -> tuple[int, ...]:

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 
 from optix.math.threefry import unrolled
-from optix.types import Agent, Environment, Hyperparams, Policy, PyTree, Trajectory
+from optix.trees import select_rows
+from optix.types import (
+    Agent,
+    Environment,
+    Hyperparams,
+    Policy,
+    PyTree,
+    Report,
+    Trajectory,
+)
 
 
 class Rollout(NamedTuple):
@@ -70,16 +79,29 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
             next_obs=result.next_obs,
             extras={**extras, "discounted_return": discounted},
         )
-        carry, discounted = jax.tree.map(
-            lambda fresh, old: jnp.where(
-                done.reshape(-1, *[1] * (old.ndim - 1)), fresh, old
-            ),
+        carry, discounted = select_rows(
+            done,
             (agent.initial_carry(num_envs), jnp.zeros(num_envs)),
             (carry, discounted),
         )
         return Rollout(env_state, result.obs, carry, discounted), transition
 
     return Collector(begin, step)
+
+
+def window_report(
+    steps: int,
+    finite: jax.Array,
+    metrics: dict[str, jax.Array],
+    trajectory: Trajectory,
+    axis_name: str | None,
+) -> Report:
+    """Return the report of a window of `steps` environment steps, over all devices."""
+    env_steps = steps
+    if axis_name is not None:
+        finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
+        env_steps = jax.lax.psum(env_steps, axis_name)
+    return Report(jnp.int32(env_steps), finite, metrics, trajectory)
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from optix import checks
 from optix.buffers.n_step import n_step as n_step_returns
 from optix.buffers.prioritised import prioritised as prioritised_buffer
+from optix.buffers.ring import checked_batch_size
 from optix.buffers.uniform import uniform
-from optix.learners.collect import Rollout, collector, own_key
+from optix.learners.collect import Rollout, collector, own_key, window_report
 from optix.learners.evaluate import evaluator
 from optix.trees import all_finite, gather_lanes, mean_lanes, select
 from optix.types import (
@@ -21,7 +22,6 @@ from optix.types import (
     Learner,
     LearnerState,
     PyTree,
-    Report,
     Transition,
 )
 
@@ -119,11 +119,7 @@ def off_policy(
     }.items():
         checks.positive_int(name, value)
     known = PRIORITY if prioritised else {}
-    checks.known_names("option of off_policy", hyperparams, known)
-    floats = {
-        name: checks.within(name, hyperparams.get(name, default), low, high)
-        for name, (default, low, high) in known.items()
-    }
+    floats = checks.floats("option of off_policy", hyperparams, known)
     replay = buffer or (prioritised_buffer if prioritised else uniform)(capacity)
     _check_sizes(
         replay.capacity, num_envs, num_steps, collect_steps, batch_size, n_step
@@ -251,13 +247,10 @@ def off_policy(
         finite = sound & all_finite(
             (trajectory.obs, trajectory.reward, rollout.envs.obs)
         )
-        env_steps = num_steps * num_envs
-        if axis_name is not None:
-            finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
-            env_steps = jax.lax.psum(env_steps, axis_name)
         updates = jnp.maximum(ready.sum(), 1)
         metrics = jax.tree.map(lambda x: x.sum() / updates, info)
-        report = Report(jnp.int32(env_steps), finite, metrics, trajectory)
+        steps = num_steps * num_envs
+        report = window_report(steps, finite, metrics, trajectory, axis_name)
         return LearnerState(policy, rollout, memory), report
 
     return Learner(init, begin, step, evaluate, {**agent.hyperparams, **floats})
@@ -276,10 +269,7 @@ def _check_sizes(capacity, num_envs, num_steps, collect_steps, batch_size, n_ste
             f"num_steps must be divisible by collect_steps={collect_steps}, got "
             f"{num_steps}"
         )
-    if capacity < batch_size:
-        raise ValueError(
-            f"capacity must be at least batch_size={batch_size}, got {capacity}"
-        )
+    checked_batch_size(batch_size, capacity)
     if capacity < n_step * num_envs:
         raise ValueError(
             f"capacity must be at least n_step * num_envs = {n_step * num_envs}, got "

@@ -1,13 +1,12 @@
 """Learning from windows of fresh experience, collected on the device."""
 
 import jax
-import jax.numpy as jnp
 
 from optix import checks
-from optix.learners.collect import collector, own_key
+from optix.learners.collect import collector, own_key, window_report
 from optix.learners.evaluate import evaluator
 from optix.trees import all_finite
-from optix.types import Agent, Environment, Learner, LearnerState, Report
+from optix.types import Agent, Environment, Learner, LearnerState
 
 
 def on_policy(
@@ -83,11 +82,8 @@ def on_policy(
         )
         seen = (trajectory.obs, trajectory.reward, rollout.obs)
         finite = info.pop("finite", True) & all_finite(seen)
-        env_steps = num_steps * num_envs
-        if axis_name is not None:
-            finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
-            env_steps = jax.lax.psum(env_steps, axis_name)
-        report = Report(jnp.int32(env_steps), finite, info, trajectory)
+        steps = num_steps * num_envs
+        report = window_report(steps, finite, info, trajectory, axis_name)
         return LearnerState(policy, rollout, state.memory), report
 
     return Learner(init, begin, step, evaluate, agent.hyperparams)

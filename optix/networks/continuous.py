@@ -10,6 +10,7 @@ from flax import linen
 from optix import checks
 from optix.networks.dense import Dense
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
+from optix.networks.module import module_network
 from optix.types import Box, Network
 
 
@@ -91,8 +92,8 @@ def actor_and_critic(
     layers = checked_hidden(hidden), ACTIVATIONS[activation]
     obs, action = jnp.zeros((1, *shape)), jnp.zeros((1, size))
     return ActorAndCritic(
-        actor=_network(Actor(rank, size, *layers, stochastic), (obs,)),
-        critic=_network(Critic(rank, *layers), (obs, action)),
+        actor=module_network(Actor(rank, size, *layers, stochastic), obs),
+        critic=module_network(Critic(rank, *layers), obs, action),
     )
 
 
@@ -105,15 +106,3 @@ def action_size(space: Box) -> int:
             "flatten it in the environment"
         )
     return checks.positive_int("the size of a Box of actions", space.shape[0])
-
-
-def _network(module: linen.Module, example: tuple) -> Network:
-    def init(key):
-        return module.init(key, *example)["params"], ()
-
-    def apply(params, structure, carry, inputs):
-        del structure
-        inputs = inputs if len(example) > 1 else (inputs,)
-        return carry, module.apply({"params": params}, *inputs)
-
-    return Network(init, lambda batch: (), apply)

@@ -8,6 +8,7 @@ from flax import linen
 
 from optix import checks
 from optix.networks.dense import Dense
+from optix.networks.module import module_network
 from optix.types import Box, Discrete, Network
 
 ACTIVATIONS = {
@@ -109,15 +110,7 @@ def actor_critic(
         shared=shared,
         state_dependent_scale=state_dependent_scale,
     )
-
-    def init(key):
-        return module.init(key, jnp.zeros((1, *observation_shape)))["params"], ()
-
-    def apply(params, structure, carry, obs):
-        del structure
-        return carry, module.apply({"params": params}, obs)
-
-    return Network(init, lambda batch: (), apply)
+    return module_network(module, jnp.zeros((1, *observation_shape)))
 
 
 def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from flax import linen
 from optix import checks
 from optix.networks.dense import Dense
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
+from optix.networks.module import module_network
 from optix.types import Discrete, Network
 
 
@@ -84,12 +85,4 @@ def action_values(
         dueling=dueling,
         num_atoms=num_atoms,
     )
-
-    def init(key):
-        return module.init(key, jnp.zeros((1, *observation_shape)))["params"], ()
-
-    def apply(params, structure, carry, obs):
-        del structure
-        return carry, module.apply({"params": params}, obs)
-
-    return Network(init, lambda batch: (), apply)
+    return module_network(module, jnp.zeros((1, *observation_shape)))

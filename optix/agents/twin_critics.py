@@ -1,0 +1,66 @@
+"""An actor and two critics, as SAC and TD3 have them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.agents.shared import feed_forward
+from optix.networks.continuous import ActorAndCritic
+from optix.types import PyTree
+
+
+class TwinCritics(NamedTuple):
+    """Functions of parameters and structures {"actor": ..., "critics": (..., ...)}.
+
+    init: `(key) -> (params, structure)`.
+    judge: `(critics, structure, obs, action) -> [value [N], value [N]]`.
+    loss: `(critics, structure, rows, weight [N], target [N]) -> (loss [], error [N])`,
+        the squared errors of both and the mean of their sizes.
+    """
+
+    init: Callable[[jax.Array], tuple[dict, dict]]
+    judge: Callable[..., list[jax.Array]]
+    loss: Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def twin_critics(agent: str, networks: ActorAndCritic) -> TwinCritics:
+    """Return the `TwinCritics` of feed-forward networks; the critic is made twice.
+
+    Raises:
+      ValueError: something else, or a network with a carry.
+    """
+    checks.record(
+        f"networks of {agent}", networks, ActorAndCritic, "use actor_and_critic"
+    )
+    actor, critic = networks
+    feed_forward(agent, actor)
+    feed_forward(agent, critic)
+
+    def init(key):
+        actor_key, *critic_keys = jax.random.split(key, 3)
+        actor_params, actor_structure = actor.init(actor_key)
+        # two of everything: on a CPU a pair runs faster than a stack of two
+        critic_params, critic_structure = zip(
+            *map(critic.init, critic_keys), strict=True
+        )
+        params = {"actor": actor_params, "critics": critic_params}
+        return params, {"actor": actor_structure, "critics": critic_structure}
+
+    def judge(critics: PyTree, structure: PyTree, obs: PyTree, action: jax.Array):
+        return [
+            critic.apply(own, its_structure, (), (obs, action))[1]
+            for own, its_structure in zip(critics, structure["critics"], strict=True)
+        ]
+
+    def loss(critics, structure, rows, weight, target):
+        one, two = (
+            value - target for value in judge(critics, structure, rows.obs, rows.action)
+        )
+        total = jnp.mean(weight * 0.5 * jnp.square(one))
+        total += jnp.mean(weight * 0.5 * jnp.square(two))
+        return total, (jnp.abs(one) + jnp.abs(two)) / 2
+
+    return TwinCritics(init, judge, loss)
