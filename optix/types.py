@@ -147,11 +147,16 @@ class Network(NamedTuple):
     init: `(key) -> (params, structure)`.
     initial_carry: `(batch) -> carry` with a leading axis [batch], or ().
     apply: `(params, structure, carry, obs) -> (carry, out)` on obs [..., *obs_shape].
+    sequence: `(params, structure, carry, obs [T, B, *obs_shape], ended [T, B] bool) ->
+        (carry, out [T, B, ...])`, many steps at once: what `apply` gives step by step
+        with an initial carry after every step that ended. None where nothing is faster
+        than that; see `optix.networks.sequence.run_sequence`.
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree]]
     initial_carry: Callable[[int], PyTree]
     apply: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+    sequence: Callable[..., tuple[PyTree, PyTree]] | None = None
 
 
 class Agent(NamedTuple):

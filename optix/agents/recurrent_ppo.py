@@ -15,7 +15,7 @@ import optax
 
 from optix import checks
 from optix.agents.proximal import HYPERPARAMS, TUNED, Batch, Reading, proximal
-from optix.trees import select_rows
+from optix.networks.sequence import run_sequence
 from optix.types import Agent, Box, Discrete, Network, PyTree
 
 __all__ = ["HYPERPARAMS", "TUNED", "recurrent_ppo"]
@@ -110,14 +110,9 @@ def recurrent_ppo(
         batch, ended = jax.tree.map(
             lambda x: x.swapaxes(0, 1), (part.batch, part.ended)
         )
-        fresh = network.initial_carry(ended.shape[1])
-
-        def step(carry, inputs):
-            obs, ended = inputs
-            carry, outputs = network.apply(params, structure, carry, obs)
-            return select_rows(ended, fresh, carry), outputs
-
-        _, outputs = jax.lax.scan(step, part.carry, (batch.obs, ended))
+        _, outputs = run_sequence(
+            network, params, structure, part.carry, batch.obs, ended
+        )
         return outputs, batch
 
     return proximal(
