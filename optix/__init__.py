@@ -10,6 +10,7 @@ from optix.callbacks.base import LoopCallback
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.evaluation import evaluate
 from optix.make import make
+from optix.math.regime import RegimeDetector
 from optix.normalizers import ObsNormalizer, RewardNormalizer
 from optix.result import Result
 from optix.run_folder import RunFolderError
@@ -26,6 +27,7 @@ __all__ = [
     "LoopCallback",
     "ObsNormalizer",
     "Phase",
+    "RegimeDetector",
     "Result",
     "RewardNormalizer",
     "RunFolderError",

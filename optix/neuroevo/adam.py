@@ -130,7 +130,9 @@ def keep_sign(dale: str) -> optax.GradientTransformationExtraArgs:
             )
         return updates, state
 
-    return optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )
 
 
 def graph_optimizer(
