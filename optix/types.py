@@ -151,12 +151,15 @@ class Network(NamedTuple):
         (carry, out [T, B, ...])`, many steps at once: what `apply` gives step by step
         with an initial carry after every step that ended. None where nothing is faster
         than that; see `optix.networks.sequence.run_sequence`.
+    optimizer: makes the transformation that its parameters want, as the agents' option
+        of that name, which goes before it; None leaves the choice to the agent.
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree]]
     initial_carry: Callable[[int], PyTree]
     apply: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
     sequence: Callable[..., tuple[PyTree, PyTree]] | None = None
+    optimizer: Callable[[], Any] | None = None
 
 
 class Agent(NamedTuple):

@@ -73,6 +73,7 @@ def dqn(
     checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)
+    optimizer = optimizer or network.optimizer
     floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name

@@ -183,6 +183,7 @@ def proximal(
         defaults["target_kl"] = checks.within("target_kl", target_kl, 0.0, 1e9)
     if decay_over is not None:
         checks.positive_int("decay_over", decay_over)
+    optimizer = optimizer or network.optimizer
     discrete = isinstance(action_space, Discrete)
     distribution = distribution or (categorical if discrete else gaussian)
     normal = normalizers(

@@ -78,6 +78,7 @@ def rainbow(
     checks.positive_int("target_period", target_period)
     checks.within("noise_scale", noise_scale, 0.0, 100.0)
     feed_forward("rainbow", network)
+    optimizer = optimizer or network.optimizer
     floats = checks.floats("hyperparameter of rainbow", hyperparams, HYPERPARAMS)
     if floats["value_min"] >= floats["value_max"]:
         raise ValueError(

@@ -92,6 +92,7 @@ def sac(
     checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
     size = action_size(action_space)
     twins = twin_critics("sac", networks)
+    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name

@@ -74,6 +74,7 @@ def td3(
     checks.positive_int("policy_delay", policy_delay)
     action_size(action_space)
     twins = twin_critics("td3", networks)
+    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
     seen = experience(
         observation_shape, normalize_observations, normalize_rewards, axis_name

@@ -41,6 +41,7 @@ POINTS = {
 
 def gru(gate, x, h, c):
     """A gated recurrent unit (https://arxiv.org/abs/1406.1078) of one neuron."""
+    del c  # its inner state is its output
     update, reset, _ = _gates(gate, x, h)
     new = jnp.tanh(gate[3, 0] * reset * h + gate[3, 1] * x + gate[3, 2])
     h = h + update * (new - h)
@@ -68,18 +69,24 @@ class Cell(NamedTuple):
 
     trainable: gradients flow back through the state, else it is data.
     step: `(gate [4, 3, ...], input, h, c) -> (h, c)`, elementwise; the rows of `gate` are
-        the gates and the candidate, its columns the weights of state, input and bias.
+        three gates and the candidate, its columns the weights of state and input, and a
+        bias.
+    gate: the parameters at first: the candidate is the input, and what is in the state
+        stays for a few steps.
     """
 
     trainable: bool
     step: Callable[..., tuple[jax.Array, jax.Array]]
+    gate: tuple[tuple[float, float, float], ...]
 
 
+_GRU = ((0.0, 0.0, -1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+_LSTM = ((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
 CELLS = {
-    "gru": Cell(False, gru),
-    "lstm": Cell(False, lstm),
-    "trainable_gru": Cell(True, gru),
-    "trainable_lstm": Cell(True, lstm),
+    "gru": Cell(False, gru, _GRU),
+    "lstm": Cell(False, lstm, _LSTM),
+    "trainable_gru": Cell(True, gru, _GRU),
+    "trainable_lstm": Cell(True, lstm, _LSTM),
 }
 
 KINDS = (*POINTS, *CELLS)  # a neuron's kind is its place here

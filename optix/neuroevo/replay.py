@@ -1,0 +1,30 @@
+"""What a graph's neurons did in a window of experience."""
+
+import jax.numpy as jnp
+
+from optix.math.running import standardize
+from optix.neuroevo.graph import NeuronGraph
+from optix.neuroevo.network import trace
+from optix.trees import take
+from optix.types import Policy, PyTree, Trajectory
+
+
+def graph_of(graph: NeuronGraph, policy: Policy) -> NeuronGraph:
+    """Return the graph that a policy is now; `graph` is the one it began with."""
+    return graph.replace(weights=policy.params, structure=policy.structure)
+
+
+def replay(graph: NeuronGraph, policy: Policy, trajectory: Trajectory) -> PyTree:
+    """Return the outputs [T, B, N] of all neurons of a policy on a window.
+
+    Observations are normalised as the policy's agent has seen them. A graph with a memory
+    starts from the carry that acting had.
+    """
+    obs = trajectory.obs
+    moments = getattr(policy.extras, "observations", None)
+    if moments is not None:
+        # an agent that does not normalise leaves its moments empty
+        obs = jnp.where(moments.count > 0, standardize(moments, obs), obs)
+    carry = take(trajectory.extras["carry"], 0) if graph.recurrent else ()
+    ended = trajectory.terminated | trajectory.truncated
+    return trace(graph_of(graph, policy), carry, obs, ended)[1]
