@@ -33,6 +33,7 @@ class GraphBuilder:
     """
 
     def __init__(self, dale: str = "clamp"):
+        """Begin without neurons."""
         self.dale = dale
         self.neurons: list[Neuron] = []
         self.edges: list[Edge] = []
@@ -251,13 +252,16 @@ def random_graph(
     for delay in range(1, max_delay + 1):
         chosen = random.random((count, count)) < delayed_density
         chosen[:, :num_inputs] = False
-        edges += [Edge(src, dst, 0.0, delay) for src, dst in np.argwhere(chosen).tolist()]
+        edges += [
+            Edge(src, dst, 0.0, delay) for src, dst in np.argwhere(chosen).tolist()
+        ]
     room = {"capacity": capacity, "max_delay": max_delay, "max_cells": max_cells}
     return draw(from_edges(neurons, edges, dale=dale, **room), weight_key)
 
 
+@jax.jit
 def draw(graph: NeuronGraph, key: jax.Array) -> NeuronGraph:
-    """Return the graph with new initial weights; runs under jit and vmap.
+    """Return the graph with new initial weights.
 
     Weights are normal with variance 1 / incoming edges, on its side of 0 out of a neuron
     that has one; biases are 0; gates are their kind's own, a little scattered. Gradients
@@ -273,7 +277,9 @@ def draw(graph: NeuronGraph, key: jax.Array) -> NeuronGraph:
     edge = jnp.where(structure.edge, raw_weight(value, sign, graph.dale), 0.0)
 
     kind = structure.kind.at[structure.cell].get(mode="fill", fill_value=0)
-    own = jnp.array([CELLS[name].gate if name in CELLS else [[0.0] * 3] * 4 for name in KINDS])
+    own = jnp.array(
+        [CELLS[name].gate if name in CELLS else [[0.0] * 3] * 4 for name in KINDS]
+    )
     scatter = _GATE_SPREAD * jax.random.normal(gate_key, weights.gate.shape)
     scatter = scatter.at[:, 2].set(0.0)
     gate = jnp.where(

@@ -118,11 +118,11 @@ def advance(
         jnp.where(trainable[number], state, jax.lax.stop_gradient(state))
         for state in (h, c)
     )
-    steps = {cell.step: None for cell in CELLS.values()}  # each function once
-    for step in steps:
-        steps[step] = step(gate, x, h, c)
-    outcomes = [steps[cell.step] for cell in CELLS.values()]
-    return tuple(_choose(number, part) for part in zip(*outcomes, strict=True))
+    functions = {cell.step for cell in CELLS.values()}
+    outcomes = {step: step(gate, x, h, c) for step in functions}  # each once
+    kinds = [outcomes[cell.step] for cell in CELLS.values()]
+    new_h, new_c = zip(*kinds, strict=True)
+    return _choose(number, new_h), _choose(number, new_c)
 
 
 def _choose(number, values):

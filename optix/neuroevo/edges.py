@@ -1,6 +1,7 @@
 """A graph as plain lists of neurons and edges, and back: files, networkx, reading."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -103,23 +104,24 @@ def from_edges(
         cell[place], given = slot[number], neurons[number].gate
         gate[..., place] = CELLS[neurons[number].kind].gate if given is None else given
     sign = column((CELL_TYPES[neuron.cell_type] for neuron in neurons), np.int8)
+    num_inputs = roles.count("input")
+    edge, level = _prepare(value, mask, sign, dale, num_inputs)
     weights = Weights(
-        edge=jnp.where(mask, raw_weight(jnp.asarray(value), jnp.asarray(sign), dale), 0),
+        edge=edge,
         bias=jnp.asarray(column((neuron.bias for neuron in neurons), np.float32)),
         gate=jnp.asarray(gate),
     )
-    num_inputs = roles.count("input")
     structure = Structure(
         edge=jnp.asarray(mask),
         alive=jnp.asarray(column((True for _ in neurons), bool)),
         kind=jnp.asarray(column((KINDS.index(n.kind) for n in neurons), np.int8)),
         sign=jnp.asarray(sign),
         region=jnp.asarray(column((neuron.region for neuron in neurons), np.int8)),
-        level=levels(jnp.asarray(mask[0]), num_inputs),
+        level=level,
         cell=jnp.asarray(cell),
         version=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.uint8), weights),
     )
-    if not bool(acyclic(structure.edge[0], structure.level)):
+    if not acyclic(level, num_inputs):
         raise ValueError(
             "edges of delay 0 must form no cycle, but some do; give one edge of each "
             "cycle a delay of 1 or more"
@@ -193,6 +195,13 @@ def checked_edge(edge: Edge, neurons: Sequence[Neuron], seen: set) -> Edge:
         )
     seen.add(name)
     return edge
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _prepare(value, mask, sign, dale, num_inputs):
+    """Stored weights and levels."""
+    edge = jnp.where(mask, raw_weight(value, sign, dale), 0.0)
+    return edge, levels(mask[0], num_inputs)
 
 
 def _room(name, given, needed):

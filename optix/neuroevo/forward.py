@@ -151,7 +151,9 @@ def _settle(ready, external, states):
     total = external + ready.same_step @ y
     # a neuron's response depends on its own input only: one tangent has all slopes
     _, (slope, (_, c_slope)) = jax.jvp(
-        lambda total: respond(total, *still[1:]), (stop(total),), (jnp.ones_like(total),)
+        lambda total: respond(total, *still[1:]),
+        (stop(total),),
+        (jnp.ones_like(total),),
     )
     y, (h, c) = respond(total, ready.gate, states)
     y, c = _gather_cotangents(y, c, same_step, slope, c_slope, ready.cell, depth)

@@ -33,7 +33,7 @@ def graph_network(
 
     >>> network = graph_network(layered(4, (8,), 2))
     >>> params, structure = network.init(jax.random.key(0))
-    >>> network.apply(params, structure, (), jnp.zeros((5, 4)))[1].shape
+    >>> jax.jit(network.apply)(params, structure, (), jnp.zeros((5, 4)))[1].shape
     (5, 2)
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
@@ -101,8 +101,12 @@ def _step(graph, carry, obs):
     def rows(x):
         return x.reshape(-1, *x.shape[len(batch) :])
 
-    over_rows = jax.vmap(forward.step, in_axes=(None, 0 if graph.recurrent else None, 0))
-    start = jax.tree.map(rows, carry) if graph.recurrent else forward.initial_carry(graph)
+    over_rows = jax.vmap(
+        forward.step, in_axes=(None, 0 if graph.recurrent else None, 0)
+    )
+    start = (
+        jax.tree.map(rows, carry) if graph.recurrent else forward.initial_carry(graph)
+    )
     after, signals = over_rows(ready, start, rows(obs))
     after, signals = jax.tree.map(
         lambda x: x.reshape(*batch, *x.shape[1:]), (after, signals)
@@ -155,7 +159,8 @@ def graph_actor_critic(
 
     >>> network = graph_actor_critic((4,), Discrete(2), hidden=(8,))
     >>> params, structure = network.init(jax.random.key(0))
-    >>> logits, value = network.apply(params, structure, (), jnp.zeros((5, 4)))[1]
+    >>> run = jax.jit(network.apply)
+    >>> logits, value = run(params, structure, (), jnp.zeros((5, 4)))[1]
     >>> logits.shape, value.shape
     ((5, 2), (5,))
     """
