@@ -118,7 +118,7 @@ def advance(
         jnp.where(trainable[number], state, jax.lax.stop_gradient(state))
         for state in (h, c)
     )
-    functions = {cell.step for cell in CELLS.values()}
+    functions = dict.fromkeys(cell.step for cell in CELLS.values())
     outcomes = {step: step(gate, x, h, c) for step in functions}  # each once
     kinds = [outcomes[cell.step] for cell in CELLS.values()]
     new_h, new_c = zip(*kinds, strict=True)
