@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from optix import checks
 from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
 from optix.envs.spaces import spaces
@@ -13,7 +15,9 @@ from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
-from optix.types import Agent, Box, Discrete
+from optix.neuroevo.graph import NeuronGraph
+from optix.neuroevo.network import graph_actor_critic
+from optix.types import Agent, Box, Discrete, Network
 
 
 class Algorithm(NamedTuple):
@@ -85,6 +89,11 @@ ALGORITHMS = {
 }
 
 
+NETWORKS = {  # by name, in place of the usual one of ppo and recurrent_ppo
+    "graph": graph_actor_critic,
+}
+
+
 def make_agent(
     env: Any,
     algorithm: str | None = None,
@@ -99,10 +108,11 @@ def make_agent(
     Args:
       env: an `Environment`, a gymnax name or instance, or a Gymnasium environment.
       algorithm: one of `ALGORITHMS`; None takes PPO where actions are discrete and SAC
-        where they are a box.
+        where they are a box; with a `network`, PPO, recurrent if the network remembers.
       deterministic: TD3, whose policy is deterministic, in place of SAC.
       env_params: of a gymnax environment.
-      network: replaces the agent's default network.
+      network: replaces the agent's default network; a `NeuronGraph` or one of `NETWORKS`
+        by name is made an actor-critic.
       **options: any keyword of the agent (hyperparameters too) and of its network.
 
     Raises:
@@ -113,10 +123,38 @@ def make_agent(
     0.98
     """
     observation_shape, action_space, name = spaces(env, env_params)
-    row = choose(algorithm, action_space, name, deterministic=deterministic)
-    known = row.agent_options() | (row.network_options() if network is None else set())
+    network, names = build_network(network, observation_shape, action_space, options)
+    row = choose(
+        algorithm, action_space, name, deterministic=deterministic, network=network
+    )
+    known = row.agent_options() | (row.network_options() if network is None else names)
     checks.known_names("option", options, known)
     return build_agent(row, observation_shape, action_space, network, options)
+
+
+def build_network(
+    network: Any,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    options: Mapping[str, Any],
+) -> tuple[Any, set[str]]:
+    """Return a network and the names of the options it took.
+
+    A name of `NETWORKS` and a graph become an actor-critic; anything else is returned as
+    it is. `options` may hold names of other parts too.
+    """
+    if isinstance(network, str):
+        checks.known_names("network", [network], NETWORKS)
+        factory = NETWORKS[network]
+        names = keywords(factory)
+        return factory(observation_shape, action_space, **_named(options, names)), names
+    if isinstance(network, NeuronGraph):
+        names = {"keep_weights"}
+        network = graph_actor_critic(
+            observation_shape, action_space, graph=network, **_named(options, names)
+        )
+        return network, names
+    return network, set()
 
 
 def choose(
@@ -125,8 +163,9 @@ def choose(
     env_name: str,
     *,
     deterministic: bool = False,
+    network: Any = None,
 ) -> Algorithm:
-    """Return the row of an algorithm, or the one that the action space asks for."""
+    """Return the row of an algorithm, or the one that space and network ask for."""
     if deterministic and isinstance(action_space, Discrete):
         raise ValueError(
             f"deterministic=True needs a Box of actions, but {env_name} has "
@@ -134,7 +173,7 @@ def choose(
         )
     if deterministic and algorithm not in (None, "td3"):
         raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
-    algorithm = "td3" if deterministic else algorithm or _usual(action_space)
+    algorithm = "td3" if deterministic else algorithm or _usual(action_space, network)
     checks.known_names("agent", [algorithm], ALGORITHMS)
     row = ALGORITHMS[algorithm]
     if not isinstance(action_space, row.actions):
@@ -150,12 +189,18 @@ def choose(
     return row
 
 
-def usual_agent(env: Any, env_params: Any = None) -> str:
-    """Return the name of the algorithm that an environment gets where none is named."""
-    return _usual(spaces(env, env_params)[1])
+def usual_agent(
+    env: Any, env_params: Any = None, network: Any = None, **options: Any
+) -> str:
+    """Return the name of the algorithm that `make_agent` picks where none is named."""
+    observation_shape, action_space, _ = spaces(env, env_params)
+    network, _ = build_network(network, observation_shape, action_space, options)
+    return _usual(action_space, network)
 
 
-def _usual(action_space: Discrete | Box) -> str:
+def _usual(action_space: Discrete | Box, network: Any) -> str:
+    if isinstance(network, Network):
+        return "recurrent_ppo" if jax.tree.leaves(network.initial_carry(1)) else "ppo"
     return "ppo" if isinstance(action_space, Discrete) else "sac"
 
 

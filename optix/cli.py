@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(
     environment: tyro.conf.Positional[str],
     agent: str | None = None,
+    network: str | None = None,
     tuner: str = "fixed",
     seeds: int = 1,
     seed: int = 0,
@@ -72,6 +73,7 @@ def _train(
     Args:
         environment: name of the environment, such as CartPole-v1.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
+        network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run, fixed or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
@@ -87,8 +89,10 @@ def _train(
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
-    options = _budgets(max_rounds, max_env_steps, target_score)
-    agent = agent or usual_agent(environment)
+    options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
+    if network is not None:
+        options["network"] = network
+    agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
         agent=agent,
@@ -101,7 +105,7 @@ def _train(
         vectorize=vectorize,
         progress=progress,
         tuner=tuner,
-        **{**_parsed(settings), **options},
+        **options,
     )
     return _present(result)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from optix import checks
-from optix.algorithms import build_agent, build_learner, choose, keywords
+from optix.algorithms import build_agent, build_learner, build_network, choose, keywords
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
 from optix.loop.loop import loop
@@ -35,9 +35,11 @@ def make(
     Args:
       environment: a gymnax name, an instance of its protocol, or an `Environment`.
       agent: the algorithm, one of `optix.algorithms.ALGORITHMS`; None takes PPO where
-        actions are discrete and SAC where they are a box.
+        actions are discrete and SAC where they are a box; with a `network`, PPO,
+        recurrent if the network remembers.
       env_params: parameters of the environment; None takes its defaults.
-      network: replaces the agent's default network.
+      network: replaces the agent's default network; a `NeuronGraph`, or "graph" for
+        layers of neurons, is made an actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "spsa"
         tunes the agent's usual ones within its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
@@ -57,11 +59,11 @@ def make(
     """
     env = _environment(environment, env_params)
     spaces = (env.observation_shape, env.action_space)
-    row = choose(agent, env.action_space, env.name)
+    network, names = build_network(network, *spaces, options)
+    row = choose(agent, env.action_space, env.name, network=network)
     loop_names = keywords(loop) - {"transforms", "score"}
     known = row.agent_options() | row.learner_options() | loop_names
-    if network is None:
-        known |= row.network_options()
+    known |= row.network_options() if network is None else names
     checks.known_names("option", options, known)
     if validation is not None and score is not None:
         raise ValueError("give validation= or score=, not both: one score decides")

@@ -84,7 +84,7 @@ def train(
         loop, recipe = environment_or_loop, None
     else:
         if agent is None:
-            agent = usual_agent(environment_or_loop, options.get("env_params"))
+            agent = usual_agent(environment_or_loop, **options)
         loop = make(environment_or_loop, agent, **options)
         recipe = _recipe(environment_or_loop, agent, options)
     enable_compilation_cache()
