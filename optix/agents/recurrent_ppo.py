@@ -95,12 +95,15 @@ def recurrent_ppo(
                 f"{sequence_length}, got {num_steps}"
             )
 
+        count = num_steps // sequence_length * num_envs
+
         def cut(x):
             x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
             return x.swapaxes(1, 2).reshape(-1, sequence_length, *x.shape[3:])
 
         first = jax.tree.map(
-            lambda x: x[::sequence_length].reshape(-1, *x.shape[2:]),
+            # parts of a carry may be empty, of which no size can be inferred
+            lambda x: x[::sequence_length].reshape(count, *x.shape[2:]),
             trajectory.extras.get("carry", ()),
         )
         ended = trajectory.terminated | trajectory.truncated

@@ -1,5 +1,6 @@
 """A graph as a `Network`: acting and learning run the same function."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -99,7 +100,7 @@ def _step(graph, carry, obs):
     batch, ready = obs.shape[:-1], forward.circuit(graph)
 
     def rows(x):
-        return x.reshape(-1, *x.shape[len(batch) :])
+        return x.reshape(math.prod(batch), *x.shape[len(batch) :])
 
     over_rows = jax.vmap(
         forward.step, in_axes=(None, 0 if graph.recurrent else None, 0)
