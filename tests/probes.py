@@ -168,3 +168,56 @@ class Recall(Probe):
         reward = jnp.where(right, params.reward, -params.reward) * asked
         state = State(state.obs, state.time + 1)
         return self.visible(state), state, reward, state.time >= self.num_steps, {}
+
+
+class Bits(NamedTuple):
+    """State of `FlipBits`."""
+
+    bits: jax.Array  # [n] float32, 0 or 1
+    goal: jax.Array  # [n] float32
+    time: jax.Array  # [] int32
+
+
+class FlipBits:
+    """Each action flips one of n bits; only the bits of the goal earn 1 and end it.
+
+    An observation is the bits and then the goal. Who draws actions by chance finds a
+    goal of 8 bits in 3 episodes of 100 (https://arxiv.org/abs/1707.01495).
+    """
+
+    def __init__(self, n=8):
+        self.n = n
+        self.default_params = Params(max_steps_in_episode=n)
+
+    def achieved(self, obs):
+        return obs[: self.n]
+
+    def substitute(self, obs, goal):
+        return obs.at[self.n :].set(goal)
+
+    def reward(self, reached, goal):
+        success = jnp.all(reached == goal)
+        return 1.0 * success, success
+
+    def observation_space(self, params):
+        del params
+        return spaces.Box(0.0, 1.0, (2 * self.n,))
+
+    def action_space(self, params):
+        del params
+        return spaces.Discrete(self.n)
+
+    def reset_env(self, key, params):
+        del params
+        drawn = jax.random.bernoulli(key, 0.5, (2, self.n)).astype(jnp.float32)
+        return drawn.ravel(), Bits(*drawn, jnp.int32(0))
+
+    def step_env(self, key, state, action, params):
+        del key, params
+        bits = state.bits.at[action].set(1 - state.bits[action])
+        reward, success = self.reward(bits, state.goal)
+        state = Bits(bits, state.goal, state.time + 1)
+        return jnp.concatenate([bits, state.goal]), state, reward, success, {}
+
+    def is_truncated(self, state, params):
+        return state.time >= params.max_steps_in_episode
