@@ -125,13 +125,13 @@ def effective_weights(weights: Weights, structure: Structure, dale: str) -> jax.
 def raw_weight(value: jax.Array, sign: jax.Array, dale: str) -> jax.Array:
     """Return what is stored for an effective weight `value` out of a neuron of `sign`.
 
-    Under Dale's law a value on the wrong side becomes the nearest on the right one: 0,
-    or under softplus the faintest weight that still learns.
+    Under Dale's law a value on the wrong side becomes 0, or under softplus, where there
+    is no 0, the faintest weight that still learns; so does 0 itself.
     """
     size = jnp.abs(value) * (value * sign > 0)
     if dale == "softplus":
         faintest = jax.nn.softplus(jnp.asarray(FAINTEST, value.dtype))
-        size = jnp.maximum(size, faintest)
+        size = jnp.where(size > jnp.finfo(value.dtype).tiny, size, faintest)
         bound = size + jnp.log(-jnp.expm1(-size))  # the inverse of softplus
     else:
         bound = sign * size
