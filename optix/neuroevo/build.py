@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optix import checks
-from optix.neuroevo.cells import CELLS, KINDS
+from optix.neuroevo.cells import KINDS, initial_gate
 from optix.neuroevo.edges import Edge, Neuron, checked_edge, checked_neuron, from_edges
 from optix.neuroevo.graph import NeuronGraph, raw_weight
 
@@ -277,13 +277,9 @@ def draw(graph: NeuronGraph, key: jax.Array) -> NeuronGraph:
     edge = jnp.where(structure.edge, raw_weight(value, sign, graph.dale), 0.0)
 
     kind = structure.kind.at[structure.cell].get(mode="fill", fill_value=0)
-    own = jnp.array(
-        [CELLS[name].gate if name in CELLS else [[0.0] * 3] * 4 for name in KINDS]
-    )
+    own = jnp.moveaxis(initial_gate(kind), 0, -1)
     scatter = _GATE_SPREAD * jax.random.normal(gate_key, weights.gate.shape)
     scatter = scatter.at[:, 2].set(0.0)
-    gate = jnp.where(
-        structure.cell < graph.capacity, jnp.moveaxis(own[kind], 0, -1) + scatter, 0.0
-    )
+    gate = jnp.where(structure.cell < graph.capacity, own + scatter, 0.0)
     new = weights._replace(edge=edge, bias=jnp.zeros_like(weights.bias), gate=gate)
     return graph.replace(weights=new)

@@ -97,6 +97,15 @@ def is_gated(kind: jax.Array) -> jax.Array:
     return kind >= len(POINTS)
 
 
+def initial_gate(kind: jax.Array) -> jax.Array:
+    """Return the gates that cells of `kind` [...] begin with, [..., 4, 3] float32.
+
+    They are 0 of point neurons.
+    """
+    points = [((0.0,) * 3,) * 4 for _ in POINTS]
+    return jnp.array(points + [cell.gate for cell in CELLS.values()])[kind]
+
+
 def activate(kind: jax.Array, x: jax.Array) -> jax.Array:
     """Return the output of point neurons of `kind` [N] at input `x` [..., N]."""
     halved = jnp.array([point.halved for point in POINTS.values()] + [False])

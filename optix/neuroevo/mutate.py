@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.neuroevo.cells import KINDS
+from optix.neuroevo.cells import KINDS, initial_gate
 from optix.neuroevo.draft import (
     LINEAR,
     Mutation,
@@ -39,9 +39,6 @@ from optix.neuroevo.places import (
     neuron_exists,
     neuron_place,
 )
-
-# a new gated cell: gates half open, an LSTM remembers, the candidate listens to both
-FRESH_GATE = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 1.0, 0.0))
 
 
 class Fan(NamedTuple):
@@ -73,7 +70,7 @@ def add_neuron(
         sign: 1 excitatory, -1 inhibitory, 0 any.
         region: of a brain.
         bias: [] float32.
-        gate: [4, 3] float32 of a gated cell, None for one that leaks and listens.
+        gate: [4, 3] float32 of a gated cell, None for its kind's own.
         incoming: edges from other neurons.
         outgoing: edges to other neurons, none of them inputs.
     """
@@ -90,7 +87,7 @@ def add_neuron(
         sign=sign,
         region=integer("region", region, 0, 127),
         bias=jnp.asarray(bias, jnp.float32),
-        gate=jnp.asarray(FRESH_GATE if gate is None else gate, jnp.float32),
+        gate=initial_gate(kind) if gate is None else gate,
     )
     alive = graph.structure.alive
     is_input = jnp.arange(graph.capacity) < graph.num_inputs

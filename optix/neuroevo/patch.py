@@ -34,7 +34,15 @@ def no_patch(graph: NeuronGraph) -> Patch:
 
 
 def apply_patch(carry: Any, patch: Patch) -> Any:
-    """Return the `Carry` [..., D, N], [..., G], [..., G] for the changed graph."""
+    """Return the carry for the changed graph.
+
+    Args:
+        carry: `Carry` of [..., D, N], [..., G] and [..., G], or () of a graph without
+            memory.
+        patch: of the mutation.
+    """
+    if carry == ():
+        return ()
     past = jnp.arange(carry.history.shape[-2])[:, None] + patch.shift  # [D, N]
 
     def taken(x, *index):
