@@ -43,7 +43,7 @@ class Memory(NamedTuple):
     """What the lanes share."""
 
     replay: PyTree  # the buffer's state
-    env_steps: jax.Array  # [] int32 collected by all lanes
+    env_steps: jax.Array  # [] int32 collected by all lanes, on all devices
 
 
 def off_policy(
@@ -177,9 +177,12 @@ def off_policy(
             hyperparams.get("discount", 1.0),
         )
         rows, valid = gather_lanes((rows, valid & active & jax.vmap(all_finite)(rows)))
+        steps = jnp.int32(valid.size)
+        if axis_name is not None:
+            steps = jax.lax.psum(steps, axis_name)
         memory = Memory(
             replay.add(memory.replay, rows, valid),
-            jnp.where(active, memory.env_steps + valid.size, memory.env_steps),
+            jnp.where(active, memory.env_steps + steps, memory.env_steps),
         )
         policy = agent.observe(policy, trajectory)
         return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory

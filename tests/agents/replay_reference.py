@@ -64,11 +64,12 @@ def actor_and_critic(stochastic):
 @functools.cache
 def build(algorithm, **options):
     """An agent of plain descent that normalises what it sees; compiled once."""
-    agent = _agent(algorithm, **options)
+    agent = agent_of(algorithm, **options)
     return agent._replace(learn=jit(agent.learn))
 
 
-def _agent(algorithm, **options):
+def agent_of(algorithm, **options):
+    """The same, traced at every call."""
     options = {"optimizer": optax.identity, "normalize_observations": True, **options}
     options = {"normalize_rewards": True, **options}
     discrete = (INPUTS,), Discrete(ACTIONS)
