@@ -49,34 +49,3 @@ def acyclic(level: jax.Array, num_inputs: int) -> jax.Array:
     """Return whether the edges that gave `level` [N] have no cycle, [] bool."""
     chex.assert_rank(level, 1)
     return level.max(initial=0) <= level.shape[0] - num_inputs
-
-
-def reaches(
-    edge: jax.Array, level: jax.Array, start: jax.Array, goal: jax.Array
-) -> jax.Array:
-    """Return whether a signal of `start` arrives at `goal` within the step, [] bool.
-
-    No path leads to a neuron that is not higher, which is seen at once; otherwise the
-    search stays below the goal.
-
-    Args:
-        edge: [N, N] bool same-step edges, no cycles.
-        level: [N] int32 their levels.
-        start: [] int32 neuron; it reaches itself.
-        goal: [] int32 neuron.
-    """
-    chex.assert_rank((edge, level, start, goal), (2, 1, 0, 0))
-    neurons = jnp.arange(edge.shape[0])
-    open_to = (level < level[goal]) | (neurons == goal)
-
-    def searching(state):
-        seen, front = state
-        return front.any() & ~seen[goal]
-
-    def spread(state):
-        seen, front = state
-        front = jnp.any(edge & front, axis=1) & open_to & ~seen
-        return seen | front, front
-
-    front = (neurons == start) & open_to
-    return jax.lax.while_loop(searching, spread, (front, front))[0][goal]

@@ -30,7 +30,6 @@ from optix.neuroevo.draft import (
     open_draft,
 )
 from optix.neuroevo.graph import NeuronGraph
-from optix.neuroevo.levels import reaches
 from optix.neuroevo.places import (
     edge_exists,
     edge_place,
@@ -79,6 +78,8 @@ def add_neuron(
         kind = KINDS.index(kind)
     kind = integer("kind", kind, 0, len(KINDS) - 1)
     sign = integer("sign", sign, -1, 1)
+    gate = initial_gate(kind) if gate is None else jnp.asarray(gate)
+    chex.assert_shape(gate, (4, 3))
     slot = free_slot(graph)
     draft, room = occupy(
         open_draft(graph),
@@ -87,7 +88,7 @@ def add_neuron(
         sign=sign,
         region=integer("region", region, 0, 127),
         bias=jnp.asarray(bias, jnp.float32),
-        gate=initial_gate(kind) if gate is None else gate,
+        gate=gate,
     )
     alive = graph.structure.alive
     is_input = jnp.arange(graph.capacity) < graph.num_inputs
@@ -131,17 +132,13 @@ def add_edge(
         weight: [] float32 effective.
     """
     source, destination, delay = edge_place(graph, source, destination, delay)
-    structure = graph.structure
     ok = (
         neuron_exists(graph, source)
         & neuron_exists(graph, destination)
         & (destination >= graph.num_inputs)
         & (delay >= 0)
         & (delay <= graph.max_delay)
-        & ~structure.edge[delay, destination, source]
-    )
-    ok &= (delay > 0) | ~reaches(
-        structure.edge[0], structure.level, destination, source
+        & ~edge_exists(graph, source, destination, delay)
     )
     draft = connect(open_draft(graph), source, destination, delay, weight)
     return close_draft(graph, draft, ok)

@@ -1,10 +1,9 @@
-"""Levels, cycles and paths against Kahn's algorithm and the transitive closure."""
+"""Levels and cycles against Kahn's algorithm."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from optix.neuroevo.levels import acyclic, levels, reaches
+from optix.neuroevo.levels import acyclic, levels
 from tests.neuroevo import reference
 from tests.quick import jit
 
@@ -24,14 +23,6 @@ def random_edges(rng, count, cycles):
 
 found = jit(jax.vmap(lambda edge: levels(edge, INPUTS)))
 judged = jit(jax.vmap(lambda level: acyclic(level, INPUTS)))
-paths = jit(
-    jax.vmap(
-        jax.vmap(
-            jax.vmap(reaches, in_axes=(None, None, None, 0)),
-            in_axes=(None, None, 0, None),
-        )
-    )
-)
 
 
 def test_levels_and_cycles_equal_kahns():
@@ -59,18 +50,3 @@ def test_the_longest_chain_is_no_cycle_and_one_edge_more_is():
     loop = np.zeros((SIZE, SIZE), bool)
     loop[-1, -1] = True
     assert not judged(found(loop[None]))[0]
-
-
-def test_reaches_equals_the_transitive_closure():
-    rng = np.random.default_rng(1)
-    edge = random_edges(rng, 60, cycles=False)
-    closure = np.eye(SIZE, dtype=bool) | edge
-    for _ in range(4):
-        closure = np.einsum("gij,gjk->gik", closure, closure)
-    neurons = jnp.arange(SIZE)
-    level = found(edge)
-    answer = paths(
-        edge, level, jnp.tile(neurons, (60, 1)), jnp.tile(neurons, (60, 1))
-    )  # [graph, start, goal]
-    np.testing.assert_array_equal(np.array(answer), closure.transpose(0, 2, 1))
-    assert 0.1 < closure.mean() < 0.6
