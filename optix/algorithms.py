@@ -68,6 +68,9 @@ def _row(module, network, learner, *actions, **options) -> Algorithm:
     )
 
 
+# of every environment, as the papers of SAC and TD3 have it; a window is 1024 steps
+_AN_UPDATE_A_STEP = {"num_envs": 8, "num_steps": 128, "gradient_steps": 8}
+
 ALGORITHMS = {
     "ppo": _row(ppo, actor_critic, on_policy, Discrete, Box),
     "recurrent_ppo": _row(
@@ -84,8 +87,10 @@ ALGORITHMS = {
         prioritised=True,
         n_step=3,
     ),
-    "sac": _row(sac, actor_and_critic, off_policy, Box),
-    "td3": _row(td3, actor_and_critic, off_policy, Box, stochastic=False),
+    "sac": _row(sac, actor_and_critic, off_policy, Box, **_AN_UPDATE_A_STEP),
+    "td3": _row(
+        td3, actor_and_critic, off_policy, Box, stochastic=False, **_AN_UPDATE_A_STEP
+    ),
 }
 
 
