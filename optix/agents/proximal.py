@@ -205,14 +205,15 @@ def proximal(
     def act(policy, carry, obs, key, hyperparams, explore):
         del hyperparams
         obs = normal.view(policy.extras, obs)
-        after, (parameters, _) = network.apply(
+        after, (parameters, value) = network.apply(
             policy.params, policy.structure, carry, obs
         )
         actions = distribution(parameters)
         if not explore:
             return after, actions.mode(), {}
         action, log_prob = actions.sample_and_log_prob(seed=key)
-        before = {"carry": carry} if jax.tree.leaves(carry) else {}
+        # who remembers has the value at hand; others find all of a window's sooner
+        before = {"carry": carry, "value": value} if jax.tree.leaves(carry) else {}
         return after, action, {"log_prob": log_prob, **before}
 
     def learn(policy, batch, key, hyperparams):

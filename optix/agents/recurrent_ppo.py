@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from optix import checks
@@ -82,10 +83,23 @@ def recurrent_ppo(
     checks.positive_int("sequence_length", sequence_length)
 
     def values(params, structure, obs, trajectory):
-        before = trajectory.extras.get("carry", ())
-        after, (_, value) = network.apply(params, structure, before, obs[0])
-        _, (_, next_value) = network.apply(params, structure, after, obs[1])
-        return value, next_value
+        if "carry" not in trajectory.extras:
+            return network.apply(params, structure, (), obs)[1][1]
+
+        def followed(steps):
+            """The value [B] of what followed a step of each environment, before resets."""
+            before, *acted = jax.tree.map(
+                lambda x: x[steps, jnp.arange(x.shape[1])],
+                (trajectory.extras["carry"], obs[0], obs[1]),
+            )
+            after, _ = network.apply(params, structure, before, acted[0])
+            return network.apply(params, structure, after, acted[1])[1][1]
+
+        return _with_next(
+            trajectory.extras["value"],
+            trajectory.truncated & ~trajectory.terminated,
+            followed,
+        )
 
     def rows(batch, trajectory):
         num_steps, num_envs = trajectory.reward.shape
@@ -141,3 +155,23 @@ def recurrent_ppo(
         optimizer=optimizer,
         axis_name=axis_name,
     )
+
+
+def _with_next(value, cut, followed):
+    """The values [T, B] when acting, and of the observations that followed.
+
+    What followed was acted on in the next step, but for a window's last step and where
+    an episode was cut: there `followed` is asked, for one step of every environment at
+    a time. That is seldom more than twice, in place of a pass over the window.
+    """
+    envs = jnp.arange(value.shape[1])
+
+    def ask(state):
+        next_value, unknown = state
+        step = jnp.argmax(unknown, 0)
+        known = jnp.where(unknown[step, envs], followed(step), next_value[step, envs])
+        return next_value.at[step, envs].set(known), unknown.at[step, envs].set(False)
+
+    start = jnp.roll(value, -1, 0), cut.at[-1].set(True)
+    next_value, _ = jax.lax.while_loop(lambda state: state[1].any(), ask, start)
+    return value, next_value

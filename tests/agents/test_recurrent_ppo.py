@@ -57,6 +57,8 @@ def window(agent, policy, seed=0, ends=True):
     action, extras = jax.tree.map(lambda *x: jnp.stack(x), *steps)
     reward = jnp.asarray(rng.normal(size=(T, B)), jnp.float32)
     next_obs = jnp.asarray(rng.normal(size=(T, B, 1)), jnp.float32)
+    going_on = ~(terminated | truncated)[:-1, :, None]
+    next_obs = next_obs.at[:-1].set(jnp.where(going_on, obs[1:], next_obs[:-1]))
     extras = {**extras, "discounted_return": reward}
     return Trajectory(obs, action, reward, terminated, truncated, next_obs, extras)
 
