@@ -10,7 +10,7 @@ def draw(results, path):
     """Draw the scores of every seed of every case, and their mean, to a PNG file.
 
     Args:
-      results: pairs of a case and the results of its seeds, see `tests.benchmarks.learning`.
+      results: pairs of a case and the results of its seeds, as the benchmark keeps them.
       path: the file.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
