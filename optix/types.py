@@ -278,6 +278,7 @@ class Signals(NamedTuple):
     autocorrelation: jax.Array  # [] float32 lag one, of the residuals
     improved: jax.Array  # [] bool: this round set a new best
     hyperparams: Hyperparams  # what the round used: {name: [L]} or {name: []}
+    key: jax.Array  # [] PRNG key of the round, for transforms; equal in all lanes
 
 
 class Tuner(NamedTuple):

@@ -189,9 +189,8 @@ def loop(
 
     def step(state):
         """One round."""
-        train_key, score_key, tell_key, begin_key = jax.random.split(
-            jax.random.fold_in(state.key, state.round), 4
-        )
+        round_key = jax.random.fold_in(state.key, state.round)
+        train_key, score_key, tell_key, begin_key = jax.random.split(round_key, 4)
         # train every lane and score it
         hyperparams = _modulate(tuner.ask(state.tuner), state.modulation, tuner.bounds)
         policies, rollouts, memory, reports = over_lanes(
@@ -214,6 +213,7 @@ def loop(
             autocorrelation=judged.assessment.autocorrelation,
             improved=(judged.events & Event.IMPROVEMENT) > 0,
             hyperparams=hyperparams,
+            key=jax.random.fold_in(round_key, MAX_INT32),  # none of the four above
         )
 
         # from where each lane goes on: the last row of the pool is the best policy

@@ -19,7 +19,8 @@ BASE = {"rate": 0.5, "discount": 0.99}
 def signals(score, hyperparams=None):
     zero = jnp.float32(0)
     score = jnp.asarray(score, jnp.float32)
-    return Signals(score, *[zero] * 6, hyperparams=hyperparams or {})
+    key = jax.random.key(0)
+    return Signals(score, *[zero] * 6, hyperparams=hyperparams or {}, key=key)
 
 
 def tune(tuner, score_of, base, key, rounds):

@@ -1,0 +1,348 @@
+"""When a network grows, is pruned and merged: a transform of the autonomous loop.
+
+A region grows when three signals agree, each of which can be switched off:
+
+1. the scores are flat: less than so many of their standard deviations are left to gain;
+2. around a smooth curve they still hang together: something is there that the network
+   does not get hold of;
+3. the gradients of enough hidden neurons point somewhere: what is there is being used.
+
+Whether scores that hang together show missing capacity is an assumption, not a law.
+Compare with `trigger="random"`, which grows by chance with the same budget.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.math.residuals import residual_test
+from optix.math.statistics import slope_test
+from optix.neuroevo.cells import KINDS
+from optix.neuroevo.draft import close_draft, open_draft
+from optix.neuroevo.graph import NeuronGraph, effective_weights, is_hidden
+from optix.neuroevo.growth import gradient_moments, utilised
+from optix.neuroevo.importance import activity, importance, twins
+from optix.neuroevo.operators import OPERATORS
+from optix.neuroevo.patch import apply_patch
+from optix.neuroevo.prune import merge_neurons, prune_neuron
+from optix.neuroevo.replay import graph_of, replay
+from optix.trees import select
+from optix.types import PyTree, Transform
+
+SIGNALS = ("flat", "structured", "utilised")
+TRIGGERS = ("signals", "random", "never")
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "gain_limit": (1.0, 0.0, 1e9),  # standard deviations left to gain that are flat
+    "structure_limit": (1.645, -1e9, 1e9),  # z of the autocorrelation around a cubic
+    "utilisation_limit": (0.5, 0.0, 1.0),  # share of hidden neurons in use
+    "growth_rate": (0.02, 0.0, 1.0),  # chance of growth in a round by trigger "random"
+    "cooldown": (20.0, 0.0, 1e9),  # rounds between two growths of a region
+    "max_growths": (1e9, 0.0, 1e9),  # budget of a run, all regions
+    "weight_limit": (1e-3, 0.0, 1e9),  # an edge below it is weak
+    "patience": (10.0, 1.0, 1e4),  # rounds in a row until a weak edge goes
+    "importance_limit": (1e-4, 0.0, 1e9),  # a neuron below it goes
+    "correlation_limit": (0.95, 0.0, 1.0),  # two neurons above it are merged
+    "maturity": (30.0, 0.0, 1e4),  # rounds for which what is new is left alone
+}
+_WINDOW = 60  # scores that the signals look at
+_PREFIX = "topology/"
+
+
+class Counts(NamedTuple):
+    """What has happened so far."""
+
+    grown: jax.Array  # [] int32 growths
+    pruned_edges: jax.Array  # [] int32
+    pruned_neurons: jax.Array  # [] int32
+    merged: jax.Array  # [] int32
+
+
+class ControllerState(NamedTuple):
+    """What the controller remembers; it travels with the policy."""
+
+    scores: jax.Array  # [60] float32 oldest first, since the last growth
+    count: jax.Array  # [] int32 of them
+    rested: jax.Array  # [R] int32 rounds since a region grew
+    age: jax.Array  # [N] int32 rounds since a neuron came
+    weak: jax.Array  # [D + 1, N, N] int32 rounds in a row; below 0 while it is new
+    counts: Counts
+
+
+def topology_controller(
+    graph: NeuronGraph,
+    *,
+    signals: Sequence[str] = SIGNALS,
+    trigger: str = "signals",
+    operator: str = "neuron",
+    kind: str = "tanh",
+    max_neurons: int | Mapping[int, int] | None = None,
+    min_hidden: int = 1,
+    min_scores: int = 30,
+    merge_every: int = 50,
+    prune: bool = True,
+    **hyperparams: float,
+) -> Transform:
+    """Return the transform that changes the topology of a graph policy.
+
+    Give the loop the same graph as `network=`; free slots are room to grow.
+
+    Args:
+      graph: that the policy begins with.
+      signals: those that must agree for a region to grow, of `SIGNALS`; () always grows.
+      trigger: "signals", or "random" as a control, or "never".
+      operator: what grows, one of `optix.neuroevo.operators.OPERATORS`: "neuron" and
+        "duplicate" add neurons, "edge" an edge; "split" adds a linear neuron, which is no
+        new capacity.
+      kind: of the neurons that operator "neuron" adds.
+      max_neurons: of all roles in each region, or {region: number}; None for no limit but
+        the capacity.
+      min_hidden: hidden neurons of a region that pruning and merging leave.
+      min_scores: rounds since the last growth before the signals say anything.
+      merge_every: rounds between two looks for neurons that do the same.
+      prune: remove weak edges and idle neurons and merge equal ones.
+      **hyperparams: defaults of the traced floats in `HYPERPARAMS`, which the loop knows
+        as "topology/NAME".
+
+    Raises:
+      ValueError: unknown names, sizes below one, floats out of range, no room to grow;
+        from `init`, a policy whose optimizer does not follow a graph.
+
+    >>> from optix.neuroevo.build import layered
+    >>> controller = topology_controller(layered(4, (), 3, capacity=16), cooldown=40)
+    >>> controller.hyperparams["topology/cooldown"]
+    40.0
+    """
+    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
+    checks.known_names("signal", signals, SIGNALS)
+    checks.known_names("trigger", [trigger], TRIGGERS)
+    checks.known_names("operator", [operator], OPERATORS)
+    checks.known_names("kind of neuron", [kind], KINDS)
+    checks.positive_int("min_hidden", min_hidden, 0)
+    if not 10 <= checks.positive_int("min_scores", min_scores) <= _WINDOW:
+        raise ValueError(f"min_scores must be 10 to {_WINDOW}, got {min_scores}")
+    checks.positive_int("merge_every", merge_every)
+    floats = checks.floats(
+        "hyperparameter of topology_controller", hyperparams, HYPERPARAMS
+    )
+    num_regions = int(graph.structure.region.max()) + 1
+    limits = _limits(graph, max_neurons, num_regions)
+    if trigger != "never" and operator != "edge" and graph.structure.alive.all():
+        raise ValueError(
+            f"all {graph.capacity} slots are taken, so the graph can not grow; build it "
+            "with a larger capacity, or use grow_capacity"
+        )
+    grow = OPERATORS[operator]
+    if operator == "neuron":
+        grow = partial(grow, kind=kind)
+
+    def init(policy):
+        if "utilised" in signals:
+            gradient_moments(policy.opt_state)  # refuses what has none
+        size = graph.capacity
+        return ControllerState(
+            scores=jnp.zeros(_WINDOW),
+            count=jnp.int32(0),
+            rested=jnp.full(num_regions, jnp.iinfo(jnp.int32).max // 2),
+            age=jnp.zeros(size, jnp.int32),
+            weak=jnp.zeros((graph.max_delay + 1, size, size), jnp.int32),
+            counts=Counts(*(jnp.int32(0) for _ in Counts._fields)),
+        )
+
+    def ready_to_grow(state, policy, own, limits_now, key):
+        """Which regions the trigger wants to grow, [R] bool."""
+        if trigger == "never":
+            return jnp.zeros(num_regions, bool)
+        rested = state.rested >= limits_now["cooldown"]
+        if trigger == "random":
+            return rested & (jax.random.uniform(key) < limits_now["growth_rate"])
+        wanted = rested & (state.count >= min_scores)
+        if "flat" in signals:
+            test = slope_test(state.scores, state.count)
+            smallest = jnp.finfo(state.scores.dtype).tiny
+            gain = test.upper * state.count / jnp.maximum(test.residual_sd, smallest)
+            wanted &= gain < limits_now["gain_limit"]
+        if "structured" in signals:
+            test = residual_test(state.scores, state.count)
+            wanted &= test.z > limits_now["structure_limit"]
+        if "utilised" in signals:
+            busy = utilised(own.structure, gradient_moments(policy.opt_state))
+            share = jax.vmap(lambda region: _share(own, busy, region))
+            wanted &= share(jnp.arange(num_regions)) >= limits_now["utilisation_limit"]
+        return wanted
+
+    def change_region(carried, region, active, rank, limits_now, wanted, due, keys):
+        """Prune, merge or grow one region; at most one of the three."""
+        own, memory, state = carried
+        here = own.structure.alive & (own.structure.region == region)
+        hidden = is_hidden(own) & here
+        spare = hidden.sum() > min_hidden
+        mature = hidden & (state.age >= limits_now["maturity"])
+        counts, changed = state.counts, jnp.bool_(False)
+        if prune:
+            idle = mature & (rank < limits_now["importance_limit"])
+            victim = jnp.argmin(jnp.where(idle, rank, jnp.inf)).astype(jnp.int32)
+            own, memory, pruned = _apply(
+                idle.any() & spare,
+                lambda g: prune_neuron(g, victim, active.mean[victim]),
+                own,
+                memory,
+            )
+            pair = twins(
+                own, active, rank, mature & (rank >= limits_now["importance_limit"])
+            )
+            alike = pair.correlation > limits_now["correlation_limit"]
+            own, memory, merged = _apply(
+                due & alike & spare & ~pruned,
+                lambda g: merge_neurons(
+                    g, pair.keep, pair.gone, pair.scale, pair.offset
+                ),
+                own,
+                memory,
+            )
+            counts = counts._replace(
+                pruned_neurons=counts.pruned_neurons + pruned,
+                merged=counts.merged + merged,
+            )
+            changed = pruned | merged
+        room = here.sum() < limits[region]
+        allowed = counts.grown < limits_now["max_growths"]
+        own, memory, grown = _apply(
+            wanted[region] & room & allowed & ~changed,
+            lambda g: grow(g, region, keys[region], rank),
+            own,
+            memory,
+        )
+        counts = counts._replace(grown=counts.grown + grown)
+        rested = state.rested.at[region].set(jnp.where(grown, 0, state.rested[region]))
+        count = jnp.where(grown | changed, 0, state.count)
+        state = state._replace(counts=counts, rested=rested, count=count)
+        return (own, memory, state), None
+
+    def update(state, policy, rollout, report, signals):
+        limits_now = {name: signals.hyperparams[_PREFIX + name] for name in HYPERPARAMS}
+        growth_key, place_key = jax.random.split(signals.key)
+        before = graph_of(graph, policy)
+        active = activity(replay(graph, policy, report.trajectory))
+        rank = importance(before, active)
+        state = _observe(state, before, signals.score, limits_now)
+        own = before
+        if prune:
+            own, edges = _prune_weak_edges(own, state, limits_now)
+            pruned = state.counts.pruned_edges + edges
+            state = state._replace(counts=state.counts._replace(pruned_edges=pruned))
+        wanted = ready_to_grow(state, policy, own, limits_now, growth_key)
+        due = (signals.round + 1) % merge_every == 0
+        keys = jax.random.split(place_key, num_regions)
+        (own, memory, state), _ = jax.lax.scan(
+            lambda carried, region: change_region(
+                carried, region, active, rank, limits_now, wanted, due, keys
+            ),
+            (own, _memory(rollout), state),
+            jnp.arange(num_regions),
+        )
+        state = _remember_changes(state, before, own, limits_now)
+        policy = policy._replace(params=own.weights, structure=own.structure)
+        return state, policy, _with_memory(rollout, memory), {}
+
+    return Transform(init, update, {_PREFIX + n: value for n, value in floats.items()})
+
+
+def _observe(state, graph, score, limits):
+    """The state one round older; a score that is not finite is no measurement."""
+    finite = jnp.isfinite(score)
+    pushed = jnp.append(state.scores[1:], score)
+    size = jnp.abs(effective_weights(graph.weights, graph.structure, graph.dale))
+    weak = graph.structure.edge & (size < limits["weight_limit"])
+    young = state.weak < 0
+    return state._replace(
+        scores=jnp.where(finite, pushed, state.scores),
+        count=jnp.minimum(state.count + finite, _WINDOW),
+        rested=state.rested + 1,
+        age=state.age + 1,
+        weak=jnp.where(weak | young, state.weak + 1, 0),
+    )
+
+
+def _prune_weak_edges(graph, state, limits):
+    """Without the edges that were weak for long, and how many there were.
+
+    The greatest weight into and out of each neuron stays.
+    """
+    draft = open_draft(graph)
+    size = jnp.where(draft.edge, jnp.abs(draft.weight), -1.0)
+    greatest = (size == size.max((0, 2), keepdims=True)) | (
+        size == size.max((0, 1), keepdims=True)
+    )
+    gone = draft.edge & (state.weak >= limits["patience"]) & ~greatest
+    draft = draft._replace(
+        edge=draft.edge & ~gone, weight=jnp.where(gone, 0.0, draft.weight)
+    )
+    return close_draft(graph, draft, gone.any()).graph, gone.sum(dtype=jnp.int32)
+
+
+def _remember_changes(state, before, after, limits):
+    """Ages of what is new begin anew."""
+    old, new = before.structure, after.structure
+    fresh = new.alive & ~old.alive
+    maturity = limits["maturity"].astype(jnp.int32)
+    changed = new.version.edge != old.version.edge
+    weak = jnp.where(new.edge & changed, -maturity, jnp.where(new.edge, state.weak, 0))
+    return state._replace(age=jnp.where(fresh, 0, state.age), weak=weak)
+
+
+def _apply(condition, operation, graph, memory):
+    """The graph and its running memory after an operation, and whether it was done."""
+
+    def do(graph):
+        mutation = operation(graph)
+        return mutation.graph, mutation.patch, mutation.ok
+
+    def leave(graph):
+        shapes = jax.eval_shape(do, graph)
+        patch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+        return graph, patch, jnp.bool_(False)
+
+    graph, patch, done = jax.lax.cond(condition, do, leave, graph)
+    if jax.tree.leaves(memory):
+        memory = select(done, apply_patch(memory, patch), memory)
+    return graph, memory, done
+
+
+def _share(graph, busy, region):
+    """The share of a region's hidden neurons that are busy, 1 if there are none."""
+    hidden = is_hidden(graph) & (graph.structure.region == region)
+    number = hidden.sum()
+    return jnp.where(number > 0, (hidden & busy).sum() / jnp.maximum(number, 1), 1.0)
+
+
+def _memory(rollout: PyTree) -> PyTree:
+    """The carry of a learner's rollout."""
+    return getattr(rollout, "envs", rollout).carry
+
+
+def _with_memory(rollout: PyTree, carry: PyTree) -> PyTree:
+    if hasattr(rollout, "envs"):
+        return rollout._replace(envs=rollout.envs._replace(carry=carry))
+    return rollout._replace(carry=carry)
+
+
+def _limits(graph: NeuronGraph, given: Any, num_regions: int) -> jax.Array:
+    """The largest number of neurons of each region, [R] int32."""
+    if given is None:
+        given = graph.capacity
+    if not isinstance(given, Mapping):
+        given = dict.fromkeys(range(num_regions), given)
+    for region in given:
+        if region not in range(num_regions):
+            raise ValueError(
+                f"max_neurons must name regions 0 to {num_regions - 1}, got {region!r}"
+            )
+    sizes = {
+        region: checks.positive_int("max_neurons", given.get(region, graph.capacity))
+        for region in range(num_regions)
+    }
+    return jnp.array(list(sizes.values()), jnp.int32)
