@@ -48,7 +48,9 @@ HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "correlation_limit": (0.95, 0.0, 1.0),  # two neurons above it are merged
     "maturity": (30.0, 0.0, 1e4),  # rounds for which what is new is left alone
 }
-_WINDOW = 60  # scores that the signals look at
+# scores that the signals look at: so many that, of scores that hang together, "less than
+# one deviation to gain" can be said at all
+_WINDOW = 200
 _PREFIX = "topology/"
 
 
@@ -64,8 +66,8 @@ class Counts(NamedTuple):
 class ControllerState(NamedTuple):
     """What the controller remembers; it travels with the policy."""
 
-    scores: jax.Array  # [60] float32 oldest first, since the last growth
-    count: jax.Array  # [] int32 of them
+    scores: jax.Array  # [200] float32 oldest first
+    count: jax.Array  # [] int32 scores since the last growth
     rested: jax.Array  # [R] int32 rounds since a region grew
     age: jax.Array  # [N] int32 rounds since a neuron came
     weak: jax.Array  # [D + 1, N, N] int32 rounds in a row; below 0 while it is new
@@ -81,7 +83,7 @@ def topology_controller(
     kind: str = "tanh",
     max_neurons: int | Mapping[int, int] | None = None,
     min_hidden: int = 1,
-    min_scores: int = 30,
+    min_scores: int = 40,
     merge_every: int = 50,
     prune: bool = True,
     **hyperparams: float,
@@ -101,7 +103,8 @@ def topology_controller(
       max_neurons: of all roles in each region, or {region: number}; None for no limit but
         the capacity.
       min_hidden: hidden neurons of a region that pruning and merging leave.
-      min_scores: rounds since the last growth before the signals say anything.
+      min_scores: rounds since the last growth before the signals say anything; they look
+        at the latest half of them, but at so many at least, and at 200 at most.
       merge_every: rounds between two looks for neurons that do the same.
       prune: remove weak edges and idle neurons and merge equal ones.
       **hyperparams: defaults of the traced floats in `HYPERPARAMS`, which the loop knows
@@ -160,13 +163,15 @@ def topology_controller(
         if trigger == "random":
             return rested & (jax.random.uniform(key) < limits_now["growth_rate"])
         wanted = rested & (state.count >= min_scores)
+        # the latest half, without what was learned before
+        window = jnp.clip(state.count // 2, min_scores, _WINDOW)
         if "flat" in signals:
-            test = slope_test(state.scores, state.count)
+            test = slope_test(state.scores, window)
             smallest = jnp.finfo(state.scores.dtype).tiny
-            gain = test.upper * state.count / jnp.maximum(test.residual_sd, smallest)
+            gain = test.upper * window / jnp.maximum(test.residual_sd, smallest)
             wanted &= gain < limits_now["gain_limit"]
         if "structured" in signals:
-            test = residual_test(state.scores, state.count)
+            test = residual_test(state.scores, window)
             wanted &= test.z > limits_now["structure_limit"]
         if "utilised" in signals:
             busy = utilised(own.structure, gradient_moments(policy.opt_state))
@@ -260,7 +265,7 @@ def _observe(state, graph, score, limits):
     young = state.weak < 0
     return state._replace(
         scores=jnp.where(finite, pushed, state.scores),
-        count=jnp.minimum(state.count + finite, _WINDOW),
+        count=state.count + finite,
         rested=state.rested + 1,
         age=state.age + 1,
         weak=jnp.where(weak | young, state.weak + 1, 0),
