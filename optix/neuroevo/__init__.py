@@ -1,8 +1,9 @@
 """Networks that grow while they learn.
 
 graph: the pytree. cells: what a neuron does. forward: how signals flow. levels: order
-without sorting. build: graphs from scratch, edge lists and networkx. mutate: changes of
-topology under jit. adam: an optimizer that forgets what has changed. network: a graph as
+without sorting. build: graphs from scratch, edge lists and networkx. mutate, prune:
+changes of topology under jit. patch: what they do to running episodes. capacity: more
+room, on the host. adam: an optimizer that forgets what has changed. network: a graph as
 a policy. importance, growth, controller: when to grow, prune and merge, and where. brain:
 regions and pathways. hebbian, modulation: learning without gradients, and its regime.
 plot: drawings.
