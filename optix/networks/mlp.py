@@ -33,7 +33,13 @@ class Torso(linen.Module):
         batch = obs.shape[: obs.ndim - self.observation_rank]
         x = obs.reshape(-1, *obs.shape[obs.ndim - self.observation_rank :])
         if self.observation_rank == 3:
-            x = self.activation(linen.Conv(16, (3, 3))(x))
+            if min(x.shape[1:3]) < 3:
+                raise ValueError(
+                    "an image must be at least 3 by 3 pixels, channels last, got shape "
+                    f"{x.shape[1:]}; flatten it in the environment"
+                )
+            # as in MinAtar (https://arxiv.org/abs/1903.03176): no padding
+            x = self.activation(linen.Conv(16, (3, 3), padding="VALID")(x))
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = self.activation(Dense(width)(x))

@@ -116,8 +116,14 @@ def test_images():
     assert logits.shape == (3, 2, 4) and value.shape == (3, 2)
     one = jit(apply)(params, obs[2, 1])
     np.testing.assert_allclose(value[2, 1], one[1], atol=1e-5)
+    assert params["actor"]["Dense_0"]["kernel"].shape[0] == 4 * 3 * 16  # no padding
     # a mirrored image is another image
     assert np.abs(jit(apply)(params, obs[:, :, :, ::-1])[1] - value).max() > 1e-3
+
+
+def test_images_that_are_too_small_are_refused():
+    with pytest.raises(ValueError, match=r"at least 3 by 3.*got shape \(2, 5, 3\)"):
+        build(shape=(2, 5, 3))
 
 
 @pytest.mark.parametrize("shape", [(4, 3), ()])
