@@ -13,6 +13,7 @@ from optix.buffers.ring import checked_batch_size
 from optix.buffers.uniform import uniform
 from optix.learners.collect import Rollout, collector, own_key, window_report
 from optix.learners.evaluate import evaluator
+from optix.math.threefry import unrolled
 from optix.trees import all_finite, gather_lanes, mean_lanes, select
 from optix.types import (
     Agent,
@@ -157,10 +158,10 @@ def off_policy(
         memory = Memory(replay.init(row), jnp.int32(0))
         return LearnerState(policy, rollout, memory)
 
-    def collect(state, hyperparams, key, active):
+    def collect(state, hyperparams, keys, active):
         """One step of every environment, into the replay."""
         policy, rollout, memory = state
-        act_key, env_key, random_key = jax.random.split(key, 3)
+        act_key, env_key, random_key = keys
         warm = memory.env_steps >= learning_starts
 
         def random_until_warm(action):
@@ -187,10 +188,10 @@ def off_policy(
         policy = agent.observe(policy, trajectory)
         return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory
 
-    def learn(state, hyperparams, key, active):
+    def learn(state, hyperparams, keys, active):
         """One update, once there is enough to learn from."""
         memory = state.memory
-        sample_key, learn_key = jax.random.split(key)
+        sample_key, learn_key = keys
         ready = memory.env_steps >= learning_starts
         ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
         if axis_name is not None:
@@ -220,22 +221,27 @@ def off_policy(
         return state._replace(policy=policy, memory=memory), (info, ready)
 
     def step(state, hyperparams, key, active):
-        def iterate(state, key):
-            collect_key, learn_key = jax.random.split(key)
+        def iterate(state, keys):
             state, trajectory = jax.lax.scan(
-                lambda state, key: collect(state, hyperparams, key, active),
+                lambda state, keys: collect(state, hyperparams, keys, active),
                 state,
-                jax.random.split(collect_key, collect_steps),
+                keys[0],
             )
             state, learned = jax.lax.scan(
-                lambda state, key: learn(state, hyperparams, key, active),
+                lambda state, keys: learn(state, hyperparams, keys, active),
                 state,
-                jax.random.split(learn_key, gradient_steps),
+                keys[1],
             )
             return state, (trajectory, *learned)
 
-        window_key, relabel_key = jax.random.split(own_key(key, axis_name))
-        keys = jax.random.split(window_key, num_steps // collect_steps)
+        collect_key, learn_key, relabel_key = jax.random.split(
+            own_key(key, axis_name), 3
+        )
+        # split once for the whole window: XLA repeats a split in every draw that uses it
+        turns = num_steps // collect_steps
+        collect_keys = jax.random.split(collect_key, (3, turns, collect_steps))
+        learn_keys = jax.random.split(learn_key, (2, turns, gradient_steps))
+        keys = tuple(unrolled(collect_keys)), tuple(unrolled(learn_keys))
         new, (trajectory, info, ready) = jax.lax.scan(iterate, state, keys)
         policy, rollout, memory = new
         trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)

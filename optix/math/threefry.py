@@ -3,8 +3,9 @@
 On a CPU, XLA runs the hash behind `jax.random` (Threefry,
 https://www.thesalmons.org/john/random123/) as a loop of small operations. A step of a
 few environments draws a dozen times, and the loops then cost more than the step. The
-keys made here give the same bits in one fused operation a draw. They are for small draws
-that are used once: XLA fuses the hash into every use, which then hashes again.
+keys made here give the same bits in one fused operation. XLA fuses the hash into every
+use, which then hashes again: that is cheap for a few words. Many words are drawn in two
+turns of a loop, whose result XLA stores.
 """
 
 import math
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 
+_MANY = 256  # words of a draw that are cheaper stored than hashed again
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -62,7 +64,16 @@ def _split(key, shape):
 
 
 def _random_bits(key, bit_width, shape):
-    high, low = _hash(key, *_counters(shape))
+    size = math.prod(shape)
+    if size < _MANY:
+        return _words(key, *_counters(shape), bit_width)
+    halves = _counters((2, -(-size // 2)))
+    bits = jax.lax.map(lambda half: _words(key, *half, bit_width), halves)
+    return bits.reshape(-1)[:size].reshape(shape)
+
+
+def _words(key, high, low, bit_width):
+    high, low = _hash(key, high, low)
     if bit_width == 64:
         return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return (high ^ low).astype(jnp.dtype(f"uint{bit_width}"))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix.types import PyTree
 
@@ -49,10 +50,12 @@ def add_noise(params: PyTree, scale: float = 0.5) -> Noisy:
 def perturb(params: Noisy, key: jax.Array) -> PyTree:
     """Return the network's parameters under one draw of the noise."""
     layers = _layers(params.mean)
-    keys = jax.random.split(key, len(layers))
+    shapes = [layer["kernel"].shape for layer in layers.values()]
+    sizes = [sum(shape) for shape in shapes]
+    parts = jnp.split(_factors(key, sum(sizes)), np.cumsum(sizes)[:-1])
     perturbed = {
-        name: _perturbed_layer(layer, params.deviation[name], layer_key)
-        for (name, layer), layer_key in zip(layers.items(), keys, strict=True)
+        name: _perturbed_layer(layer, params.deviation[name], part)
+        for (name, layer), part in zip(layers.items(), parts, strict=True)
     }
     return jax.tree_util.tree_map_with_path(
         lambda path, node: perturbed.get(jax.tree_util.keystr(path), node),
@@ -61,13 +64,25 @@ def perturb(params: Noisy, key: jax.Array) -> PyTree:
     )
 
 
-def _perturbed_layer(layer, deviation, key):
-    inputs, outputs = layer["kernel"].shape
-    draws = jax.random.normal(key, (inputs + outputs,))
-    draws = jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
+def _factors(key, size):
+    """Draws [size] of sign(x) sqrt(|x|), in two turns of a loop.
+
+    XLA stores what a loop returns; fused into the outer products, the draws would be
+    computed again for every weight and every use of it.
+    """
+
+    def half(key):
+        draws = jax.random.normal(key, (-(-size // 2),))
+        return jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
+
+    return jax.lax.map(half, jax.random.split(key, 2)).reshape(-1)[:size]
+
+
+def _perturbed_layer(layer, deviation, noise):
+    inputs = layer["kernel"].shape[0]
     noise = {
-        "kernel": draws[:inputs, None] * draws[inputs:],
-        "bias": draws[inputs:],
+        "kernel": noise[:inputs, None] * noise[inputs:],
+        "bias": noise[inputs:],
     }
     moved = {part: layer[part] + deviation[part] * noise[part] for part in deviation}
     return {**layer, **moved}

@@ -18,6 +18,8 @@ DRAWS = {
     "randint": lambda key: jax.random.randint(key, (5,), 0, 1000),
     "uint8": lambda key: jax.random.bits(key, (9,), jnp.uint8),
     "uint16": lambda key: jax.random.bits(key, (9,), jnp.uint16),
+    "many": lambda key: jax.random.normal(key, (16, 16)),
+    "many_and_odd": lambda key: jax.random.bits(key, (3, 333), jnp.uint8),
     "empty": lambda key: jax.random.uniform(key, (0, 3)),
     "permutation": lambda key: jax.random.permutation(key, 50),
 }
@@ -38,10 +40,11 @@ def test_the_same_bits_under_vmap(draw):
 def test_64_bits():
     with jax.enable_x64(True):
         for key in (KEY, jax.random.key(0)):
-            expected = jax.random.bits(key, (4,), jnp.uint64)
-            np.testing.assert_array_equal(
-                expected, jax.random.bits(unrolled(key), (4,), jnp.uint64)
-            )
+            for count in (4, 301):
+                expected = jax.random.bits(key, (count,), jnp.uint64)
+                np.testing.assert_array_equal(
+                    expected, jax.random.bits(unrolled(key), (count,), jnp.uint64)
+                )
 
 
 def test_other_kinds_of_keys_stay_as_they_are():
