@@ -1,8 +1,11 @@
-"""How fast it runs beside rejax: `python -m tests.benchmarks.speed --rejax PYTHON`.
+"""How fast it runs beside its peers: `python -m tests.benchmarks.speed --rejax PYTHON`.
 
-PYTHON is the interpreter of a virtual environment with `rejax==0.1.3 gymnax==1.0.1`.
-Both compile in a process of their own and then run in turn, so that whatever else the
-machine does hits both; what counts is the ratio of the medians. Without --rejax only
+Each PYTHON is the interpreter of a virtual environment of its own: `rejax==0.1.3
+gymnax==1.0.1`, `sbx-rl==0.28.0 torch==2.13.0` (stable-baselines3 is in it), and
+`tensor-optix==1.16.0 torch==2.13.0`. All compile in a process of their own and then run
+in turn, so that whatever else the machine does hits all; what counts is the ratio of the
+medians. Runs of optix and rejax begin anew and include the steps before learning and one
+evaluation of 128 episodes; those of the others only go on learning. Without a peer only
 the parts of the default loop are timed.
 """
 
@@ -12,19 +15,47 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import optix
-from tests.benchmarks.settings import STEPS_PER_WINDOW
 
 ROUNDS = 30  # of the default loop in one call
-CASES = {  # name: (seeds of optix, below 0 vmapped; of rejax; windows; more arguments)
-    "1 seed, 1 M steps": (1, 1, 128, []),
-    "the same, rewards not normalised": (1, 1, 128, ["raw"]),
-    "16 seeds in sequence, 65 k steps": (16, 16, 8, []),
-    "16 seeds vmapped, 65 k steps": (-16, 16, 8, []),
+
+
+class Case(NamedTuple):
+    """One comparison: what the workers are told."""
+
+    algorithm: str
+    ours: tuple  # seeds (below 0 vmapped), windows, more
+    peers: dict[str, tuple]  # {name: (seeds, windows)}
+
+
+CASES = {
+    "PPO, 1 M steps": Case("ppo", (1, 128), {"rejax": (1, 128), "sbx": (1, 8)}),
+    "the same, rewards not normalised": Case(
+        "ppo", (1, 128, "raw"), {"rejax": (1, 128)}
+    ),
+    "PPO, 16 seeds in sequence, 65 k steps": Case("ppo", (16, 8), {"rejax": (16, 8)}),
+    "PPO, 16 seeds vmapped, 65 k steps": Case("ppo", (-16, 8), {"rejax": (16, 8)}),
+    "DQN, 100 k steps": Case(
+        "dqn", (1, 100), {"rejax": (1, 100), "sbx": (1, 10), "sb3": (1, 10)}
+    ),
+    "SAC, 6 k steps": Case(
+        "sac", (1, 60), {"rejax": (1, 60), "sbx": (1, 15), "sb3": (1, 5)}
+    ),
+    "TD3, 6 k steps": Case(
+        "td3", (1, 60), {"rejax": (1, 60), "sbx": (1, 15), "sb3": (1, 5)}
+    ),
+    "Rainbow, 40 k steps": Case("rainbow", (1, 100), {"tensor-optix": (1, 10)}),
+}
+PEERS = {  # name: (the option with its interpreter, module, last arguments)
+    "rejax": ("rejax", "worker_rejax", ()),
+    "sbx": ("sbx", "worker_sb3", ("sbx",)),
+    "sb3": ("sbx", "worker_sb3", ("sb3",)),
+    "tensor-optix": ("tensor_optix", "worker_tensor_optix", ()),
 }
 
 
@@ -33,9 +64,12 @@ class Worker:
 
     def __init__(self, python, module, *arguments):
         """Start it, and wait until it has compiled."""
-        command = [python, "-W", "ignore", "-m", module, *map(str, arguments)]
+        module = f"tests.benchmarks.{module}"
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-W", "ignore", "-m", module, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self.compiled = self.read()
 
@@ -58,34 +92,47 @@ class Worker:
         self.process.wait()
 
 
-def compare(name, rejax_python, repeats):
-    """Print one row: optix beside rejax."""
-    ours, theirs, windows, more = CASES[name]
-    workers = [
-        Worker(sys.executable, "tests.benchmarks.worker_optix", ours, windows, *more),
-        Worker(rejax_python, "tests.benchmarks.worker_rejax", theirs, windows),
-    ]
-    runs = [[], []]
+def compare(name, interpreters, repeats):
+    """Print one row: optix beside the peers that there are."""
+    algorithm, ours, peers = CASES[name]
+    peers = {peer: told for peer, told in peers.items() if interpreters[PEERS[peer][0]]}
+    if not peers:
+        return
+    workers = {"optix": Worker(sys.executable, "worker_optix", algorithm, *ours)}
+    for peer, told in peers.items():
+        option, module, last = PEERS[peer]
+        python = interpreters[option]
+        workers[peer] = Worker(python, module, algorithm, *told, *last)
+    runs = {worker: [] for worker in workers}
     for _ in range(repeats):
-        for worker, results in zip(workers, runs, strict=True):
-            results.append(worker.run())
-    for worker in workers:
+        for worker, results in runs.items():
+            results.append(workers[worker].run())
+    for worker in workers.values():
         worker.close()
-    steps = abs(ours) * windows * STEPS_PER_WINDOW
-    seconds = [statistics.median(r["seconds"] for r in results) for results in runs]
-    scores = [statistics.mean(r["score"] for r in results) for results in runs]
-    compiled = [w.compiled["trace"] + w.compiled["compile"] for w in workers]
+    rates = {
+        worker: statistics.median(r["steps_per_second"] for r in results)
+        for worker, results in runs.items()
+    }
+    fastest = max(peers, key=rates.__getitem__)
     cells = [
         name,
-        f"{steps / seconds[0] / 1e3:.0f} k",
-        f"{steps / seconds[1] / 1e3:.0f} k",
-        f"{seconds[1] / seconds[0]:.2f}",
-        f"{compiled[0]:.1f} s",
-        f"{compiled[1]:.1f} s",
-        f"{scores[0]:.0f}",
-        f"{scores[1]:.0f}",
+        _thousands(rates["optix"]),
+        ", ".join(f"{peer} {_thousands(rates[peer])}" for peer in peers),
+        f"{rates['optix'] / rates[fastest]:.2f}",
+        f"{workers['optix'].compiled['compile']:.1f} s",
+        f"{workers[fastest].compiled['compile']:.1f} s",
+        _score(runs["optix"]),
+        _score(runs[fastest]),
     ]
     print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _thousands(rate):
+    return f"{rate / 1e3:.0f} k" if rate >= 1e4 else f"{rate / 1e3:.2f} k"
+
+
+def _score(results):
+    return f"{statistics.mean(r['score'] for r in results):.0f}"
 
 
 def parts(environment, repeats):
@@ -147,17 +194,23 @@ def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rejax", help="interpreter of an environment with rejax")
+    parser.add_argument("--sbx", help="interpreter of one with sbx and its peer sb3")
+    parser.add_argument("--tensor-optix", help="interpreter of one with tensor-optix")
     parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--only", choices=("parts", *CASES), help="one row")
     args = parser.parse_args()
-    print("| environment | round | training | evaluation | control |\n|" + "---|" * 5)
-    for environment in ("CartPole-v1", "Pendulum-v1"):
-        parts(environment, args.repeats)
-    if args.rejax:
-        titles = "PPO|optix steps/s|rejax steps/s|ratio|optix compile|rejax compile"
-        titles += "|optix score|rejax score"
+    if args.only in (None, "parts"):
+        print("| environment | round | training | evaluation | control |")
+        print("|" + "---|" * 5)
+        for environment in ("CartPole-v1", "Pendulum-v1"):
+            parts(environment, args.repeats)
+    if args.rejax or args.sbx or args.tensor_optix:
+        titles = "case|optix steps/s|peers' steps/s|ratio to the fastest|optix compile"
+        titles += "|its compile|optix score|its score"
         print("\n| " + titles.replace("|", " | ") + " |\n|" + "---|" * 8)
         for name in CASES:
-            compare(name, args.rejax, args.repeats)
+            if args.only in (None, name):
+                compare(name, vars(args), args.repeats)
 
 
 if __name__ == "__main__":

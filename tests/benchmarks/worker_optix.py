@@ -1,7 +1,7 @@
-"""PPO of optix at the shared settings: one round of the loop, evaluation included.
+"""optix at the shared settings: one round of the loop, evaluation included.
 
-Observations are as raw as those of rejax. Rewards are normalised, as they are in optix
-unless switched off: with a third argument `raw` they are not.
+Observations are as raw as those of the peers. Rewards of PPO are normalised, as they are
+in optix unless switched off: with a last argument `raw` they are not.
 """
 
 import sys
@@ -9,18 +9,17 @@ import sys
 import jax
 
 import optix
-from tests.benchmarks.settings import PPO
+from tests.benchmarks.settings import SETTINGS, window_steps
 from tests.benchmarks.worker import serve
 
 
-def build(seeds, windows):
+def build(algorithm, seeds, windows):
     """Return `key -> mean score`; more than one seed run one after another."""
+    options = dict(SETTINGS[algorithm])
+    if "raw" in sys.argv:
+        options["normalize_rewards"] = False
     run = optix.make(
-        **PPO,
-        normalize_observations=False,
-        normalize_rewards="raw" not in sys.argv,
-        deterministic_evaluation=False,
-        windows_per_round=windows,
+        options.pop("environment"), algorithm, windows_per_round=windows, **options
     )
 
     def one(key):
@@ -34,4 +33,4 @@ def build(seeds, windows):
 
 
 if __name__ == "__main__":
-    serve(build)
+    serve(build, window_steps)
