@@ -64,9 +64,10 @@ def test_edge_lists_and_networkx_give_the_same_graph_back(dale):
     assert_same(from_edges(*to_edges(graph), dale=dale), graph)
     pytest.importorskip("networkx")
     assert_same(from_networkx(to_networkx(graph), dale=dale), graph)
-    # and the signals are those of the weights that were given
+    # in the order of slots: input, output, hidden ones
     given = {(e.src, e.dst, e.delay): e.weight for e in to_edges(graph)[1]}
-    assert given[0, 1, 3] == pytest.approx(0.25) if dale == "softplus" else True
+    assert given[0, 2, 3] == pytest.approx(0.25)
+    assert given[2, 1, 0] == pytest.approx(-2.0)
 
 
 def test_softplus_keeps_the_weights_that_were_asked_for():
