@@ -23,8 +23,8 @@ REGIMES = tuple(regime.name.lower() for regime in Regime)
 FACTORS = {  # {name: {regime: factor}}; of these, what a loop has
     "hebbian/rate": {"trending": 0.5, "ranging": 2.0, "volatile": 0.3},
     "entropy_coefficient": {"trending": 0.5, "ranging": 2.0, "volatile": 1.5},
-    "topology/grow_threshold": {"trending": 1.5, "ranging": 0.5, "volatile": 1.2},
-    "topology/prune_threshold": {"trending": 1.5, "ranging": 0.8, "volatile": 0.3},
+    "topology/utilisation_limit": {"trending": 1.5, "ranging": 0.5, "volatile": 1.2},
+    "topology/importance_limit": {"trending": 1.5, "ranging": 0.8, "volatile": 0.3},
 }
 
 

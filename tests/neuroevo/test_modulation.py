@@ -11,10 +11,12 @@ from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
 from optix.neuroevo.build import layered
+from optix.neuroevo.controller import topology_controller
 from optix.neuroevo.hebbian import hebbian
 from optix.neuroevo.modulation import FACTORS, neuromodulation
 from optix.neuroevo.network import graph_actor_critic
 from optix.tuners.fixed import fixed
+from optix.types import Discrete
 from tests.quick import jit
 from tests.toys import scripted_learner
 
@@ -59,6 +61,14 @@ def test_names_are_the_loops_own():
         rates(lambda *_: 0.0, neuromodulation({"rat": {"trending": 2.0}}), 1)
     with pytest.raises(ValueError, match="needs a loop with one of hebbian/rate"):
         rates(lambda *_: 0.0, neuromodulation(), 1)
+
+
+def test_default_factors_are_on_names_that_exist():
+    graph = layered(4, (3,), 3, capacity=12)
+    spaces = (4,), Discrete(2)
+    agent = recurrent_ppo(graph_actor_critic(*spaces, graph=graph), *spaces)
+    transforms = chain(hebbian(graph), topology_controller(graph))
+    assert set(FACTORS) <= set(transforms.hyperparams) | set(agent.hyperparams)
 
 
 @pytest.mark.parametrize(
