@@ -81,7 +81,7 @@ def topology_controller(
     trigger: str = "signals",
     operator: str = "neuron",
     kind: str = "tanh",
-    max_neurons: int | Mapping[int, int] | None = None,
+    max_neurons: int | Sequence[int] | Mapping[int, int] | None = None,
     min_hidden: int = 1,
     min_scores: int = 40,
     merge_every: int = 50,
@@ -100,8 +100,9 @@ def topology_controller(
         "duplicate" add neurons, "edge" an edge; "split" adds a linear neuron, which is no
         new capacity.
       kind: of the neurons that operator "neuron" adds.
-      max_neurons: of all roles in each region, or {region: number}; None for no limit but
-        the capacity.
+      max_neurons: of all roles in each region, one number for all, one for each in turn
+        (as `Brain.caps` gives them) or {region: number}; None for no limit but the
+        capacity.
       min_hidden: hidden neurons of a region that pruning and merging leave.
       min_scores: rounds since the last growth before the signals say anything; they look
         at the latest half of them, but at so many at least, and at 200 at most.
@@ -339,15 +340,17 @@ def _limits(graph: NeuronGraph, given: Any, num_regions: int) -> jax.Array:
     """The largest number of neurons of each region, [R] int32."""
     if given is None:
         given = graph.capacity
+    if isinstance(given, int):
+        given = [given] * num_regions
     if not isinstance(given, Mapping):
-        given = dict.fromkeys(range(num_regions), given)
+        given = dict(enumerate(given))
     for region in given:
         if region not in range(num_regions):
             raise ValueError(
                 f"max_neurons must name regions 0 to {num_regions - 1}, got {region!r}"
             )
-    sizes = {
-        region: checks.positive_int("max_neurons", given.get(region, graph.capacity))
+    limits = [
+        checks.positive_int("max_neurons", given.get(region, graph.capacity))
         for region in range(num_regions)
-    }
-    return jnp.array(list(sizes.values()), jnp.int32)
+    ]
+    return jnp.array(limits, jnp.int32)
