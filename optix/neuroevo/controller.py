@@ -22,15 +22,19 @@ from optix import checks
 from optix.math.residuals import residual_test
 from optix.math.statistics import slope_test
 from optix.neuroevo.cells import KINDS
-from optix.neuroevo.draft import close_draft, open_draft
-from optix.neuroevo.graph import NeuronGraph, effective_weights, is_hidden
+from optix.neuroevo.graph import NeuronGraph, Weights, is_hidden
 from optix.neuroevo.growth import gradient_moments, utilised
-from optix.neuroevo.importance import activity, importance, twins
+from optix.neuroevo.importance import activity, importance
 from optix.neuroevo.operators import OPERATORS
-from optix.neuroevo.patch import apply_patch
-from optix.neuroevo.prune import merge_neurons, prune_neuron
 from optix.neuroevo.replay import graph_of, replay
-from optix.trees import select
+from optix.neuroevo.upkeep import (
+    Running,
+    change_if,
+    merge_alike,
+    prune_edges,
+    prune_idle,
+    weak_edges,
+)
 from optix.types import PyTree, Transform
 
 SIGNALS = ("flat", "structured", "utilised")
@@ -180,53 +184,45 @@ def topology_controller(
             wanted &= share(jnp.arange(num_regions)) >= limits_now["utilisation_limit"]
         return wanted
 
-    def change_region(carried, region, active, rank, limits_now, wanted, due, keys):
-        """Prune, merge or grow one region; at most one of the three."""
-        own, memory, state = carried
-        here = own.structure.alive & (own.structure.region == region)
-        hidden = is_hidden(own) & here
-        spare = hidden.sum() > min_hidden
+    def tend(running, region, state, active, rank, limits_now, due):
+        """Prune an idle neuron of a region, or merge two that do the same."""
+        own = running.graph.structure
+        hidden = is_hidden(running.graph) & (own.region == region)
         mature = hidden & (state.age >= limits_now["maturity"])
-        counts, changed = state.counts, jnp.bool_(False)
-        if prune:
-            idle = mature & (rank < limits_now["importance_limit"])
-            victim = jnp.argmin(jnp.where(idle, rank, jnp.inf)).astype(jnp.int32)
-            own, memory, pruned = _apply(
-                idle.any() & spare,
-                lambda g: prune_neuron(g, victim, active.mean[victim]),
-                own,
-                memory,
-            )
-            pair = twins(
-                own, active, rank, mature & (rank >= limits_now["importance_limit"])
-            )
-            alike = pair.correlation > limits_now["correlation_limit"]
-            own, memory, merged = _apply(
-                due & alike & spare & ~pruned,
-                lambda g: merge_neurons(
-                    g, pair.keep, pair.gone, pair.scale, pair.offset
-                ),
-                own,
-                memory,
-            )
-            counts = counts._replace(
-                pruned_neurons=counts.pruned_neurons + pruned,
-                merged=counts.merged + merged,
-            )
-            changed = pruned | merged
-        room = here.sum() < limits[region]
-        allowed = counts.grown < limits_now["max_growths"]
-        own, memory, grown = _apply(
-            wanted[region] & room & allowed & ~changed,
-            lambda g: grow(g, region, keys[region], rank),
-            own,
-            memory,
+        mature &= hidden.sum() > min_hidden
+        idle = mature & (rank < limits_now["importance_limit"])
+        running, pruned = prune_idle(running, active, rank, idle)
+        working = mature & ~idle & due & ~pruned
+        limit = limits_now["correlation_limit"]
+        running, merged = merge_alike(running, active, rank, working, limit)
+        counts = state.counts._replace(
+            pruned_neurons=state.counts.pruned_neurons + pruned,
+            merged=state.counts.merged + merged,
         )
-        counts = counts._replace(grown=counts.grown + grown)
+        return running, state._replace(counts=counts), pruned | merged
+
+    def change_region(carried, inputs, active, rank, limits_now, due):
+        """Prune, merge or grow one region; at most one of the three."""
+        running, state = carried
+        region, wanted, key = inputs
+        changed = jnp.bool_(False)
+        if prune:
+            running, state, changed = tend(
+                running, region, state, active, rank, limits_now, due
+            )
+        own, counts = running.graph.structure, state.counts
+        size = (own.alive & (own.region == region)).sum()
+        wanted &= (size < limits[region]) & (counts.grown < limits_now["max_growths"])
+        running, grown = change_if(
+            wanted & ~changed, lambda g: grow(g, region, key, rank), running
+        )
         rested = state.rested.at[region].set(jnp.where(grown, 0, state.rested[region]))
-        count = jnp.where(grown | changed, 0, state.count)
-        state = state._replace(counts=counts, rested=rested, count=count)
-        return (own, memory, state), None
+        state = state._replace(
+            counts=counts._replace(grown=counts.grown + grown),
+            rested=rested,
+            count=jnp.where(grown | changed, 0, state.count),
+        )
+        return (running, state), None
 
     def update(state, policy, rollout, report, signals):
         limits_now = {name: signals.hyperparams[_PREFIX + name] for name in HYPERPARAMS}
@@ -235,24 +231,33 @@ def topology_controller(
         active = activity(replay(graph, policy, report.trajectory))
         rank = importance(before, active)
         state = _observe(state, before, signals.score, limits_now)
-        own = before
+        running = Running(before, _memory(rollout))
         if prune:
-            own, edges = _prune_weak_edges(own, state, limits_now)
-            pruned = state.counts.pruned_edges + edges
+            weak = state.weak >= limits_now["patience"]
+            running, pruned = prune_edges(running, weak)
+            pruned = state.counts.pruned_edges + pruned
             state = state._replace(counts=state.counts._replace(pruned_edges=pruned))
-        wanted = ready_to_grow(state, policy, own, limits_now, growth_key)
-        due = (signals.round + 1) % merge_every == 0
-        keys = jax.random.split(place_key, num_regions)
-        (own, memory, state), _ = jax.lax.scan(
-            lambda carried, region: change_region(
-                carried, region, active, rank, limits_now, wanted, due, keys
-            ),
-            (own, _memory(rollout), state),
+        inputs = (
             jnp.arange(num_regions),
+            ready_to_grow(state, policy, running.graph, limits_now, growth_key),
+            jax.random.split(place_key, num_regions),
         )
-        state = _remember_changes(state, before, own, limits_now)
-        policy = policy._replace(params=own.weights, structure=own.structure)
-        return state, policy, _with_memory(rollout, memory), {}
+        due = (signals.round + 1) % merge_every == 0
+        (running, state), _ = jax.lax.scan(
+            lambda carried, inputs: change_region(
+                carried, inputs, active, rank, limits_now, due
+            ),
+            (running, state),
+            inputs,
+        )
+        after = running.graph
+        state = _remember_changes(state, before, after, limits_now)
+        policy = policy._replace(
+            params=after.weights,
+            structure=after.structure,
+            extras=_followed(policy.extras, before, after),
+        )
+        return state, policy, _with_memory(rollout, running.memory), {}
 
     return Transform(init, update, {_PREFIX + n: value for n, value in floats.items()})
 
@@ -261,33 +266,14 @@ def _observe(state, graph, score, limits):
     """The state one round older; a score that is not finite is no measurement."""
     finite = jnp.isfinite(score)
     pushed = jnp.append(state.scores[1:], score)
-    size = jnp.abs(effective_weights(graph.weights, graph.structure, graph.dale))
-    weak = graph.structure.edge & (size < limits["weight_limit"])
-    young = state.weak < 0
+    weak = weak_edges(graph, limits["weight_limit"]) | (state.weak < 0)
     return state._replace(
         scores=jnp.where(finite, pushed, state.scores),
         count=state.count + finite,
         rested=state.rested + 1,
         age=state.age + 1,
-        weak=jnp.where(weak | young, state.weak + 1, 0),
+        weak=jnp.where(weak, state.weak + 1, 0),
     )
-
-
-def _prune_weak_edges(graph, state, limits):
-    """Without the edges that were weak for long, and how many there were.
-
-    The greatest weight into and out of each neuron stays.
-    """
-    draft = open_draft(graph)
-    size = jnp.where(draft.edge, jnp.abs(draft.weight), -1.0)
-    greatest = (size == size.max((0, 2), keepdims=True)) | (
-        size == size.max((0, 1), keepdims=True)
-    )
-    gone = draft.edge & (state.weak >= limits["patience"]) & ~greatest
-    draft = draft._replace(
-        edge=draft.edge & ~gone, weight=jnp.where(gone, 0.0, draft.weight)
-    )
-    return close_draft(graph, draft, gone.any()).graph, gone.sum(dtype=jnp.int32)
 
 
 def _remember_changes(state, before, after, limits):
@@ -300,22 +286,15 @@ def _remember_changes(state, before, after, limits):
     return state._replace(age=jnp.where(fresh, 0, state.age), weak=weak)
 
 
-def _apply(condition, operation, graph, memory):
-    """The graph and its running memory after an operation, and whether it was done."""
-
-    def do(graph):
-        mutation = operation(graph)
-        return mutation.graph, mutation.patch, mutation.ok
-
-    def leave(graph):
-        shapes = jax.eval_shape(do, graph)
-        patch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
-        return graph, patch, jnp.bool_(False)
-
-    graph, patch, done = jax.lax.cond(condition, do, leave, graph)
-    if jax.tree.leaves(memory):
-        memory = select(done, apply_patch(memory, patch), memory)
-    return graph, memory, done
+def _followed(extras: PyTree, before: NeuronGraph, after: NeuronGraph) -> PyTree:
+    """A target network takes over the entries that have changed."""
+    target = getattr(extras, "target", None)
+    if not isinstance(target, Weights):
+        return extras
+    versions = before.structure.version, after.structure.version
+    changed = jax.tree.map(lambda old, new: old != new, *versions)
+    target = jax.tree.map(jnp.where, changed, after.weights, target)
+    return extras._replace(target=target)
 
 
 def _share(graph, busy, region):

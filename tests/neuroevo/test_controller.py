@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.agents.dqn import dqn
 from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
 from optix.learners.collect import Rollout
@@ -14,7 +15,7 @@ from optix.neuroevo.build import GraphBuilder, layered
 from optix.neuroevo.controller import SIGNALS, topology_controller
 from optix.neuroevo.forward import initial_carry
 from optix.neuroevo.graph import is_hidden, num_edges, num_neurons
-from optix.neuroevo.network import graph_actor_critic
+from optix.neuroevo.network import graph_actor_critic, graph_network
 from optix.neuroevo.operators import OPERATORS
 from optix.neuroevo.replay import graph_of
 from optix.types import Discrete, Report, Signals, Trajectory
@@ -287,6 +288,21 @@ def test_each_region_has_its_own_limit():
     new = after.structure.edge & ~policy.structure.edge
     _, dst, src = np.nonzero(new)
     np.testing.assert_array_equal(region[dst], region[src])
+
+
+def test_a_target_network_takes_over_what_has_changed():
+    graph = layered(3, (4,), 2, capacity=16)
+    agent = dqn(graph_network(graph), (3,), Discrete(2))
+    policy = agent.init(jax.random.key(0))
+    old = jax.tree.map(lambda x: x + 1, policy.params)
+    policy = policy._replace(extras=policy.extras._replace(target=old))
+    _, rollout, report = world(layered(3, (), 3))
+    controller = topology_controller(graph, trigger="random", prune=False)
+    _, after, _ = play(controller, policy, rollout, report, np.zeros(1), growth_rate=1)
+    changed = after.structure.version.edge != policy.structure.version.edge
+    assert changed.any()
+    expected = jnp.where(changed, after.params.edge, old.edge)
+    np.testing.assert_array_equal(after.extras.target.edge, expected)
 
 
 @pytest.mark.parametrize(
