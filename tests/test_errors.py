@@ -1,19 +1,30 @@
 """Wrong calls: each must name the rule and the value that broke it."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from gymnasium import spaces
+from gymnax.environments import spaces as gymnax_spaces
 
 from optix import checks
+from optix.agents.dqn import dqn
 from optix.agents.ppo import ppo
+from optix.agents.sac import sac
+from optix.algorithms import make_agent
+from optix.buffers.hindsight import hindsight
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
+from optix.learners.off_policy import off_policy
 from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
 from optix.make import make
+from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
+from optix.networks.values import action_values
 from optix.tuners.fixed import fixed
 from optix.tuners.space import space
 from optix.tuners.spsa import spsa
@@ -48,8 +59,8 @@ def looped(**options):
     return loop(learner(), fixed(), **options)
 
 
-def first_round(**options):
-    run = make(PROBE, **options)
+def first_round(algorithm="ppo", **options):
+    run = make(PROBE, algorithm, **options)
     state = jax.eval_shape(run.init, jax.random.key(0))
     return jax.eval_shape(run.step, state)
 
@@ -58,6 +69,39 @@ def init_with(hyperparams):
     return jax.eval_shape(
         lambda key: looped().init(key, hyperparams), jax.random.key(0)
     )
+
+
+def gymnasium_env(action=spaces.Discrete(2), obs=spaces.Box(-1, 1, (3,))):  # noqa: B008
+    class Odd(gymnasium.Env):
+        action_space, observation_space = action, obs
+
+    return Odd()
+
+
+class Keyed(probes.Probe):
+    """A gymnax environment with a space that no agent can use."""
+
+    def __init__(self, **replaced):
+        space = gymnax_spaces.Dict({"a": gymnax_spaces.Discrete(2)})
+        for name in replaced:
+            setattr(self, f"{name}_space", lambda params: space)
+
+
+def relabelling(size):
+    """Goals of which `substitute` makes observations of a size."""
+    return hindsight(
+        lambda obs: obs,
+        lambda obs, goal: jnp.zeros(size),
+        lambda reached, goal: (1.0, True),
+    )
+
+
+def values(actions=2, **options):
+    return action_values((1,), Discrete(actions), hidden=(4,), **options)
+
+
+def both(**options):
+    return actor_and_critic((1,), Box((1,)), hidden=(4,), **options)
 
 
 def claiming(name):
@@ -231,6 +275,157 @@ TABLE = {
         "learner must be a Learner",
     ),
     "a score that is none": (lambda: looped(score=3.0), "score must be .*got 3.0"),
+    # replay
+    "a replay smaller than a batch": (
+        lambda: make(PROBE, "dqn", capacity=64, batch_size=128),
+        "batch_size must be at most the capacity 64, got 128",
+    ),
+    "more steps than the replay holds": (
+        lambda: make(PROBE, "dqn", capacity=20, batch_size=8, num_envs=8, n_step=3),
+        r"capacity must be at least n_step \* num_envs = 24, got 20",
+    ),
+    "no steps of a return": (lambda: make(PROBE, "dqn", n_step=0), "n_step.*got 0"),
+    "a replay beyond int32": (
+        lambda: make(PROBE, "rainbow", capacity=2**31),
+        r"capacity must be below 2\*\*31, got 2147483648",
+    ),
+    "a capacity of 1e6": (
+        lambda: make(PROBE, "dqn", capacity=1e6),
+        "capacity must be an integer >= 1, got 1000000.0",
+    ),
+    "steps between updates that do not divide": (
+        lambda: make(PROBE, "dqn", num_steps=10, collect_steps=3),
+        "divisible by collect_steps=3, got 10",
+    ),
+    "priorities of a uniform replay": (
+        lambda: make(PROBE, "dqn", priority_exponent=0.5),
+        "unknown option of off_policy 'priority_exponent'",
+    ),
+    "a number as replay": (
+        lambda: make(PROBE, "dqn", buffer=5),
+        "buffer must be a Buffer, got 5; use uniform",
+    ),
+    "a strategy as hindsight": (
+        lambda: make(PROBE, "dqn", hindsight="future"),
+        "hindsight must be a function.*got 'future'; make it by",
+    ),
+    "goals of another shape": (
+        lambda: first_round("dqn", hindsight=relabelling((2,))),
+        r"substitute must return.*float32\[1\], got float32\[2\]",
+    ),
+    "more goals than the replay holds": (
+        lambda: first_round("dqn", hindsight=relabelling((1,)), capacity=1000),
+        "at most capacity = 1000 rows.*got 8192; use a larger buffer",
+    ),
+    # agents that learn from a replay
+    "a support whose bounds are reversed": (
+        lambda: make(PROBE, "rainbow", value_min=5.0, value_max=-5.0),
+        "value_min must be below value_max=-5.0, got 5.0",
+    ),
+    "one atom": (lambda: make(PROBE, "rainbow", num_atoms=1), "num_atoms.*>= 2, got 1"),
+    "values where distributions are wanted": (
+        lambda: make(PROBE, "rainbow", network=values()),
+        r"network of rainbow must give logits.*num_atoms=51.*gave \(2,\)",
+    ),
+    "distributions where values are wanted": (
+        lambda: make(PROBE, "dqn", network=values(num_atoms=5)),
+        r"network of dqn must give a value of each of 2 actions.*gave \(2, 5\)",
+    ),
+    "values of other actions": (
+        lambda: dqn(values(3), (1,), Discrete(2)),
+        r"a value of each of 2 actions.*gave \(3,\)",
+    ),
+    "a network of other observations": (
+        lambda: dqn(values(), (5,), Discrete(2)),
+        r"network of dqn must take rows of shape \(5,\), but it failed",
+    ),
+    "sac where actions are discrete": (
+        lambda: make(PROBE, "sac"),
+        r"sac takes Box actions, but Probe has Discrete\(n=2\); ppo.*would work",
+    ),
+    "dqn where they are a box": (
+        lambda: make(BOX_ENV, "dqn"),
+        "dqn takes Discrete actions, but ActionIsTarget.*sac, td3 would work",
+    ),
+    "sac on a discrete space": (
+        lambda: sac(both(), (1,), Discrete(2)),
+        "action_space must be a Box, got Discrete.*use dqn, rainbow or ppo",
+    ),
+    "dqn on a box": (
+        lambda: dqn(values(), (1,), Box((1,))),
+        "action_space of dqn must be a Discrete, got Box.*use sac or td3",
+    ),
+    "td3's networks for sac": (
+        lambda: make(BOX_ENV, "sac", network=both(stochastic=False)),
+        r"actor of sac must give \(mean, log_scale\) of 1 actions",
+    ),
+    "sac's networks for td3": (
+        lambda: make(BOX_ENV, "td3", stochastic=True),
+        "actor of td3 must give a mean of 1 actions",
+    ),
+    "one network for sac": (
+        lambda: make(BOX_ENV, "sac", network=values()),
+        "networks of sac must be a ActorAndCritic.*use actor_and_critic",
+    ),
+    "a temperature of zero": (
+        lambda: make(BOX_ENV, "sac", initial_temperature=0.0),
+        "initial_temperature must be in .*got 0.0",
+    ),
+    "no delay": (lambda: make(BOX_ENV, "td3", policy_delay=0), "policy_delay.*got 0"),
+    "an optimizer that is made already": (
+        lambda: make(PROBE, "dqn", optimizer=optax.adam(1e-3)),
+        "optimizer must be a function that makes a transformation",
+    ),
+    "an agent of other observations": (
+        lambda: off_policy(make_agent("CartPole-v1", "dqn"), ENV),
+        r"observations of Probe, of shape \(1,\)",
+    ),
+    # spaces of make_agent
+    **{
+        f"Gymnasium observations: {space}": (
+            lambda space=space: make_agent(gymnasium_env(obs=space)),
+            "observations of Odd must be a Box or Discrete.*FlattenObservation",
+        )
+        for space in (
+            spaces.Dict({"a": spaces.Discrete(2)}),
+            spaces.Tuple([spaces.Discrete(2)]),
+            spaces.MultiBinary(3),
+            spaces.MultiDiscrete([3, 2]),
+        )
+    },
+    **{
+        f"Gymnasium actions: {space}": (
+            lambda space=space: make_agent(gymnasium_env(space)),
+            "actions of Odd must be Discrete or a Box of floats.*ActionWrapper",
+        )
+        for space in (
+            spaces.Dict({"a": spaces.Discrete(2)}),
+            spaces.Tuple([spaces.Discrete(2)]),
+            spaces.MultiBinary(3),
+            spaces.MultiDiscrete([3, 2]),
+            spaces.Box(0, 5, (2,), np.int32),
+        )
+    },
+    "Gymnasium actions from 1": (
+        lambda: make_agent(gymnasium_env(spaces.Discrete(3, start=1))),
+        "Discrete actions of Odd must start at 0.*TransformAction",
+    ),
+    "gymnax observations": (
+        lambda: make_agent(Keyed(observation=True)),
+        "observations of Keyed must be a Box or Discrete, got Dict; flatten",
+    ),
+    "gymnax actions": (
+        lambda: make_agent(Keyed(action=True)),
+        "actions of Keyed must be a Box or Discrete, got Dict; number",
+    ),
+    "deterministic where actions are discrete": (
+        lambda: make_agent(PROBE, deterministic=True),
+        "deterministic=True needs a Box of actions, but Probe has Discrete",
+    ),
+    "deterministic sac": (
+        lambda: make_agent(BOX_ENV, "sac", deterministic=True),
+        "deterministic=True means td3, got algorithm 'sac'",
+    ),
     # the checks themselves
     "positive_int": (lambda: checks.positive_int("n", np.float32(1)), "n must be an"),
     "within": (
@@ -259,6 +454,9 @@ def test_a_wrong_call_says_what_is_wrong(name):
         lambda: agent(num_epochs=np.int32(2), target_kl=0.02),
         lambda: spsa({"learning_rate": (1e-4, 1e-2)}, step_size=jnp.float32(0.1)),
         lambda: make(probes.ActionIsTarget(), "ppo", state_dependent_scale=True),
+        lambda: make(PROBE, "dqn", capacity=24, batch_size=24, num_envs=8, n_step=3),
+        lambda: make_agent(gymnasium_env(spaces.Box(-1, 1, (2, 2)))),
+        lambda: make_agent(gymnasium_env(spaces.Box(-INF, INF, (2,)))),
     ],
 )
 def test_the_border_of_what_is_right(call):

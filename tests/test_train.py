@@ -24,10 +24,12 @@ from optix.drive import programs, rows, with_limits
 from optix.evaluation import evaluate
 from optix.learners.host import host
 from optix.loop.loop import loop
+from optix.make import make
 from optix.run_folder import RunFolder, RunFolderError
 from optix.train import resume, train
 from optix.tuners.fixed import fixed
 from optix.types import StopReason
+from tests import probes
 from tests.learners.test_host_in_loop import Climber, Hill
 from tests.supervised import supervised
 from tests.toys import replay_learner
@@ -488,6 +490,49 @@ def test_the_last_checkpoint_of_a_session_holds_the_replay(tmp_path):
         warnings.simplefilter("error", RuntimeWarning)
         result = resume(directory, a_run(), **seldom)
     assert_same_bits(result.state, train(a_run(), progress=False).state)
+
+
+def replaying(max_rounds=24):
+    """Rainbow's kind of replay on two tuned lanes: n steps, priorities, normalisers."""
+    return make(
+        probes.ActionIsSign(),
+        "dqn",
+        tuner="spsa",
+        prioritised=True,
+        n_step=3,
+        normalize_observations=True,
+        num_envs=2,
+        num_steps=8,
+        batch_size=8,
+        capacity=256,
+        learning_starts=16,
+        hidden=(4,),
+        evaluation_episodes=2,
+        max_rounds=max_rounds,
+        final_scores=2,
+    )
+
+
+def test_an_agent_with_a_replay_resumes_bit_for_bit(tmp_path, monkeypatch):
+    whole = train(replaying(), progress=False)
+    directory, seldom = tmp_path / "run", {**QUIET, "memory_every": 10**6}
+    first = train(replaying(), directory=directory, callbacks=[PauseAt(8)], **seldom)
+    assert first.paused and first.state.learner.memory.replay.ring.size[0] == 256
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        result = resume(directory, replaying(), **seldom)
+    assert_same_bits(result.state, whole.state)
+
+    # killed where no checkpoint but the first one holds the replay
+    written = killed_between(tmp_path / "killed", replaying(), monkeypatch, saves=3)
+    rounds = written[-1].step
+    with pytest.warns(RuntimeWarning, match="holds no replay.*with an empty one"):
+        back = resume(tmp_path / "killed", replaying(), max_rounds=rounds, **QUIET)
+    assert back.state.learner.memory.replay.ring.size[0] == 0
+    assert back.state.learner.memory.env_steps[0] == 0
+    with pytest.warns(RuntimeWarning):
+        on = resume(tmp_path / "killed", replaying(), max_rounds=rounds + 1, **QUIET)
+    assert on.state.learner.memory.env_steps[0] == 2 * 2 * 8
 
 
 # --------------------------------------------------------------------- host learners

@@ -14,7 +14,7 @@ import optax
 
 from optix import checks
 from optix.agents.off_policy import experience, improved
-from optix.agents.shared import feed_forward, update_rule
+from optix.agents.shared import check_outputs, feed_forward, update_rule
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
 
@@ -63,7 +63,7 @@ def dqn(
 
     Raises:
       ValueError: actions that are not discrete, sizes below one, floats out of range,
-        unknown names, a network with a carry.
+        unknown names, a network with a carry or of other inputs or outputs.
 
     >>> from optix.networks.values import action_values
     >>> agent = dqn(action_values((4,), Discrete(2)), (4,), Discrete(2), discount=0.98)
@@ -73,6 +73,13 @@ def dqn(
     checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)
+    check_outputs(
+        "network of dqn",
+        network,
+        (tuple(observation_shape),),
+        lambda shape: shape == (action_space.n,),
+        f"a value of each of {action_space.n} actions, as action_values(...) does",
+    )
     optimizer = optimizer or network.optimizer
     floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
     seen = experience(

@@ -16,7 +16,7 @@ import optax
 
 from optix import checks
 from optix.agents.off_policy import experience, improved
-from optix.agents.shared import feed_forward, update_rule
+from optix.agents.shared import check_outputs, feed_forward, update_rule
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, perturb
 from optix.trees import mean_devices
@@ -67,7 +67,8 @@ def rainbow(
 
     Raises:
       ValueError: actions that are not discrete, sizes below one, floats out of range, a
-        support whose bounds are reversed, unknown names, a network with a carry.
+        support whose bounds are reversed, unknown names, a network with a carry or of
+        other inputs or outputs.
 
     >>> from optix.networks.values import action_values
     >>> network = action_values((4,), Discrete(2), dueling=True, num_atoms=51)
@@ -78,6 +79,14 @@ def rainbow(
     checks.positive_int("target_period", target_period)
     checks.within("noise_scale", noise_scale, 0.0, 100.0)
     feed_forward("rainbow", network)
+    check_outputs(
+        "network of rainbow",
+        network,
+        (tuple(observation_shape),),
+        lambda shape: len(shape) == 2 and shape[0] == action_space.n and shape[1] > 1,
+        f"logits over 2 or more atoms of each of {action_space.n} actions, as "
+        "action_values(..., num_atoms=51) does",
+    )
     optimizer = optimizer or network.optimizer
     floats = checks.floats("hyperparameter of rainbow", hyperparams, HYPERPARAMS)
     if floats["value_min"] >= floats["value_max"]:

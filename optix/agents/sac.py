@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import descend, experience, follow
+from optix.agents.off_policy import experience, follow
 from optix.agents.shared import update_rule
-from optix.agents.twin_critics import twin_critics
+from optix.agents.twin_critics import improver, twin_critics
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
@@ -91,7 +91,7 @@ def sac(
     """
     checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
     size = action_size(action_space)
-    twins = twin_critics("sac", networks)
+    twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
     optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
     seen = experience(
@@ -138,16 +138,7 @@ def sac(
             value = jnp.minimum(*twins.judge(critics, structure, rows.obs, action))
             return jnp.mean(temperature * log_prob - value), -log_prob.mean()
 
-        rule = update_rule(optimizer, hyperparams)
-
-        def improve(part, grads):
-            return descend(
-                rule,
-                mean_devices(grads, axis_name),
-                opt_state[part],
-                params[part],
-                structure.get(part, ()),
-            )
+        improve = improver(policy, update_rule(optimizer, hyperparams), axis_name)
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target

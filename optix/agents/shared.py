@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import optax
 
 from optix.math.running import observe, standardize
@@ -65,6 +66,11 @@ def update_rule(
     adam_epsilon: float = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
     """Clip by the global norm, transform (by Adam unless told otherwise), scale."""
+    if optimizer is not None and not callable(optimizer):
+        raise ValueError(
+            "optimizer must be a function that makes a transformation, like "
+            f"optax.scale_by_adam, got {optimizer!r}; write lambda: ... around it"
+        )
     rule = optax.chain(
         optax.clip_by_global_norm(hyperparams["max_grad_norm"]),
         optimizer() if optimizer else optax.scale_by_adam(eps=adam_epsilon),
@@ -82,3 +88,36 @@ def feed_forward(agent: str, network: Network) -> None:
             f"{agent} takes a feed-forward network, but this one has a carry; give it to "
             "recurrent_ppo, which trains through time"
         )
+
+
+def check_outputs(
+    name: str,
+    network: Network,
+    shapes: tuple[tuple[int, ...], ...],
+    fits: Callable[[Any], bool],
+    wanted: str,
+) -> None:
+    """Raise ValueError unless a feed-forward network gives an agent what it learns from.
+
+    Args:
+      name: of the network, for messages.
+      network: whose `apply` takes one array, or a tuple of several.
+      shapes: of one of each of its inputs.
+      fits: the shapes of its outputs for one row -> whether they will do.
+      wanted: what these are, in words, and the remedy.
+    """
+    rows = tuple(jnp.zeros((1, *shape)) for shape in shapes)
+
+    def outputs(key):
+        return network.apply(*network.init(key), (), rows if rows[1:] else rows[0])[1]
+
+    try:
+        out = jax.eval_shape(outputs, jax.random.key(0))
+    except Exception as error:
+        raise ValueError(
+            f"{name} must take rows of shape {', '.join(map(str, shapes))}, but it "
+            f"failed to: {error}"
+        ) from error
+    given = jax.tree.map(lambda x: x.shape[1:], out)
+    if not fits(given):
+        raise ValueError(f"{name} must give {wanted}; for one row it gave {given}")

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import descend, experience, follow
+from optix.agents.off_policy import experience, follow
 from optix.agents.shared import update_rule
-from optix.agents.twin_critics import twin_critics
+from optix.agents.twin_critics import improver, twin_critics
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
@@ -72,8 +72,8 @@ def td3(
     0.2
     """
     checks.positive_int("policy_delay", policy_delay)
-    action_size(action_space)
-    twins = twin_critics("td3", networks)
+    size = action_size(action_space)
+    twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
     optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
     seen = experience(
@@ -117,16 +117,7 @@ def td3(
             action = propose(actor_params, structure, rows.obs)
             return -twins.judge(critics, structure, rows.obs, action)[0].mean()
 
-        rule = update_rule(optimizer, hyperparams)
-
-        def improve(part, grads):
-            return descend(
-                rule,
-                mean_devices(grads, axis_name),
-                opt_state[part],
-                params[part],
-                structure[part],
-            )
+        improve = improver(policy, update_rule(optimizer, hyperparams), axis_name)
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target

@@ -5,11 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from optix import checks
-from optix.agents.shared import feed_forward
+from optix.agents.off_policy import descend
+from optix.agents.shared import check_outputs, feed_forward
 from optix.networks.continuous import ActorAndCritic
-from optix.types import PyTree
+from optix.trees import mean_devices
+from optix.types import Policy, PyTree
 
 
 class TwinCritics(NamedTuple):
@@ -26,11 +29,24 @@ class TwinCritics(NamedTuple):
     loss: Callable[..., tuple[jax.Array, jax.Array]]
 
 
-def twin_critics(agent: str, networks: ActorAndCritic) -> TwinCritics:
+def twin_critics(
+    agent: str,
+    networks: ActorAndCritic,
+    observation_shape: tuple[int, ...],
+    size: int,
+    stochastic: bool,
+) -> TwinCritics:
     """Return the `TwinCritics` of feed-forward networks; the critic is made twice.
 
+    Args:
+      agent: its name, for messages.
+      networks: actor and critic.
+      observation_shape: of one observation.
+      size: number of actions.
+      stochastic: the actor gives a mean and a log scale, else only a mean.
+
     Raises:
-      ValueError: something else, or a network with a carry.
+      ValueError: something else, or a network with a carry or of other inputs or outputs.
     """
     checks.record(
         f"networks of {agent}", networks, ActorAndCritic, "use actor_and_critic"
@@ -38,6 +54,22 @@ def twin_critics(agent: str, networks: ActorAndCritic) -> TwinCritics:
     actor, critic = networks
     feed_forward(agent, actor)
     feed_forward(agent, critic)
+    shape = tuple(observation_shape)
+    check_outputs(
+        f"actor of {agent}",
+        actor,
+        (shape,),
+        lambda out: out == (((size,), (size,)) if stochastic else (size,)),
+        f"{'(mean, log_scale)' if stochastic else 'a mean'} of {size} actions, as "
+        f"actor_and_critic(..., stochastic={stochastic}) does",
+    )
+    check_outputs(
+        f"critic of {agent}",
+        critic,
+        (shape, (size,)),
+        lambda out: out == (),
+        "one value",
+    )
 
     def init(key):
         actor_key, *critic_keys = jax.random.split(key, 3)
@@ -64,3 +96,25 @@ def twin_critics(agent: str, networks: ActorAndCritic) -> TwinCritics:
         return total, (jnp.abs(one) + jnp.abs(two)) / 2
 
     return TwinCritics(init, judge, loss)
+
+
+def improver(
+    policy: Policy,
+    rule: optax.GradientTransformationExtraArgs,
+    axis_name: str | None,
+) -> Callable[[str, PyTree], tuple[PyTree, PyTree]]:
+    """Return `(part, grads) -> (params, opt_state)` of a part of the policy.
+
+    Each part has its own optimizer state; gradients are means over the devices.
+    """
+
+    def improve(part, grads):
+        return descend(
+            rule,
+            mean_devices(grads, axis_name),
+            policy.opt_state[part],
+            policy.params[part],
+            policy.structure.get(part, ()),
+        )
+
+    return improve

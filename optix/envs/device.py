@@ -175,7 +175,8 @@ def _actions(name, space):
         return Discrete(int(space.n)), lambda action: action
     if not hasattr(space, "low"):
         raise ValueError(
-            f"actions of {name} must be a Box or Discrete, got {type(space).__name__}"
+            f"actions of {name} must be a Box or Discrete, got {type(space).__name__}; "
+            "number its combinations in a wrapper to make it Discrete"
         )
     shape = tuple(int(size) for size in space.shape)
     low, high = (jnp.broadcast_to(end, shape) for end in (space.low, space.high))

@@ -62,6 +62,11 @@ def _action_space(name, space) -> Discrete | Box:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Discrete):
+        if space.start != 0:
+            raise ValueError(
+                f"Discrete actions of {name} must start at 0, got {space}; shift them "
+                "with gymnasium.wrappers.TransformAction"
+            )
         return Discrete(int(space.n))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return Box((math.prod(int(size) for size in space.shape),))

@@ -119,6 +119,13 @@ def off_policy(
         "n_step": n_step,
     }.items():
         checks.positive_int(name, value)
+    if buffer is not None:
+        checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
+    if hindsight is not None and not callable(hindsight):
+        raise ValueError(
+            f"hindsight must be a function that relabels a window, got {hindsight!r}; "
+            "make it by optix.buffers.hindsight.hindsight(...)"
+        )
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
     replay = buffer or (prioritised_buffer if prioritised else uniform)(capacity)

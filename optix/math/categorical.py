@@ -14,7 +14,8 @@ def support(
 
     Args:
       low: [] the first one, may be traced.
-      high: [] the last one, above `low`; may be traced.
+      high: [] the last one, above `low`; may be traced. Reversed bounds give NaN, which
+        a loop reports and undoes.
       num_atoms: static, at least 2.
 
     Raises:
@@ -22,7 +23,8 @@ def support(
     """
     checks.positive_int("num_atoms", num_atoms, minimum=2)
     chex.assert_rank([jnp.asarray(low), jnp.asarray(high)], 0)
-    return jnp.linspace(low, high, num_atoms, dtype=jnp.float32)
+    atoms = jnp.linspace(low, high, num_atoms, dtype=jnp.float32)
+    return jnp.where(jnp.less(low, high), atoms, jnp.nan)
 
 
 def project(

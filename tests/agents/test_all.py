@@ -93,19 +93,21 @@ def test_a_stopped_seed_stores_nothing(windows):
     chex.assert_trees_all_equal(first.memory, last.memory)
 
 
-def test_seeds_and_rates_are_mapped(learner):
-    def run(key, rate):
+def test_seeds_and_hyperparams_are_mapped(learner):
+    """Every float of the agent and of its replay differs between the two seeds."""
+
+    def run(key, factor):
         init_key, step_key = jax.random.split(key)
-        hyperparams = {**learner.hyperparams, "learning_rate": rate}
+        hyperparams = {n: factor * x for n, x in learner.hyperparams.items()}
         state = learner.init(init_key)
         state, _ = learner.step(state, hyperparams, step_key, True)
         return state.policy.params
 
-    keys, rates = jax.random.split(jax.random.key(0), 2), jnp.array([1e-2, 1e-3])
-    together = jit(jax.vmap(run))(keys, rates)
+    keys, factors = jax.random.split(jax.random.key(0), 2), jnp.array([1.0, 0.8])
+    together = jit(jax.vmap(run))(keys, factors)
     alone = jit(run)
     for i in range(2):
-        one = flat(alone(keys[i], rates[i]))
+        one = flat(alone(keys[i], factors[i]))
         many = flat(jax.tree.map(lambda x, i=i: x[i], together))
         np.testing.assert_allclose(many, one, atol=2e-3)
 

@@ -43,6 +43,12 @@ def test_the_paper_and_rlax(low, high, num_atoms):
     np.testing.assert_allclose(got, oracle(values, mass, atoms), atol=1e-5)
 
 
+def test_reversed_bounds_are_not_finite():
+    """They may be traced, so only the numbers can tell."""
+    for low, high in [(2.0, -2.0), (1.0, 1.0)]:
+        assert np.isnan(jax.jit(support, static_argnums=2)(low, high, 5)).all()
+
+
 def test_mass_is_kept_and_the_mean_where_inside():
     values, mass = distributions(1)
     narrow = compiled(values, mass, support(-2.0, 2.0, 11))
