@@ -239,7 +239,9 @@ TABLE = {
     ),
     "a recurrent network": (
         lambda: make(
-            PROBE, network=Network(None, lambda batch: jnp.zeros((batch, 4)), None)
+            PROBE,
+            "ppo",
+            network=Network(None, lambda batch: jnp.zeros((batch, 4)), None),
         ),
         "feed-forward network.*carry",
     ),
