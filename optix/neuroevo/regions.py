@@ -49,9 +49,7 @@ class Brain(NamedTuple):
           ValueError: an unknown region.
         """
         checks.known_names("region", [name], self.regions)
-        structure = (graph or self.graph).structure
-        own = np.asarray(structure.region) == self.regions.index(name)
-        return np.flatnonzero(own & np.asarray(structure.alive))
+        return _members(graph or self.graph, self.regions.index(name))
 
     def pathways(self, graph: NeuronGraph | None = None) -> list[RegionEdge]:
         """Return the living edges between regions; neurons are slots."""
@@ -75,36 +73,45 @@ class Brain(NamedTuple):
     def counts(self, graph: NeuronGraph | None = None) -> dict[str, RegionCounts]:
         """Return what each region consists of."""
         graph = graph or self.graph
-        links = np.asarray(graph.structure.edge).sum(0)  # [dst, src]
-        counts = {}
-        for name in self.regions:
-            own = self.members(name, graph)
-            inner = int(links[np.ix_(own, own)].sum())
-            counts[name] = RegionCounts(
-                neurons=len(own),
-                hidden=int((own >= graph.first_hidden).sum()),
-                edges=inner,
-                incoming=int(links[own].sum()) - inner,
-                outgoing=int(links[:, own].sum()) - inner,
-            )
-        return counts
+        numbers = range(len(self.regions))
+        return {self.regions[number]: count_region(graph, number) for number in numbers}
 
-    def caps(self, max_neurons: Mapping[str, int]) -> np.ndarray:
-        """Return the most neurons that each region may have, [R] int32.
+    def caps(self, max_neurons: Mapping[str, int]) -> dict[int, int]:
+        """Return the most neurons of regions by number: `max_neurons` of the controller.
 
         Args:
-          max_neurons: by region; a region that is left out may fill the brain.
+          max_neurons: by name; a region that is left out may fill the brain.
 
         Raises:
           ValueError: an unknown region, a cap below what is there already.
         """
         checks.known_names("region", max_neurons, self.regions)
+        counts = self.counts()
         for name, cap in max_neurons.items():
-            count = self.counts()[name].neurons
+            count = counts[name].neurons
             if checks.positive_int(f"the cap of region {name!r}", cap) < count:
                 raise ValueError(
                     f"the cap of region {name!r} must be at least its {count} neurons, "
                     f"got {cap}"
                 )
-        caps = [max_neurons.get(name, self.graph.capacity) for name in self.regions]
-        return np.array(caps, np.int32)
+        return {self.regions.index(name): cap for name, cap in max_neurons.items()}
+
+
+def count_region(graph: NeuronGraph, region: int) -> RegionCounts:
+    """Return what the region of a number consists of."""
+    own = _members(graph, region)
+    links = np.asarray(graph.structure.edge).sum(0)  # [dst, src]
+    inner = int(links[np.ix_(own, own)].sum())
+    return RegionCounts(
+        neurons=len(own),
+        hidden=int((own >= graph.first_hidden).sum()),
+        edges=inner,
+        incoming=int(links[own].sum()) - inner,
+        outgoing=int(links[:, own].sum()) - inner,
+    )
+
+
+def _members(graph, region):
+    structure = graph.structure
+    own = np.asarray(structure.region) == region
+    return np.flatnonzero(own & np.asarray(structure.alive))
