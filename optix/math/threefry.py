@@ -66,14 +66,14 @@ def _split(key, shape):
 def _random_bits(key, bit_width, shape):
     size = math.prod(shape)
     if size < _MANY:
-        return _words(key, *_counters(shape), bit_width)
+        return _words(key, _counters(shape), bit_width)
     halves = _counters((2, -(-size // 2)))
-    bits = jax.lax.map(lambda half: _words(key, *half, bit_width), halves)
+    bits = jax.lax.map(lambda half: _words(key, half, bit_width), halves)
     return bits.reshape(-1)[:size].reshape(shape)
 
 
-def _words(key, high, low, bit_width):
-    high, low = _hash(key, high, low)
+def _words(key, counters, bit_width):
+    high, low = _hash(key, *counters)
     if bit_width == 64:
         return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return (high ^ low).astype(jnp.dtype(f"uint{bit_width}"))
