@@ -11,6 +11,7 @@ SMALL = {
     "vmapped_seeds": [2, 2],
     "compose": [20, 4, 8],
     "supervised": [2],
+    "grow_a_brain": [4, 3],
 }
 
 
@@ -19,7 +20,8 @@ def test_every_example_is_listed():
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_example(name, monkeypatch, capsys):
+def test_example(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where pictures are drawn
     monkeypatch.setattr(sys, "argv", [name, *map(str, SMALL[name])])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert capsys.readouterr().out.strip()

@@ -6,7 +6,7 @@ width its size; delayed edges are dashed and curved.
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,10 +47,10 @@ def plot(
     9
     """
     now = snapshot(graph)
-    at = layout(now)
+    plan = _plan([now])
     if axes is None:
-        axes = _figure(_area(now, at), 1, 1)[1][0]
-    _draw(axes, now, at, _area(now, at), regions, title)
+        axes = _figure(plan, 1, 1)[1][0]
+    _draw(axes, now, plan, regions, title)
     legend(axes, [now])
     if path is not None:
         axes.figure.savefig(path, bbox_inches="tight")
@@ -79,12 +79,13 @@ def strip(
     Raises:
       ValueError: no graphs, or another number of labels.
     """
-    snapshots, at, area, labels = _series(graphs, labels)
+    snapshots, labels = _series(graphs, labels)
+    plan = _plan(snapshots)
     columns = min(columns, len(snapshots))
-    figure, all_axes = _figure(area, -(-len(snapshots) // columns), columns)
+    figure, all_axes = _figure(plan, -(-len(snapshots) // columns), columns)
     before = [None, *snapshots]
     for axes, old, now, label in zip(all_axes, before, snapshots, labels, strict=False):
-        _draw(axes, now, at, area, regions, label, new_since(old, now))
+        _draw(axes, now, plan, regions, label, new_since(old, now))
     for axes in all_axes[len(snapshots) :]:
         axes.set_axis_off()
     legend(figure, snapshots)
@@ -113,15 +114,16 @@ def animate(
     """
     from matplotlib.animation import PillowWriter
 
-    snapshots, at, area, labels = _series(graphs, labels)
-    figure, (axes,) = _figure(area, 1, 1)
+    snapshots, labels = _series(graphs, labels)
+    plan = _plan(snapshots)
+    figure, (axes,) = _figure(plan, 1, 1)
     legend(figure, snapshots)
     writer = PillowWriter(fps=frames_per_second)  # pyright: ignore[reportArgumentType]
     with writer.saving(figure, os.fspath(path), dpi=100):
         before = [None, *snapshots[:-1]]
         for old, now, label in zip(before, snapshots, labels, strict=True):
             axes.clear()
-            _draw(axes, now, at, area, regions, label, new_since(old, now))
+            _draw(axes, now, plan, regions, label, new_since(old, now))
             writer.grab_frame()
 
 
@@ -131,18 +133,33 @@ def _series(graphs, labels):
             f"there must be graphs, and as many labels as graphs or none, got "
             f"{len(graphs)} graphs and {len(labels)} labels"
         )
-    snapshots = [snapshot(graph) for graph in graphs]
+    return [snapshot(graph) for graph in graphs], labels or [""] * len(graphs)
+
+
+class _Plan(NamedTuple):
+    """What all drawings of a series have in common."""
+
+    everything: Snapshot  # all that was ever there
+    at: np.ndarray  # [N, 2]
+    low: np.ndarray  # [2] lower left of whatever is drawn
+    high: np.ndarray  # [2] upper right
+
+
+def _plan(snapshots):
     everything = merged(snapshots)
     at = layout(everything)
-    return snapshots, at, _area(everything, at), labels or [""] * len(graphs)
+    ends = [curve(at[src], at[dst], d).middle for d, dst, src in everything.edges()]
+    points = np.array([*at[np.isfinite(at[:, 0])], *ends])
+    low, high = points.min(0) - (1.5, 1.0), points.max(0) + (1.5, 1.3)
+    return _Plan(everything, at, low, high)
 
 
-def _figure(area, rows, columns):
+def _figure(plan, rows, columns):
     """A figure of as many axes as large as the drawing needs, and these."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = area[1] - area[0]
+    width, height = plan.high - plan.low
     scale = min(0.62, 15.0 / (width * columns), 12.0 / (height * rows))
     size = max(3.2, scale * width) * columns, max(2.0, scale * height) * rows + 0.7
     figure = Figure(figsize=size, dpi=160, layout="constrained")
@@ -150,19 +167,12 @@ def _figure(area, rows, columns):
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _area(everything: Snapshot, at):
-    """Lower left and upper right of whatever is drawn."""
-    ends = [curve(at[src], at[dst], d).middle for d, dst, src in everything.edges()]
-    points = np.array([*at[np.isfinite(at[:, 0])], *ends])
-    return points.min(0) - (1.5, 1.0), points.max(0) + (1.5, 1.3)
-
-
-def _draw(axes, graph: Snapshot, at, area, regions, title, new=None):
-    low, high = area
-    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+def _draw(axes, now: Snapshot, plan, regions, title, new=None):
+    (left, bottom), (right, top) = plan.low, plan.high
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     axes.set_axis_off()
     if title:
         axes.set_title(title, fontsize=9)
-    draw_regions(axes, graph, at, regions)
-    draw_edges(axes, graph, at)
-    draw_neurons(axes, graph, at, new)
+    draw_regions(axes, plan.everything, plan.at, regions)
+    draw_edges(axes, now, plan.at)
+    draw_neurons(axes, now, plan.at, new)

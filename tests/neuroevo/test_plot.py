@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from optix.neuroevo.brain import BrainNetwork
 from optix.neuroevo.edges import Edge, Neuron, from_edges
 from optix.neuroevo.layout import layout, merged, snapshot
 from optix.neuroevo.plot import animate, plot, strip
+from optix.neuroevo.strokes import draw_regions
 from optix.neuroevo.summary import summary
 
 INPUT, OUTPUT = Neuron("input", "linear"), Neuron("output", "linear")
@@ -95,6 +98,26 @@ def test_neurons_keep_their_place_in_a_series(graph, later):
     np.testing.assert_array_equal(everything.edge, first.edge | second.edge)
 
 
+def test_boxes_of_regions_hold_their_neurons_also_those_that_are_gone(tmp_path):
+    """A free slot has no region: it must not stretch the box of region 0."""
+    built = brain()
+    gone = built.slots["hand"][0]
+    structure = built.graph.structure
+    structure = structure._replace(
+        edge=structure.edge.at[:, gone].set(False).at[:, :, gone].set(False),
+        alive=structure.alive.at[gone].set(False),
+        region=structure.region.at[gone].set(0),
+    )
+    now = snapshot(built.graph.replace(structure=structure))
+    everything = merged([snapshot(built.graph), now])
+    np.testing.assert_array_equal(everything.region, built.graph.structure.region)
+    axes = Figure().subplots()
+    draw_regions(axes, everything, layout(everything), built.regions)
+    boxes = [x.get_extents() for x in axes.patches if isinstance(x, FancyBboxPatch)]
+    assert len(boxes) == 3
+    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+
+
 def drawn_edges(axes):
     return [x for x in axes.collections if isinstance(x, PathCollection)]
 
@@ -139,8 +162,6 @@ def test_a_drawing_is_a_file(graph, tmp_path, ending):
 
 
 def test_a_drawing_may_be_part_of_a_figure(graph):
-    from matplotlib.figure import Figure
-
     left, right = Figure().subplots(1, 2)
     assert plot(graph, axes=right) is right
     assert not left.collections and len(drawn_edges(right)) == len(EDGES)
