@@ -64,7 +64,7 @@ def strip(
     *,
     regions: Sequence[str] = (),
     columns: int = 4,
-) -> None:
+) -> list[Any]:
     """Draw snapshots of a run side by side; every neuron keeps its place.
 
     Neurons that were not in the snapshot before have a green ring.
@@ -75,6 +75,9 @@ def strip(
       labels: one for each.
       regions: names of a brain's regions.
       columns: drawings in a row.
+
+    Returns:
+      The matplotlib axes, one for each.
 
     Raises:
       ValueError: no graphs, or another number of labels.
@@ -90,6 +93,7 @@ def strip(
         axes.set_axis_off()
     legend(figure, snapshots)
     figure.savefig(path, bbox_inches="tight")
+    return all_axes[: len(snapshots)]
 
 
 def animate(

@@ -1,5 +1,7 @@
 """Drawings: where neurons stand, what is drawn, and what is told in text."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,6 @@ from optix.neuroevo.brain import BrainNetwork
 from optix.neuroevo.edges import Edge, Neuron, from_edges
 from optix.neuroevo.layout import layout, merged, snapshot
 from optix.neuroevo.plot import animate, plot, strip
-from optix.neuroevo.strokes import draw_regions
 from optix.neuroevo.summary import summary
 
 INPUT, OUTPUT = Neuron("input", "linear"), Neuron("output", "linear")
@@ -98,7 +99,7 @@ def test_neurons_keep_their_place_in_a_series(graph, later):
     np.testing.assert_array_equal(everything.edge, first.edge | second.edge)
 
 
-def test_boxes_of_regions_hold_their_neurons_also_those_that_are_gone(tmp_path):
+def test_boxes_of_regions_stay_when_neurons_go(tmp_path):
     """A free slot has no region: it must not stretch the box of region 0."""
     built = brain()
     gone = built.slots["hand"][0]
@@ -108,14 +109,13 @@ def test_boxes_of_regions_hold_their_neurons_also_those_that_are_gone(tmp_path):
         alive=structure.alive.at[gone].set(False),
         region=structure.region.at[gone].set(0),
     )
-    now = snapshot(built.graph.replace(structure=structure))
-    everything = merged([snapshot(built.graph), now])
-    np.testing.assert_array_equal(everything.region, built.graph.structure.region)
-    axes = Figure().subplots()
-    draw_regions(axes, everything, layout(everything), built.regions)
-    boxes = [x.get_extents() for x in axes.patches if isinstance(x, FancyBboxPatch)]
-    assert len(boxes) == 3
-    assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+    later = built.graph.replace(structure=structure)
+    path = tmp_path / "strip.png"
+    for axes in strip([built.graph, later], path, regions=built.regions):
+        # the only boxes, as all neurons are round
+        boxes = [x.get_bbox() for x in axes.patches if isinstance(x, FancyBboxPatch)]
+        assert len(boxes) == 3
+        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
 
 
 def drawn_edges(axes):
@@ -123,16 +123,20 @@ def drawn_edges(axes):
 
 
 def test_colour_is_the_sign_of_a_weight_and_width_its_size(graph):
-    lines = drawn_edges(plot(graph))
+    axes = plot(graph)
+    lines = drawn_edges(axes)
     assert len(lines) == len(EDGES)
     widths = [line.get_linewidth()[0] for line in lines]
     assert widths == sorted(widths)  # the largest is drawn last, above the others
     colours = [to_hex(line.get_edgecolor()[0]) for line in lines]
-    red, blue, grey = colours[-1], colours[1], colours[0]
+    legend = axes.get_legend()
+    blue, red = (to_hex(line.get_color()) for line in legend.get_lines()[:2])
+    assert [x.get_text() for x in legend.get_texts()][:2] == ["weight > 0", "< 0"]
+    grey = colours[0]  # of weight 0
     assert len({red, blue, grey}) == 3
     sizes = sorted((edge.weight for edge in EDGES), key=abs)
     expected = [grey if w == 0 else blue if w > 0 else red for w in sizes]
-    assert sorted(colours) == sorted(expected)
+    assert Counter(colours) == Counter(expected)
     dashed = [line.get_linestyle()[0][1] is not None for line in lines]
     assert sum(dashed) == 2
 
