@@ -76,8 +76,6 @@ def assess(history: History, best_score: jax.Array | float) -> Assessment:
     window = jnp.minimum(jnp.clip(count // 2, *WINDOW_LIMITS), count)
     scores = _oldest_first(history)
     test = slope_test(scores, window)
-    smallest = jnp.finfo(scores.dtype).tiny  # for no residuals: the sign decides
-    gain_limit = test.upper * window / jnp.maximum(test.residual_sd, smallest)
 
     earlier = jnp.maximum(window - _BEFORE_COLLAPSE, 0)
     before = slope_test(scores[:-_BEFORE_COLLAPSE], earlier)
@@ -86,13 +84,13 @@ def assess(history: History, best_score: jax.Array | float) -> Assessment:
     collapsed = (highest < before.mean - margin) & (highest < best_score)
 
     verdict = jnp.select(
-        [~enough, test.lower > 0, collapsed, gain_limit < 1],
+        [~enough, test.lower > 0, collapsed, test.gain_limit < 1],
         [Verdict.UNDECIDED, Verdict.IMPROVING, Verdict.DEGRADING, Verdict.FLAT],
         Verdict.UNDECIDED,
     )
     return Assessment(
         verdict=verdict.astype(jnp.int32),
-        gain_limit=jnp.where(enough, gain_limit, jnp.inf),
+        gain_limit=jnp.where(enough, test.gain_limit, jnp.inf),
         autocorrelation=test.autocorrelation,
         slope=test.slope,
         window=window,

@@ -38,6 +38,15 @@ class SlopeTest(NamedTuple):
         """The slope's upper 95 % limit, [] float32."""
         return self.slope + self.quantile * self.standard_error
 
+    @property
+    def gain_limit(self) -> jax.Array:
+        """The upper limit of the gain over the scores, in residual deviations, [].
+
+        Without residuals the sign of the slope decides.
+        """
+        smallest = jnp.finfo(self.residual_sd.dtype).tiny
+        return self.upper * self.count / jnp.maximum(self.residual_sd, smallest)
+
 
 def slope_test(scores: jax.Array, count: jax.Array | int) -> SlopeTest:
     """Test the slope of the last `count` scores, allowing for autocorrelation.

@@ -171,13 +171,11 @@ def topology_controller(
         # the latest half, without what was learned before
         window = jnp.clip(state.count // 2, min_scores, _WINDOW)
         if "flat" in signals:
-            test = slope_test(state.scores, window)
-            smallest = jnp.finfo(state.scores.dtype).tiny
-            gain = test.upper * window / jnp.maximum(test.residual_sd, smallest)
+            gain = slope_test(state.scores, window).gain_limit
             wanted &= gain < limits_now["gain_limit"]
         if "structured" in signals:
-            test = residual_test(state.scores, window)
-            wanted &= test.z > limits_now["structure_limit"]
+            z = residual_test(state.scores, window).z
+            wanted &= z > limits_now["structure_limit"]
         if "utilised" in signals:
             busy = utilised(own.structure, gradient_moments(policy.opt_state))
             share = jax.vmap(lambda region: _share(own, busy, region))

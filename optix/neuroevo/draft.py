@@ -40,9 +40,7 @@ class Mutation(NamedTuple):
 class Draft(NamedTuple):
     """A graph taken apart."""
 
-    weight: (
-        jax.Array
-    )  # [D + 1, N, N] float32 effective; where no edge is, what is missed
+    weight: jax.Array  # [D + 1, N, N] float32 effective; what is missed, off edges
     edge: jax.Array  # [D + 1, N, N] bool
     bias: jax.Array  # [N] float32
     gate: jax.Array  # [4, 3, G] float32

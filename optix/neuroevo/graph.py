@@ -20,17 +20,13 @@ import jax.numpy as jnp
 from optix.neuroevo.cells import is_gated
 
 DALE_MODES = ("clamp", "softplus")
-FAINTEST = (
-    -5.0
-)  # theta of a new edge of weight 0 under softplus: small, and it can learn
+FAINTEST = -5.0  # theta of an edge of weight 0 under softplus: small, but it can learn
 
 
 class Weights(NamedTuple):
     """What is trained: `Policy.params`."""
 
-    edge: (
-        jax.Array
-    )  # [D + 1, N, N] float32 by delay, destination, source; 0 where no edge
+    edge: jax.Array  # [D + 1, N, N] float32 by delay, dst, src; 0 where no edge is
     bias: jax.Array  # [N] float32, 0 of inputs and free slots
     gate: jax.Array  # [4, 3, G] float32 of gated cells
 
@@ -116,9 +112,8 @@ def effective_weights(weights: Weights, structure: Structure, dale: str) -> jax.
     if dale == "softplus":
         bound = sign * jax.nn.softplus(weights.edge)
     else:
-        wrong = jax.lax.stop_gradient(weights.edge) * sign < 0
-        bound = jnp.where(wrong, weights.edge - jax.lax.stop_gradient(weights.edge), 0)
-        bound = jnp.where(wrong, bound, weights.edge)
+        still = jax.lax.stop_gradient(weights.edge)
+        bound = jnp.where(still * sign < 0, weights.edge - still, weights.edge)
     return jnp.where(structure.edge, jnp.where(sign == 0, weights.edge, bound), 0.0)
 
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from optix.neuroevo.draft import Mutation, close_draft, open_draft
 from optix.neuroevo.graph import NeuronGraph, effective_weights
 from optix.neuroevo.importance import Activity, twins
-from optix.neuroevo.patch import apply_patch
+from optix.neuroevo.patch import apply_patch, no_patch
 from optix.neuroevo.prune import merge_neurons, prune_neuron
-from optix.trees import select
 from optix.types import PyTree
 
 
@@ -32,15 +31,10 @@ def change_if(
         return mutation.graph, mutation.patch, mutation.ok
 
     def leave(graph):
-        patch = jax.eval_shape(do, graph)[1]
-        patch = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), patch)
-        return graph, patch, jnp.bool_(False)
+        return graph, no_patch(graph), jnp.bool_(False)
 
     graph, patch, done = jax.lax.cond(condition, do, leave, running.graph)
-    memory = running.memory
-    if jax.tree.leaves(memory):
-        memory = select(done, apply_patch(memory, patch), memory)
-    return Running(graph, memory), done
+    return Running(graph, apply_patch(running.memory, patch)), done
 
 
 def weak_edges(graph: NeuronGraph, limit: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from flax import linen
 
 import optix
 from optix.neuroevo import forward
-from optix.neuroevo.build import layered, random_graph
+from optix.neuroevo.build import GraphBuilder, layered, random_graph
 from optix.neuroevo.controller import topology_controller
 from optix.neuroevo.graph import is_hidden, num_edges
 from optix.neuroevo.replay import graph_of
@@ -82,7 +82,7 @@ class MLP(linen.Module):
 def deep_graph(neurons=64, inputs=8, outputs=5, depth=4, delays=3, density=0.2):
     """A graph of exactly this depth: 20 % of the edges that levels allow, 20 % delayed."""
     rng = np.random.default_rng(0)
-    builder = optix.neuroevo.build.GraphBuilder()
+    builder = GraphBuilder()
     level = [0] * inputs + [depth] * outputs
     level += list(rng.integers(1, depth, neurons - inputs - outputs))
     kinds = rng.choice(["linear", "relu", "tanh", "sigmoid"], neurons)
