@@ -1,13 +1,12 @@
-"""Recurrent networks: gated cells, and the actor-critic of recurrent PPO."""
+"""Recurrent networks: the actor-critic of recurrent PPO."""
 
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 from flax import linen
 
 from optix import checks
-from optix.networks.dense import Dense
+from optix.networks.gated import GRU, LSTM
 from optix.networks.mlp import (
     ACTIVATIONS,
     ActorCritic,
@@ -15,57 +14,7 @@ from optix.networks.mlp import (
     check_actions,
     checked_hidden,
 )
-from optix.types import Box, Discrete, Network, PyTree
-
-
-class GRU(linen.Module):
-    """A gated recurrent unit (https://arxiv.org/abs/1406.1078), as in cuDNN.
-
-    All gates in one product each of input and carry.
-    """
-
-    size: int
-
-    @linen.compact
-    def __call__(self, carry, x):
-        """Return (carry [..., size], output [..., size]), which are the same."""
-        update, reset, new = jnp.split(Dense(3 * self.size, name="input")(x), 3, -1)
-        of_carry = Dense(3 * self.size, name="recurrent")(carry)
-        keep, forget, old = jnp.split(of_carry, 3, -1)
-        # an open gate at first remembers for longer
-        update = jax.nn.sigmoid(update + keep + 1.0)
-        reset = jax.nn.sigmoid(reset + forget)
-        new = jnp.tanh(new + reset * old)
-        carry = new + update * (carry - new)
-        return carry, carry
-
-    def initial_carry(self, batch: int) -> PyTree:
-        """Return [batch, size] of an empty memory."""
-        return jnp.zeros((batch, self.size))
-
-
-class LSTM(linen.Module):
-    """Long short-term memory (https://doi.org/10.1162/neco.1997.9.8.1735)."""
-
-    size: int
-
-    @linen.compact
-    def __call__(self, carry, x):
-        """Return ((cell, output), output [..., size])."""
-        cell, output = carry
-        both = jnp.concatenate([x, output], -1)
-        gates = jnp.split(Dense(4 * self.size, name="gates")(both), 4, -1)
-        write, keep, show = (
-            jax.nn.sigmoid(x) for x in (gates[0], gates[1] + 1, gates[2])
-        )
-        cell = keep * cell + write * jnp.tanh(gates[3])
-        output = show * jnp.tanh(cell)
-        return (cell, output), output
-
-    def initial_carry(self, batch: int) -> PyTree:
-        """Return a pair of [batch, size] of an empty memory."""
-        return jnp.zeros((batch, self.size)), jnp.zeros((batch, self.size))
-
+from optix.types import Box, Discrete, Network
 
 CELLS = {"gru": GRU, "lstm": LSTM}
 
@@ -77,13 +26,16 @@ class RecurrentActorCritic(ActorCritic):
     memory: int = 128
 
     @linen.compact
-    def __call__(self, carry, obs):
-        """Return (carry, (distribution parameters, value)) of one step."""
+    def __call__(self, carry, obs, ended=None):
+        """Return (carry, (distribution parameters, value)) of a step, or of a window.
+
+        A window has a leading axis of time, and `ended` [T, B] where episodes did.
+        """
 
         def remember(name, carry):
             torso = (self.observation_rank, self.hidden, self.activation)
             x = Torso(*torso, name=name)(obs)
-            return self.cell(self.memory, name=f"{name}_memory")(carry, x)
+            return self.cell(self.memory, name=f"{name}_memory")(carry, x, ended)
 
         if self.shared:
             carry, features = remember("torso", carry)
@@ -124,7 +76,7 @@ def recurrent_actor_critic(
     >>> params, structure = network.init(jax.random.key(0))
     >>> carry = network.initial_carry(8)
     >>> carry, (logits, value) = network.apply(params, (), carry, jnp.zeros((8, 4)))
-    >>> carry.shape, logits.shape, value.shape
+    >>> carry[0].shape, logits.shape, value.shape
     ((8, 32), (8, 2), (8,))
     """
     checks.known_names("cell", [cell], CELLS)
@@ -155,4 +107,8 @@ def recurrent_actor_critic(
         del structure
         return module.apply({"params": params}, carry, obs)
 
-    return Network(init, initial_carry, apply)
+    def sequence(params, structure, carry, obs, ended):
+        del structure
+        return module.apply({"params": params}, carry, obs, ended)
+
+    return Network(init, initial_carry, apply, sequence)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from optix.networks.recurrent import GRU, LSTM, recurrent_actor_critic
+from optix.networks.gated import GRU, LSTM
+from optix.networks.recurrent import recurrent_actor_critic
+from optix.networks.sequence import run_sequence
 from optix.types import Box, Discrete
 from tests.quick import jit
 
@@ -21,27 +23,70 @@ def run(cell):
     return params["params"], carry, x, jit(cell.apply)(params, carry, x)
 
 
-def test_gru():
-    params, h, x, (carry, output) = run(GRU(5))
-    of_x, of_h = (
-        np.split(y @ params[name]["kernel"] + params[name]["bias"], 3, -1)
-        for name, y in (("input", x), ("recurrent", h))
+def products(params, x, h):
+    return (
+        x @ params["input"] + params["bias"][0],
+        h @ params["recurrent"] + params["bias"][1],
     )
+
+
+def test_gru():
+    params, (h,), x, (carry, output) = run(GRU(5))
+    of_x, of_h = (np.split(y, 3, -1) for y in products(params, x, h))
     keep = expit(of_x[0] + of_h[0] + 1)
     new = np.tanh(of_x[2] + expit(of_x[1] + of_h[1]) * of_h[2])
-    np.testing.assert_allclose(carry, keep * h + (1 - keep) * new, atol=1e-5)
-    np.testing.assert_array_equal(carry, output)
+    np.testing.assert_allclose(carry[0], keep * h + (1 - keep) * new, atol=1e-5)
+    np.testing.assert_array_equal(carry[0], output)
 
 
 def test_lstm():
     params, (c, h), x, (carry, output) = run(LSTM(5))
-    both = np.concatenate([x, h], -1)
-    gates = both @ params["gates"]["kernel"] + params["gates"]["bias"]
-    write, keep, show, new = np.split(gates, 4, -1)
+    write, keep, show, new = np.split(sum(products(params, x, h)), 4, -1)
     c = expit(keep + 1) * c + expit(write) * np.tanh(new)
     np.testing.assert_allclose(carry[0], c, atol=1e-5)
     np.testing.assert_allclose(carry[1], expit(show) * np.tanh(c), atol=1e-5)
     np.testing.assert_array_equal(carry[1], output)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_window_is_the_steps_one_by_one_and_so_are_its_gradients(cell, shared):
+    network = recurrent_actor_critic(
+        (3,), Discrete(2), cell=cell, hidden=(6,), memory=5, shared=shared
+    )
+    rng = np.random.default_rng(1)
+    draw = lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+    params, _ = jit(network.init)(jax.random.key(0))
+    params = jax.tree.map(lambda x: jnp.stack([x, x + 0.3 * draw(x.shape)]), params)
+    carry = jax.tree.map(lambda x: draw(x.shape), network.initial_carry(4))
+    obs, ended = draw((9, 4, 3)), jnp.asarray(rng.random((9, 4)) < 0.3)
+    weight = jax.tree.map(lambda x: draw(x.shape), carry)
+    of_out = draw((9, 4, 2)), draw((9, 4))
+
+    def everything(network, params, carry, obs):
+        carry, out = run_sequence(network, params, (), carry, obs, ended)
+        return (carry, out), sum(
+            jnp.vdot(a, b)
+            for a, b in zip(
+                jax.tree.leaves((weight, of_out)),
+                jax.tree.leaves((carry, out)),
+                strict=True,
+            )
+        )
+
+    def found(network):  # of two sets of parameters at once
+        def one(params):
+            def total(*point):
+                out, value = everything(network, *point)
+                return value, out
+
+            return jax.grad(total, (0, 1, 2), has_aux=True)(params, carry, obs)
+
+        return jit(jax.vmap(one))(params)
+
+    fast, slow = found(network), found(network._replace(sequence=None))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), fast, slow)
+    assert all(jnp.any(x != 0) for x in jax.tree.leaves(fast))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
