@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.buffers.compact import compact
 from optix.buffers.n_step import n_step as n_step_returns
 from optix.buffers.prioritised import prioritised as prioritised_buffer
 from optix.buffers.ring import checked_batch_size
@@ -62,6 +63,7 @@ def off_policy(
     prioritised: bool = False,
     buffer: Buffer | None = None,
     hindsight: Callable | None = None,
+    observation_dtype: str | None = None,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
     axis_name: str | None = None,
@@ -90,6 +92,9 @@ def off_policy(
         errors become its priorities.
       hindsight: relabels a window's goals, as `optix.buffers.hindsight.hindsight(...)`
         does; its rows are stored at the end of the window, beside the real ones.
+      observation_dtype: in which the replay keeps observations, see
+        `optix.buffers.compact.compact`: "uint8" for images of whole numbers takes a
+        quarter of the memory; None keeps float32.
       evaluation_episodes: whole episodes per score.
       deterministic_evaluation: score the mode of the policy, not samples.
       axis_name: devices whose batches form one.
@@ -129,11 +134,14 @@ def off_policy(
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
     replay = buffer or (prioritised_buffer if prioritised else uniform)(capacity)
+    if observation_dtype is not None:
+        replay = compact(replay, observation_dtype)
     _check_sizes(
         replay.capacity, num_envs, num_steps, collect_steps, batch_size, n_step
     )
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
+    learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes
     evaluate = evaluator(
         agent,
         env,
@@ -210,14 +218,13 @@ def off_policy(
             exponent = first + jnp.clip(share, 0.0, 1.0) * (1.0 - first)
         batch = replay.sample(memory.replay, sample_key, batch_size, exponent)
 
-        def update(policy):
-            return agent.learn(policy, batch, learn_key, hyperparams)
-
-        def wait(policy):
-            shapes = jax.eval_shape(update, policy)[1]
+        def wait(policy, *arguments):
+            shapes = jax.eval_shape(learn_once, policy, *arguments)[1]
             return policy, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        policy, info = jax.lax.cond(ready, update, wait, state.policy)
+        policy, info = jax.lax.cond(
+            ready, learn_once, wait, state.policy, batch, learn_key, hyperparams
+        )
         error = info.pop("td_error", None)
         if prioritised:
             priority = mean_lanes(error ** hyperparams["priority_exponent"])

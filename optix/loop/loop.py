@@ -169,10 +169,12 @@ def loop(
         if windows_per_round == 1:
             carry, report = window(carry, key)
         else:
-            shapes = jax.eval_shape(window, carry, key)[0][1]
-            unseen = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            if transforms is not None:  # the scan wants to know a trajectory's shapes
+                shapes = jax.eval_shape(window, carry, key)[0][1]
+                unseen = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+                carry = carry[0], unseen
             keys = jax.random.split(key, windows_per_round)
-            carry, reports = jax.lax.scan(window, (carry[0], unseen), keys)
+            carry, reports = jax.lax.scan(window, carry, keys)
             report = Report(
                 env_steps=reports.env_steps.sum(),
                 finite=reports.finite.all(),

@@ -1,0 +1,74 @@
+"""Observations in a smaller type while they wait in a replay."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.types import Buffer
+
+
+def compact(buffer: Buffer, dtype: Any) -> Buffer:
+    """Return a buffer of `Transition`s that keeps observations in another type.
+
+    "uint8" or "bool" hold images of whole numbers exactly, in a quarter of the memory of
+    float32; "float16" holds three digits of anything, in half of it. What the type can
+    not hold is lost. Samples are float32 again.
+
+    Args:
+      buffer: `uniform(...)` or `prioritised(...)`.
+      dtype: the type, or its name.
+
+    Raises:
+      ValueError: no type of numbers.
+
+    >>> from optix.buffers.uniform import uniform
+    >>> from optix.types import Transition
+    >>> buffer = compact(uniform(1000), "uint8")
+    >>> image, number = jnp.zeros((10, 10, 4)), jnp.zeros(())
+    >>> state = buffer.init(Transition(image, jnp.int32(0), number, number, image))
+    >>> state.items.obs.nbytes
+    400000
+    """
+    checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
+    kept = _checked(dtype)
+    whole = jnp.issubdtype(kept, jnp.integer)
+
+    def shrink(x):
+        return (jnp.round(x) if whole else x).astype(kept)
+
+    def shrunk(rows):
+        obs, next_obs = jax.tree.map(shrink, (rows.obs, rows.next_obs))
+        return rows._replace(obs=obs, next_obs=next_obs)
+
+    def init(item):
+        return buffer.init(jax.eval_shape(shrunk, item))
+
+    def add(state, items, valid):
+        return buffer.add(state, shrunk(items), valid)
+
+    def sample(state, key, batch_size, importance_exponent=0.0):
+        batch = buffer.sample(state, key, batch_size, importance_exponent)
+        rows = batch.items
+        obs, next_obs = jax.tree.map(
+            lambda x: x.astype(jnp.float32), (rows.obs, rows.next_obs)
+        )
+        return batch._replace(items=rows._replace(obs=obs, next_obs=next_obs))
+
+    return buffer._replace(init=init, add=add, sample=sample)
+
+
+def _checked(dtype):
+    """The type of numbers that was meant."""
+    try:
+        kept = jnp.dtype(dtype)
+    except TypeError:
+        kept = None
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    if kept is None or not any(jnp.issubdtype(kept, kind) for kind in kinds):
+        raise ValueError(
+            "the dtype of observations must be one of numbers, such as 'uint8' or "
+            f"'float16', got {dtype!r}"
+        )
+    return kept
