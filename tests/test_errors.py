@@ -55,6 +55,11 @@ def learner(**options):
     return on_policy(agent(), ENV, num_envs=2, num_steps=2, **options)
 
 
+def stepped(learner):
+    key = jax.random.key(0)
+    learner.step(learner.init(key), learner.hyperparams, key, True)
+
+
 def looped(**options):
     return loop(learner(), fixed(), **options)
 
@@ -381,6 +386,14 @@ TABLE = {
     "an agent of other observations": (
         lambda: off_policy(make_agent("CartPole-v1", "dqn"), ENV),
         r"observations of Probe, of shape \(1,\)",
+    ),
+    "an agent of windows in the learner with a replay": (
+        lambda: stepped(off_policy(agent(), ENV, capacity=256)),
+        "learns from a Trajectory, got a Sample; give the agent to .*on_policy",
+    ),
+    "an agent of replays in the learner of windows": (
+        lambda: stepped(on_policy(make_agent(ENV, "dqn"), ENV)),
+        "learns from a Sample, got a Trajectory; give the agent to .*off_policy",
     ),
     # spaces of make_agent
     **{

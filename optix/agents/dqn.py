@@ -109,7 +109,7 @@ def dqn(
         """Learn from one `Sample` of `Transition`."""
         del key
         params, structure, _, extras = policy
-        rows = seen.rows(extras, batch.items)
+        rows = seen.rows(extras, batch)
         next_target = values(extras.target, structure, rows.next_obs)
         chooser = values(params, structure, rows.next_obs) if double else next_target
         next_value = _of(next_target, jnp.argmax(chooser, -1))

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optix.agents.shared import normalizers
+from optix.agents.shared import check_batch, normalizers
 from optix.math.running import Moments, zero_moments
 from optix.trees import select
-from optix.types import Policy, PyTree, Trajectory, Transition
+from optix.types import Policy, PyTree, Sample, Trajectory, Transition
 
 
 class Extras(NamedTuple):
@@ -28,13 +28,13 @@ class Experience(NamedTuple):
 
     init: `(target) -> Extras`.
     view: `(extras, obs [..., *observation_shape]) -> obs`, normalised where asked for.
-    rows: `(extras, items) -> Transition` as the agent sees them.
+    rows: `(extras, Sample) -> Transition` as the agent sees it.
     observe: `(policy, trajectory [B]) -> policy`, see `Agent.observe`.
     """
 
     init: Callable[[PyTree], Extras]
     view: Callable[[Extras, PyTree], PyTree]
-    rows: Callable[[Extras, Transition], Transition]
+    rows: Callable[[Extras, Sample], Transition]
     observe: Callable[[Policy, Trajectory], Policy]
 
 
@@ -53,7 +53,9 @@ def experience(
         moments = zero_moments(tuple(observation_shape)), zero_moments()
         return Extras(target, *moments, jnp.int32(0), jnp.int32(0))
 
-    def rows(extras, items):
+    def rows(extras, batch):
+        check_batch(batch, Sample, "off_policy")
+        items = batch.items
         return items._replace(
             obs=normal.view(extras, items.obs),
             next_obs=normal.view(extras, items.next_obs),

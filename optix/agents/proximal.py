@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.shared import normalizers, update_rule
+from optix.agents.shared import check_batch, normalizers, update_rule
 from optix.math.permutation import random_permutation
 from optix.math.returns import generalized_advantages
 from optix.math.running import Moments, zero_moments
@@ -218,6 +218,7 @@ def proximal(
 
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Trajectory` [T, B]."""
+        check_batch(batch, Trajectory, "on_policy")
         samples = prepare(policy, batch, hyperparams)
         count = jax.tree.leaves(samples)[0].shape[0]
         if count % num_minibatches:

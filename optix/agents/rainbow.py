@@ -123,7 +123,7 @@ def rainbow(
         """Learn from one `Sample` of `Transition`."""
         params, structure, _, extras = policy
         online_key, choose_key, target_key = jax.random.split(key, 3)
-        rows = seen.rows(extras, batch.items)
+        rows = seen.rows(extras, batch)
 
         next_logits = logits(
             perturb(extras.target, target_key), structure, rows.next_obs

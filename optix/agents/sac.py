@@ -120,7 +120,7 @@ def sac(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
-        rows = seen.rows(extras, batch.items)
+        rows = seen.rows(extras, batch)
         noise = jax.random.normal(key, (2, rows.reward.shape[0], size))
         temperature = jnp.exp(params["log_temperature"])
 

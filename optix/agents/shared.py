@@ -90,6 +90,15 @@ def feed_forward(agent: str, network: Network) -> None:
         )
 
 
+def check_batch(batch: Any, kind: type, learner: str) -> None:
+    """Raise ValueError for a batch of another kind than the agent learns from."""
+    if not isinstance(batch, kind):
+        raise ValueError(
+            f"the agent learns from a {kind.__name__}, got a {type(batch).__name__}; give "
+            f"the agent to optix.learners.{learner}"
+        )
+
+
 def check_outputs(
     name: str,
     network: Network,

@@ -101,7 +101,7 @@ def td3(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
-        rows = seen.rows(extras, batch.items)
+        rows = seen.rows(extras, batch)
         noise = hyperparams["target_noise"] * jax.random.normal(key, rows.action.shape)
         limit = hyperparams["target_noise_limit"]
         next_action = propose(extras.target["actor"], structure, rows.next_obs)
