@@ -21,6 +21,7 @@ from optix.neuroevo.graph import (
 from optix.neuroevo.levels import acyclic, levels
 
 ROLES = ("input", "output", "hidden")  # in the order of their slots
+LAST_REGION = np.iinfo(np.int8).max
 CELL_TYPES = {"any": 0, "excitatory": 1, "inhibitory": -1}
 
 
@@ -148,7 +149,11 @@ def checked_neuron(neuron: Neuron) -> Neuron:
     checks.known_names("kind of neuron", [neuron.kind], KINDS)
     checks.known_names("cell type", [neuron.cell_type], CELL_TYPES)
     checks.within("bias", neuron.bias, -1e9, 1e9)
-    checks.positive_int("region", neuron.region, 0)
+    if checks.positive_int("region", neuron.region, 0) > LAST_REGION:
+        raise ValueError(
+            f"region must be 0 to {LAST_REGION}, got {neuron.region}; number the regions "
+            "from 0 on"
+        )
     if neuron.role == "input" and (neuron.kind in CELLS or neuron.bias):
         raise ValueError(
             f"an input hands on what it is given, without bias or gates, got {neuron}; "

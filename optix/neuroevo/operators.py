@@ -36,8 +36,12 @@ def grow_neuron(graph, region, key, importance, kind="tanh") -> Mutation:
     structure = graph.structure
     inside = structure.alive & (structure.region == region)
     level = structure.level
+    # a region behind a same-step pathway begins above level 0
+    lowest = jnp.min(jnp.where(inside, level, graph.capacity))
     deepest = jnp.max(jnp.where(inside, level, 0))
-    cut = jax.random.randint(cut_key, (), 1, jnp.maximum(deepest, 1) + 1)
+    cut = jax.random.randint(
+        cut_key, (), lowest + 1, jnp.maximum(deepest, lowest + 1) + 1
+    )
     below = inside & (level < cut)
     above = inside & (level >= cut) & (jnp.arange(graph.capacity) >= graph.num_inputs)
     hidden = is_hidden(graph)

@@ -155,6 +155,7 @@ def builder():
         (lambda b: b.add_neuron("hidden", "tanh", "inhibitor"), "'inhibitory'"),
         (lambda b: b.add_neuron("input", "gru"), "an input hands on"),
         (lambda b: b.add_neuron("hidden", "tanh", gate=[0.0]), "gate must be"),
+        (lambda b: b.add_neuron(region=128), "region must be 0 to 127, got 128"),
         (lambda b: b.build(capacity=3), "capacity must be at least 4, got 3"),
         (lambda b: GraphBuilder().build(), "at least one input"),
         (lambda b: GraphBuilder("clam").build(), "did you mean 'clamp'"),

@@ -1,6 +1,7 @@
 """When the controller grows, prunes and merges, and that the policy goes on as it was."""
 
 from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from optix.neuroevo.controller import SIGNALS, topology_controller
 from optix.neuroevo.forward import initial_carry
 from optix.neuroevo.graph import is_hidden, num_edges, num_neurons
 from optix.neuroevo.network import graph_actor_critic, graph_network
-from optix.neuroevo.operators import OPERATORS
+from optix.neuroevo.operators import OPERATORS, grow_neuron
 from optix.neuroevo.replay import graph_of
 from optix.types import Discrete, Report, Signals, Trajectory
 from tests.neuroevo import reference
@@ -193,6 +194,24 @@ def test_growth_keeps_the_function(operator):
     np.testing.assert_allclose(
         outputs(graph, after, obs), outputs(graph, policy, obs), atol=1e-5
     )
+
+
+def test_a_region_deep_in_a_brain_grows_at_every_try():
+    builder = GraphBuilder()
+    neurons = [builder.add_neuron("input")]
+    neurons += [builder.add_neuron("output", region=1)]
+    neurons += [builder.add_neuron(region=n // 6) for n in range(7)]
+    order = [neurons[0], *neurons[2:], neurons[1]]
+    for src, dst in pairwise(order):
+        builder.add_edge(src, dst, 1.0)
+    graph = builder.build(capacity=12)  # region 1 begins at level 7
+    keys = jax.random.split(jax.random.key(0), 64)
+    grow = jax.vmap(lambda key: grow_neuron(graph, 1, key, None))
+    mutation = jit(grow)(keys)
+    assert mutation.ok.all()
+    new = mutation.graph.structure
+    assert (new.region[np.arange(64), mutation.neuron] == 1).all()
+    assert new.level[:, 1].max() == 9  # what is new stands before the output
 
 
 def test_a_new_neuron_can_learn_at_once():
