@@ -24,7 +24,7 @@ from optix.neuroevo.build import GraphBuilder, layered, random_graph
 from optix.neuroevo.controller import topology_controller
 from optix.neuroevo.graph import is_hidden, num_edges
 from optix.neuroevo.replay import graph_of
-from tests.benchmarks.learning import interval
+from tests.benchmarks.learning import MEMORY, environment, interval
 from tests.benchmarks.speed import Worker
 from tests.benchmarks.xor import STEPS, NoisyXor
 
@@ -197,14 +197,15 @@ def learning(seeds):
             dict(hidden=(8,), max_env_steps=2**21),
         ),
         (
-            "MemoryChain-bsuite",
+            MEMORY,
             "8 trainable GRU neurons",
             0.95,
             dict(hidden=(8,), kind="trainable_gru", max_env_steps=2**20),
         ),
     ]
-    for environment, name, bar, options in cases:
-        run = optix.make(environment, network="graph", **options)
+    for task, name, bar, options in cases:
+        env, params = environment(task)
+        run = optix.make(env, env_params=params, network="graph", **options)
 
         def one(key, run=run):
             state = run.run(run.init(key))
@@ -215,7 +216,7 @@ def learning(seeds):
             np.asarray, jax.jit(lambda k, f=one: jax.lax.map(f, k))(keys)
         )
         row(
-            environment,
+            task,
             name,
             bar,
             f"{(score >= bar).sum()} of {seeds}",
@@ -225,11 +226,12 @@ def learning(seeds):
         )
 
 
-GROWTH = {  # what the controller does; the control by chance gets the same budget
+GROWTH = {  # a control by chance gets the budget of the row above it
     "no growth": dict(trigger="never", prune=False),
     "three signals": dict(),
+    "by chance, as often as three signals": dict(trigger="random"),
     "flat and utilised": dict(signals=("flat", "utilised")),
-    "by chance": dict(trigger="random"),
+    "by chance, as often as flat and utilised": dict(trigger="random"),
 }
 
 
@@ -244,11 +246,13 @@ def growth(seeds, rounds=1500):
         "growths",
         "seeds above 28",
     )
-    budget = jnp.full(seeds, 1e9)
-    rate = 0.02
+    unlimited = jnp.full(seeds, 1e9)
+    grown = np.zeros(seeds)
     for name, options in GROWTH.items():
-        if name == "by chance":
-            options = {**options, "growth_rate": rate}
+        by_chance = options.get("trigger") == "random"
+        budget = jnp.asarray(grown, jnp.float32) if by_chance else unlimited
+        if by_chance:  # the same number of growths, spread evenly
+            options = {**options, "growth_rate": float(grown.mean() / rounds)}
         controller = topology_controller(graph, **options)
         run = optix.make(
             NoisyXor(),
@@ -279,8 +283,6 @@ def growth(seeds, rounds=1500):
             f"{grown.mean():.1f}",
             f"{(score > 28).sum()} of {seeds}",
         )
-        if name == "flat and utilised":  # the same number of growths, spread evenly
-            budget, rate = jnp.asarray(grown, jnp.float32), float(grown.mean() / rounds)
 
 
 def population(size=64):

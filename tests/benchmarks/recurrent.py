@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import optix
-from tests.benchmarks.settings import PPO, STEPS_PER_WINDOW
+from tests.benchmarks.settings import PPO, window_steps
 
 WINDOWS = 4  # in one call
 
@@ -44,7 +44,7 @@ def measure(sequence_length, repeats):
         jax.block_until_ready(state)
         seconds.append(time.perf_counter() - before[0])
         processor.append(time.process_time() - before[1])
-    steps = WINDOWS * STEPS_PER_WINDOW
+    steps = WINDOWS * window_steps("ppo")
     rates = [steps / statistics.median(x) / 1e3 for x in (seconds, processor)]
     cells = [f"{sequence_length}", *(f"{x:.1f} k" for x in rates), f"{compiled:.1f} s"]
     print("| " + " | ".join(cells) + " |", flush=True)

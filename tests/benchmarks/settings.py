@@ -28,7 +28,8 @@ DQN = {
     "environment": "CartPole-v1",
     "num_envs": 10,
     "num_steps": 100,
-    "collect_steps": 1,  # one update each 10 environment steps
+    "collect_steps": 1,
+    "gradient_steps": 1,  # one update each 10 environment steps
     "hidden": (120, 84),
     "activation": "relu",
     "learning_rate": 2.5e-4,
@@ -48,6 +49,7 @@ SAC = {
     "num_envs": 1,
     "num_steps": 100,
     "collect_steps": 1,
+    "gradient_steps": 1,
     "hidden": (64, 64),
     "activation": "relu",
     "learning_rate": 3e-4,
