@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from optix import checks
-from optix.networks.dense import Dense
+from optix.networks.dense import Convolution, Dense
 from optix.networks.module import module_network
 from optix.types import Box, Discrete, Network
 
@@ -39,7 +39,7 @@ class Torso(linen.Module):
                     f"{x.shape[1:]}; flatten it in the environment"
                 )
             # as in MinAtar (https://arxiv.org/abs/1903.03176): no padding
-            x = self.activation(linen.Conv(16, (3, 3), padding="VALID")(x))
+            x = self.activation(Convolution(16)(x))
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = self.activation(Dense(width)(x))

@@ -1,11 +1,12 @@
-"""The affine layer against plain products."""
+"""Affine layers against plain products and convolutions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
-from optix.networks.dense import Dense, affine
+from optix.networks.dense import Convolution, Dense, affine
 from tests.quick import jit
 
 
@@ -70,3 +71,24 @@ def test_initial_weights_have_the_variance_of_lecun_times_the_scale():
     )["params"]
     np.testing.assert_allclose(params["kernel"].std((1, 2)), 0.3, rtol=0.02)
     assert not params["bias"].any()
+
+
+@pytest.mark.parametrize("images", [3, 64])  # each takes a way of its own
+def test_a_convolution_is_that_of_flax(images):
+    x = np.random.default_rng(0).normal(size=(images, 6, 5, 2)).astype(np.float32)
+    ours, theirs = Convolution(7), linen.Conv(7, (3, 3), padding="VALID")
+    params = jit(ours.init)(jax.random.key(0), x)
+    params = jax.tree.map(lambda p: p + 0.1, params)
+
+    def found(layer):
+        def objective(params, x):
+            out = layer.apply(params, x)
+            return jnp.sum(jnp.sin(out)), out
+
+        return jit(jax.grad(objective, (0, 1), has_aux=True))(params, x)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        found(ours),
+        found(theirs),
+    )

@@ -110,7 +110,7 @@ def test_gaussian_scales(state_dependent):
 
 def test_images():
     params, apply = build(shape=(6, 5, 2))
-    assert params["actor"]["Conv_0"]["kernel"].shape == (3, 3, 2, 16)
+    assert params["actor"]["Convolution_0"]["kernel"].shape == (3, 3, 2, 16)
     obs = np.random.default_rng(0).random((3, 2, 6, 5, 2)).astype(np.float32)
     logits, value = jit(apply)(params, obs)
     assert logits.shape == (3, 2, 4) and value.shape == (3, 2)

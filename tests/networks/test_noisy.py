@@ -47,7 +47,7 @@ def test_every_dense_layer_is_noisy_and_no_other(params):
     dense = {name: layer for name, layer in moved.items() if name != "torso"}
     dense["hidden"] = moved["torso"]["Dense_0"]
     assert all(jax.tree.leaves(dense)), moved
-    assert not any(jax.tree.leaves(moved["torso"]["Conv_0"]))
+    assert not any(jax.tree.leaves(moved["torso"]["Convolution_0"]))
 
 
 def test_without_deviation_there_is_no_noise(params):
