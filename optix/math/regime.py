@@ -123,8 +123,10 @@ def classify(
     whole = count >= window * jnp.arange(BLOCKS, 1, -1)  # [BLOCKS - 1] the earlier ones
     before = jax.vmap(slope_test, in_axes=(0, None))(blocks[:-1], window)
     # windows not yet filled may hold anything
-    variance = jnp.where(whole, jnp.square(before.residual_sd), 0.0)
-    usual = jnp.sqrt(variance.sum() / jnp.maximum(whole.sum(), 1))
+    sd = jnp.where(whole, before.residual_sd, 0.0)
+    unit = jnp.where(sd.max() > 0, sd.max(), 1.0)  # squares may leave the range
+    variance = jnp.square(sd / unit).sum() / jnp.maximum(whole.sum(), 1)
+    usual = unit * jnp.sqrt(variance)
 
     def beyond(value, unit, regime, enter, leave):
         threshold = jnp.where(previous == regime, leave, enter)
@@ -191,10 +193,13 @@ class RegimeDetector:
             [getattr(item, "primary_score", item) for item in metrics_history], float
         )
         scores = scores[np.isfinite(scores)][-self._size :]
-        # the origin goes in float64, as float32 would lose the digits of a large one
+        # origin and unit go in float64: float32 would lose the digits of a large origin,
+        # and may not hold the unit
         padded = np.zeros(self._size, np.float32)
         if scores.size:
-            padded[-scores.size :] = scores - scores[-1]
+            centred = scores - scores[-1]
+            unit = np.abs(centred).max()
+            padded[-scores.size :] = centred / (unit if unit > 0 else 1.0)
         found = self._classify(padded, scores.size, self.regime, self._thresholds)
         self.regime = Regime(int(found))
         return self.regime.name.lower()

@@ -103,9 +103,9 @@ class BrainNetwork:
                     f"{graph.dale!r} of {name!r}; build both with the same one"
                 )
             graph = to_edges(graph)
-        neurons = [checked_neuron(neuron) for neuron in graph[0]]
+        neurons = [checked_neuron(Neuron(*neuron)) for neuron in graph[0]]
         seen = set()
-        edges = [checked_edge(edge, neurons, seen) for edge in graph[1]]
+        edges = [checked_edge(Edge(*edge), neurons, seen) for edge in graph[1]]
         self.regions[name] = Region(neurons, edges)
 
     def add_pathway(

@@ -153,6 +153,8 @@ def layered(
     >>> int(graph.structure.edge.sum()), graph.recurrent
     (56, False)
     """
+    if not isinstance(hidden, Sequence):
+        raise ValueError(f"hidden must be a sequence of widths, got {hidden!r}")
     sizes = [checks.positive_int("num_inputs", num_inputs)]
     sizes += [checks.positive_int("a hidden layer", size) for size in hidden]
     sizes += [checks.positive_int("num_outputs", num_outputs)]
@@ -229,6 +231,8 @@ def random_graph(
     checks.positive_int("max_delay", max_delay, 0)
     checks.within("density", density, 0.0, 1.0)
     checks.within("delayed_density", delayed_density, 0.0, 1.0)
+    if isinstance(kinds, str) or not kinds:
+        raise ValueError(f"kinds must be a sequence of one name or more, got {kinds!r}")
     checks.known_names("kind of neuron", kinds, KINDS)
     topology_key, weight_key = jax.random.split(key)
     random = np.random.default_rng(np.asarray(jax.random.key_data(topology_key)))

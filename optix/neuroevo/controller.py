@@ -13,6 +13,7 @@ Compare with `trigger="random"`, which grows by chance with the same budget.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from optix import checks
 from optix.math.residuals import residual_test
 from optix.math.statistics import slope_test
-from optix.neuroevo.cells import KINDS
+from optix.neuroevo.cells import CELLS, KINDS, is_gated
 from optix.neuroevo.graph import NeuronGraph, Weights, is_hidden
 from optix.neuroevo.growth import gradient_moments, utilised
 from optix.neuroevo.importance import activity, importance
@@ -138,11 +139,8 @@ def topology_controller(
     )
     num_regions = int(graph.structure.region.max()) + 1
     limits = _limits(graph, max_neurons, num_regions)
-    if trigger != "never" and operator != "edge" and graph.structure.alive.all():
-        raise ValueError(
-            f"all {graph.capacity} slots are taken, so the graph can not grow; build it "
-            "with a larger capacity, or use grow_capacity"
-        )
+    if trigger != "never":
+        _check_room(graph, operator, kind)
     grow = OPERATORS[operator]
     if operator == "neuron":
         grow = partial(grow, kind=kind)
@@ -313,13 +311,41 @@ def _with_memory(rollout: PyTree, carry: PyTree) -> PyTree:
     return rollout._replace(carry=carry)
 
 
+def _check_room(graph: NeuronGraph, operator: str, kind: str) -> None:
+    """Raise where the operator would be refused at every try."""
+    structure = graph.structure
+    if operator != "edge" and structure.alive.all():
+        raise ValueError(
+            f"all {graph.capacity} slots are taken, so the graph can not grow; build it "
+            "with a larger capacity, or use grow_capacity"
+        )
+    hidden = is_hidden(graph)
+    if operator == "duplicate" and not hidden.any():
+        raise ValueError(
+            "operator 'duplicate' needs a hidden neuron, got a graph without; operator "
+            "'neuron' grows from none"
+        )
+    copied = operator == "duplicate" and is_gated(structure.kind[hidden]).all()
+    gated = copied or (operator == "neuron" and kind in CELLS)
+    if gated and (structure.cell < graph.capacity).all():
+        raise ValueError(
+            f"all {graph.max_cells} slots for gated cells are taken, so the graph can not "
+            "grow; build it with a larger max_cells, or use grow_capacity"
+        )
+
+
 def _limits(graph: NeuronGraph, given: Any, num_regions: int) -> jax.Array:
     """The largest number of neurons of each region, [R] int32."""
     if given is None:
         given = graph.capacity
-    if isinstance(given, int):
+    if isinstance(given, Real):
         given = [given] * num_regions
     if not isinstance(given, Mapping):
+        if len(given) != num_regions:
+            raise ValueError(
+                f"max_neurons must have a number for each of the {num_regions} regions, "
+                f"got {given!r}; {{region: number}} may leave some out"
+            )
         given = dict(enumerate(given))
     for region in given:
         if region not in range(num_regions):

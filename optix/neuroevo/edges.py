@@ -166,6 +166,8 @@ def checked_neuron(neuron: Neuron) -> Neuron:
             f"gate must be [4, 3] of a gated cell, got {np.shape(neuron.gate)} of a "
             f"{neuron.kind} neuron"
         )
+    if neuron.gate is not None and not np.isfinite(neuron.gate).all():
+        raise ValueError(f"gate must be finite, got {neuron.gate}")
     return neuron
 
 
@@ -284,7 +286,8 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
       **options: of `from_edges`.
 
     Raises:
-      ValueError: as `from_edges`, a node without a role, an undirected graph.
+      ValueError: as `from_edges`, a node without a role, an unknown attribute, an
+        undirected graph.
     """
     if not drawn.is_directed():
         raise ValueError("the networkx graph must be directed, got an undirected one")
@@ -296,13 +299,9 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
         if "role" not in fields:
             raise ValueError(f"node {name!r} must have a role, one of {ROLES}")
         neurons.append(Neuron(**fields))
-    edges = [
-        Edge(
-            names.index(src),
-            names.index(dst),
-            fields.get("weight", 0.0),
-            fields.get("delay", 0),
-        )
-        for src, dst, fields in drawn.edges(data=True)
-    ]
+    edges = []
+    for src, dst, fields in drawn.edges(data=True):
+        what = f"attribute of edge {src!r} to {dst!r}"
+        checks.known_names(what, fields, ("weight", "delay"))
+        edges.append(Edge(names.index(src), names.index(dst), **fields))
     return from_edges(neurons, edges, **options)

@@ -1,7 +1,7 @@
 """Neurons and edges by their numbers, which are traced.
 
 What a traced number says shows in a bool; a Python integer that no graph of the shape
-could have is an error.
+could have is an error, and so is a float: it is a weight in the wrong place.
 """
 
 from typing import Any
@@ -14,7 +14,9 @@ from optix.neuroevo.graph import NeuronGraph, is_hidden
 
 
 def integer(name: str, value: Any, low: int, high: int, remedy: str = "") -> jax.Array:
-    """Return the value as [] int32, or raise if a Python integer is not in range."""
+    """Return the value as [] int32, or raise if it is no integer or not in range."""
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
     if isinstance(value, int | np.integer) and not low <= value <= high:
         raise ValueError(f"{name} must be in [{low}, {high}], got {value}{remedy}")
     return jnp.asarray(value, jnp.int32)

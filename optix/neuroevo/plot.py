@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optix import checks
 from optix.neuroevo.graph import NeuronGraph
 from optix.neuroevo.layout import (
     Snapshot,
@@ -70,7 +71,7 @@ def strip(
     Neurons that were not in the snapshot before have a green ring.
 
     Args:
-      graphs: of one capacity, in the order of the run.
+      graphs: of one capacity and max_delay, in the order of the run.
       path: the file.
       labels: one for each.
       regions: names of a brain's regions.
@@ -80,11 +81,11 @@ def strip(
       The matplotlib axes, one for each.
 
     Raises:
-      ValueError: no graphs, or another number of labels.
+      ValueError: no graphs, graphs of several sizes, or another number of labels.
     """
     snapshots, labels = _series(graphs, labels)
     plan = _plan(snapshots)
-    columns = min(columns, len(snapshots))
+    columns = min(checks.positive_int("columns", columns), len(snapshots))
     figure, all_axes = _figure(plan, -(-len(snapshots) // columns), columns)
     before = [None, *snapshots]
     for axes, old, now, label in zip(all_axes, before, snapshots, labels, strict=False):
@@ -107,17 +108,18 @@ def animate(
     """Draw snapshots of a run as a GIF; every neuron keeps its place.
 
     Args:
-      graphs: of one capacity, in the order of the run.
+      graphs: of one capacity and max_delay, in the order of the run.
       path: the file.
       labels: one for each.
       regions: names of a brain's regions.
       frames_per_second: how fast.
 
     Raises:
-      ValueError: no graphs, or another number of labels.
+      ValueError: no graphs, graphs of several sizes, or another number of labels.
     """
     from matplotlib.animation import PillowWriter
 
+    checks.within("frames_per_second", frames_per_second, 0.0, 1e3, open_ends=True)
     snapshots, labels = _series(graphs, labels)
     plan = _plan(snapshots)
     figure, (axes,) = _figure(plan, 1, 1)
@@ -136,6 +138,12 @@ def _series(graphs, labels):
         raise ValueError(
             f"there must be graphs, and as many labels as graphs or none, got "
             f"{len(graphs)} graphs and {len(labels)} labels"
+        )
+    sizes = {(graph.capacity, graph.max_delay) for graph in graphs}
+    if len(sizes) > 1:
+        raise ValueError(
+            "graphs must be of one capacity and max_delay, got (capacity, max_delay) "
+            f"{sorted(sizes)}; grow_capacity makes the smaller ones as large"
         )
     return [snapshot(graph) for graph in graphs], labels or [""] * len(graphs)
 

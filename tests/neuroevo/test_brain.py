@@ -401,6 +401,12 @@ def test_mistakes_that_show_when_it_is_built_are_refused():
         brain.members("executiv")
 
 
+def test_a_region_may_be_plain_lists():
+    network = BrainNetwork()
+    network.add_region("only", ([("input", "linear"), ("output",)], [(0, 1, 0.5)]))
+    assert float(network.build().graph.weights.edge[0, 1, 0]) == 0.5
+
+
 def test_an_edge_between_regions_is_a_record():
     network = small()
     network.add_edge(("executive", 5), ("sensory", 4), 0.25, 2)

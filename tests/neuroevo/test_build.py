@@ -70,6 +70,16 @@ def test_edge_lists_and_networkx_give_the_same_graph_back(dale):
     assert given[2, 1, 0] == pytest.approx(-2.0)
 
 
+def test_a_misspelt_attribute_of_an_edge_is_refused():
+    networkx = pytest.importorskip("networkx")
+    drawn = networkx.DiGraph()
+    drawn.add_node("eye", role="input", kind="linear")
+    drawn.add_node("hand", role="output", kind="linear")
+    drawn.add_edge("eye", "hand", wieght=2.0)
+    with pytest.raises(ValueError, match="edge 'eye' to 'hand' .* mean 'weight'"):
+        from_networkx(drawn)
+
+
 def test_softplus_keeps_the_weights_that_were_asked_for():
     neurons = [Neuron("input", "linear", "excitatory"), Neuron("output", "linear")]
     graph = from_edges(neurons, [Edge(0, 1, 0.5)], dale="softplus")
@@ -160,6 +170,15 @@ def builder():
         (lambda b: GraphBuilder().build(), "at least one input"),
         (lambda b: GraphBuilder("clam").build(), "did you mean 'clamp'"),
         (lambda b: layered(2, (0,), 1), "a hidden layer must be an integer >= 1"),
+        (lambda b: layered(2, 8, 1), "hidden must be a sequence of widths, got 8"),
+        (
+            lambda b: random_graph(jax.random.key(0), 2, 3, 1, kinds="tanh"),
+            "kinds must be a sequence of one name or more, got 'tanh'",
+        ),
+        (
+            lambda b: b.add_neuron("hidden", "gru", gate=[[np.nan] * 3] * 4),
+            "gate must be finite",
+        ),
         (
             lambda b: from_edges(
                 [Neuron(r) for r in ("input", "hidden", "hidden", "output")],

@@ -333,6 +333,10 @@ def test_a_target_network_takes_over_what_has_changed():
         ({"min_scores": 5}, "min_scores must be 10 to 200, got 5"),
         ({"colddown": 3.0}, "did you mean 'cooldown'"),
         ({"max_neurons": {3: 8}}, "regions 0 to 0, got 3"),
+        ({"max_neurons": 8.0}, "max_neurons must be an integer >= 1, got 8.0"),
+        ({"max_neurons": (8, 8)}, "each of the 1 regions, got"),
+        ({"operator": "duplicate"}, "needs a hidden neuron"),
+        ({"kind": "gru"}, "all 0 slots for gated cells are taken"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -344,6 +348,11 @@ def test_a_full_graph_is_refused_where_it_should_grow():
     with pytest.raises(ValueError, match="build it with a larger capacity"):
         topology_controller(layered(2, (4,), 3))
     topology_controller(layered(2, (4,), 3), trigger="never")
+    cells = partial(layered, 2, (4,), 3, kind="gru", capacity=16)
+    with pytest.raises(ValueError, match="a larger max_cells"):
+        topology_controller(cells(), operator="duplicate")
+    topology_controller(cells(max_cells=8), operator="duplicate")
+    topology_controller(cells())  # grows point neurons
 
 
 def test_an_optimizer_that_forgets_nothing_is_refused():

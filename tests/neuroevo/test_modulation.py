@@ -5,11 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix import RegimeDetector
 from optix.agents.recurrent_ppo import recurrent_ppo
 from optix.envs.device import device
 from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
+from optix.math.regime import BLOCKS, Regime, classify
 from optix.neuroevo.build import layered
 from optix.neuroevo.controller import topology_controller
 from optix.neuroevo.hebbian import hebbian
@@ -126,3 +128,15 @@ def test_a_graph_learns_by_gradients_and_activity_under_modulation():
         expected = np.multiply(rate, FACTORS[name]["ranging"])
         np.testing.assert_allclose(second[name][:, 0], expected)
     np.testing.assert_array_equal(first["learning_rate"], second["learning_rate"])
+
+
+def test_a_regime_is_the_same_in_any_unit():
+    noise = np.random.default_rng(0).normal(size=BLOCKS * 10)
+    calm, wild = noise, noise * np.where(np.arange(noise.size) < 50, 1.0, 20.0)
+    one = jit(classify)
+    for scores, expected in ((calm, Regime.RANGING), (wild, Regime.VOLATILE)):
+        for unit in (1e-30, 1.0, 1e30):
+            assert int(one(jnp.float32(unit * scores), scores.size, 0)) == expected
+        for unit in (1e-200, 1.0, 1e200):
+            found = RegimeDetector(window=10).detect(unit * scores)
+            assert found == expected.name.lower()

@@ -608,6 +608,8 @@ def test_errors_say_what_to_do():
     graph = reference.sample(np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"delay must be in \[0, 3\], got 4; grow_cap"):
         mutate.add_edge(graph, 0, 3, 4)
+    with pytest.raises(ValueError, match=r"delay must be an integer, got 0\.5"):
+        mutate.add_edge(graph, 0, 3, 0.5)
     with pytest.raises(ValueError, match=r"source must be in \[0, 15\], got 16"):
         prune.prune_edge(graph, 16, 3, 0)
     with pytest.raises(ValueError, match=r"neuron must be in \[0, 15\], got -1"):

@@ -13,6 +13,7 @@ from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 from optix.neuroevo.brain import BrainNetwork
+from optix.neuroevo.capacity import grow_capacity
 from optix.neuroevo.edges import Edge, Neuron, from_edges
 from optix.neuroevo.layout import layout, merged, snapshot
 from optix.neuroevo.plot import animate, plot, strip
@@ -197,6 +198,12 @@ def test_a_series_has_graphs_and_a_label_for_each(graph, tmp_path):
         strip([], tmp_path / "none.png")
     with pytest.raises(ValueError, match="1 graphs and 2 labels"):
         animate([graph], tmp_path / "none.gif", ["a", "b"])
+    with pytest.raises(ValueError, match="grow_capacity makes the smaller"):
+        strip([graph, grow_capacity(graph)], tmp_path / "none.png")
+    with pytest.raises(ValueError, match="columns must be an integer >= 1, got 0"):
+        strip([graph], tmp_path / "none.png", columns=0)
+    with pytest.raises(ValueError, match="frames_per_second must be in"):
+        animate([graph], tmp_path / "none.gif", frames_per_second=0)
 
 
 def test_a_summary_counts(graph):
