@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 import optix
+from tests.benchmarks.settings import window_steps
 
 ROUNDS = 30  # of the default loop in one call
 
@@ -50,6 +51,11 @@ CASES = {
         "td3", (1, 60), {"rejax": (1, 60), "sbx": (1, 15), "sb3": (1, 5)}
     ),
     "Rainbow, 40 k steps": Case("rainbow", (1, 100), {"tensor-optix": (1, 10)}),
+}
+LEARNING = {  # windows of a short run and of a long one, whose difference only learns
+    "DQN, learning only": ("dqn", 100, 300),
+    "SAC, learning only": ("sac", 20, 80),
+    "TD3, learning only": ("td3", 20, 80),
 }
 PEERS = {  # name: (the option with its interpreter, module, last arguments)
     "rejax": ("rejax", "worker_rejax", ()),
@@ -127,6 +133,39 @@ def compare(name, interpreters, repeats):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def compare_learning(name, rejax, repeats):
+    """Print one row: optix beside rejax from the end of a short run to that of a long."""
+    algorithm, *lengths = LEARNING[name]
+    sides = {
+        "optix": (sys.executable, "worker_optix"),
+        "rejax": (rejax, "worker_rejax"),
+    }
+    workers = {
+        (side, windows): Worker(*command, algorithm, 1, windows)
+        for side, command in sides.items()
+        for windows in lengths
+    }
+    seconds = {key: [] for key in workers}
+    for _ in range(repeats):
+        for key, worker in workers.items():
+            seconds[key].append(worker.run()["seconds"])
+    for worker in workers.values():
+        worker.close()
+    short, long = lengths
+    steps = (long - short) * window_steps(algorithm)
+    rates = {
+        side: steps
+        / statistics.median(
+            b - a
+            for a, b in zip(seconds[side, short], seconds[side, long], strict=True)
+        )
+        for side in sides
+    }
+    ratio = rates["optix"] / rates["rejax"]
+    cells = [name, *(_thousands(rate) for rate in rates.values()), f"{ratio:.2f}"]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
 def _thousands(rate):
     return f"{rate / 1e3:.0f} k" if rate >= 1e4 else f"{rate / 1e3:.2f} k"
 
@@ -197,7 +236,7 @@ def main():
     parser.add_argument("--sbx", help="interpreter of one with sbx and its peer sb3")
     parser.add_argument("--tensor-optix", help="interpreter of one with tensor-optix")
     parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--only", choices=("parts", *CASES), help="one row")
+    parser.add_argument("--only", choices=("parts", *CASES, *LEARNING), help="one row")
     args = parser.parse_args()
     if args.only in (None, "parts"):
         print("| environment | round | training | evaluation | control |")
@@ -211,6 +250,11 @@ def main():
         for name in CASES:
             if args.only in (None, name):
                 compare(name, vars(args), args.repeats)
+    if args.rejax:
+        print("\n| case | optix steps/s | rejax steps/s | ratio |\n|" + "---|" * 4)
+        for name in LEARNING:
+            if args.only in (None, name):
+                compare_learning(name, args.rejax, args.repeats)
 
 
 if __name__ == "__main__":
