@@ -275,7 +275,8 @@ def _observe(state, graph, score, limits):
 def _remember_changes(state, before, after, limits):
     """Ages of what is new begin anew."""
     old, new = before.structure, after.structure
-    fresh = new.alive & ~old.alive
+    # a region may have taken a slot that another one left in the same round
+    fresh = new.alive & (~old.alive | (new.region != old.region))
     maturity = limits["maturity"].astype(jnp.int32)
     changed = new.version.edge != old.version.edge
     weak = jnp.where(new.edge & changed, -maturity, jnp.where(new.edge, state.weak, 0))

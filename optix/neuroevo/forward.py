@@ -83,8 +83,16 @@ def step(ready: Circuit, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
 
     Returns:
       The carry, and the outputs of all neurons [N].
+
+    Raises:
+      ValueError: another number of inputs.
     """
     chex.assert_rank([x, carry.history, carry.h, carry.c], [1, 2, 1, 1])
+    num_inputs = carry.history.shape[-1] - len(ready.bias)
+    if len(x) != num_inputs:
+        raise ValueError(
+            f"a step must be given the graph's {num_inputs} inputs, got {len(x)} numbers"
+        )
     signals = jnp.concatenate([x, carry.history.reshape(-1)])
     external = ready.bias + ready.external @ signals
     y, (h, c) = _settle(ready, external, (carry.h, carry.c))
@@ -109,6 +117,9 @@ def sequence(
 
     Returns:
       The carry, and the outputs of all neurons [T, N].
+
+    Raises:
+      ValueError: another number of inputs.
     """
     chex.assert_rank([xs, ended], [2, 1])
     ready, rest = circuit(graph), initial_carry(graph)

@@ -309,6 +309,28 @@ def test_each_region_has_its_own_limit():
     np.testing.assert_array_equal(region[dst], region[src])
 
 
+def test_a_neuron_in_the_slot_of_one_that_went_in_the_same_round_is_new():
+    builder = GraphBuilder()
+    source = builder.add_neuron("input")
+    out = [builder.add_neuron("output", region=1) for _ in range(3)]
+    busy, idle = (builder.add_neuron("hidden") for _ in range(2))
+    relay = builder.add_neuron("hidden", region=1)
+    builder.add_edge(source, busy, 1.0)
+    builder.add_edge(source, idle, 1e-4)
+    builder.add_edge(busy, relay, 1.0)
+    for output in out:
+        builder.add_edge(relay, output, 1.0)
+    graph = builder.build(capacity=16)
+    policy, rollout, report = world(graph)
+    controller = topology_controller(graph, trigger="random")
+    state, after, counts = play(
+        controller, policy, rollout, report, np.zeros(1), maturity=0, growth_rate=1
+    )
+    assert (int(counts.pruned_neurons[0]), int(counts.grown[0])) == (1, 1)
+    assert int(after.structure.region[idle]) == 1
+    assert (int(state.age[idle]), int(state.age[relay])) == (0, 1)
+
+
 def test_a_target_network_takes_over_what_has_changed():
     graph = layered(3, (4,), 2, capacity=16)
     agent = dqn(graph_network(graph), (3,), Discrete(2))

@@ -188,6 +188,11 @@ def test_observations_of_another_size_are_refused():
     params, structure = network.init(jax.random.key(0))
     with pytest.raises(ValueError, match="the graph's 4 numbers"):
         network.apply(params, structure, (), jnp.ones(3))
+    network = graph_network(layered(4, (2,), 2, recurrent_delay=1))
+    params, structure = network.init(jax.random.key(0))
+    carry, ended = network.initial_carry(1), jnp.zeros((5, 1), bool)
+    with pytest.raises(ValueError, match="the graph's 4 inputs, got 3 numbers"):
+        network.sequence(params, structure, carry, jnp.ones((5, 1, 3)), ended)
 
 
 def test_counts():
