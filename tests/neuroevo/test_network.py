@@ -10,7 +10,7 @@ from optix.neuroevo import forward
 from optix.neuroevo.build import GraphBuilder, layered
 from optix.neuroevo.graph import num_cells, num_neurons
 from optix.neuroevo.network import graph_actor_critic, graph_network, num_heads, trace
-from optix.neuroevo.replay import replay
+from optix.neuroevo.replay import graph_of, replay
 from optix.types import Box, Discrete, Policy, Trajectory
 from tests.quick import jit
 
@@ -193,6 +193,14 @@ def test_observations_of_another_size_are_refused():
     carry, ended = network.initial_carry(1), jnp.zeros((5, 1), bool)
     with pytest.raises(ValueError, match="the graph's 4 inputs, got 3 numbers"):
         network.sequence(params, structure, carry, jnp.ones((5, 1, 3)), ended)
+
+
+@pytest.mark.parametrize("network", [layered(4, (2,), 3), None])
+def test_a_transform_of_another_graph_is_refused(network):
+    agent = optix.make_agent("CartPole-v1", "ppo", network=network)
+    policy = jax.eval_shape(agent.init, jax.random.key(0))
+    with pytest.raises(ValueError, match="give the loop the same graph as network="):
+        graph_of(layered(4, (2,), 3, capacity=16), policy)
 
 
 def test_counts():
