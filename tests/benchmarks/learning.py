@@ -45,7 +45,7 @@ MASKED = "CartPole-v1 without velocities"
 BREAKOUT = "Breakout-MinAtar"
 SMALL = {"hidden": (64, 64)}
 FAST = {"learning_rate": 2.5e-3, "num_minibatches": 8}
-SLOW_START = {"epsilon_steps": 250_000, "learning_starts": 5_000}
+SLOW_START = {"epsilon_steps": 100_000, "learning_starts": 5_000}
 CASES = [
     Case("ppo", "CartPole-v1", 475.0, 5 * MILLION),
     Case("ppo", "Acrobot-v1", -100.0, MILLION),
@@ -60,8 +60,8 @@ CASES = [
     Case("ppo", MEMORY, 0.95, MILLION // 2, seeds=4),
     Case("ppo", MASKED, 450.0, MILLION // 2, seeds=4),
     Case("ppo", BREAKOUT, 28.0, 2 * MILLION, FAST, seeds=4),
-    Case("dqn", BREAKOUT, 10.0, 2 * MILLION, SLOW_START, seeds=4),
-    Case("rainbow", BREAKOUT, 10.0, 2 * MILLION, seeds=4),
+    Case("dqn", BREAKOUT, 10.0, 300_000, SLOW_START, seeds=4),
+    Case("rainbow", BREAKOUT, 10.0, 200_000, seeds=4),
 ]
 
 
