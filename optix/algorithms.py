@@ -11,12 +11,14 @@ from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
 from optix.envs.spaces import spaces
 from optix.learners.off_policy import PRIORITY, off_policy
 from optix.learners.on_policy import on_policy
-from optix.networks.continuous import actor_and_critic
+from optix.networks.continuous import ActorAndCritic, actor_and_critic
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
+from optix.neuroevo.brain import BrainNetwork
 from optix.neuroevo.graph import NeuronGraph
 from optix.neuroevo.network import graph_actor_critic
+from optix.neuroevo.regions import Brain
 from optix.types import Agent, Box, Discrete, Network
 
 
@@ -116,8 +118,8 @@ def make_agent(
         where they are a box; with a `network`, PPO, recurrent if the network remembers.
       deterministic: TD3, whose policy is deterministic, in place of SAC.
       env_params: of a gymnax environment.
-      network: replaces the agent's default network; a `NeuronGraph` or one of `NETWORKS`
-        by name is made an actor-critic.
+      network: replaces the agent's default network; a `NeuronGraph`, a brain or one of
+        `NETWORKS` by name is made an actor-critic.
       **options: any keyword of the agent (hyperparameters too) and of its network.
 
     Raises:
@@ -145,20 +147,30 @@ def build_network(
 ) -> tuple[Any, set[str]]:
     """Return a network and the names of the options it took.
 
-    A name of `NETWORKS` and a graph become an actor-critic; anything else is returned as
-    it is. `options` may hold names of other parts too.
+    A name of `NETWORKS`, a graph and a brain become an actor-critic; other networks are
+    returned as they are. `options` may hold names of other parts too.
     """
     if isinstance(network, str):
         checks.known_names("network", [network], NETWORKS)
         factory = NETWORKS[network]
         names = keywords(factory)
         return factory(observation_shape, action_space, **_named(options, names)), names
+    if isinstance(network, BrainNetwork):
+        network = network.build()
+    if isinstance(network, Brain):
+        network = network.graph
     if isinstance(network, NeuronGraph):
         names = {"keep_weights"}
         network = graph_actor_critic(
             observation_shape, action_space, graph=network, **_named(options, names)
         )
         return network, names
+    if network is not None and not isinstance(network, Network | ActorAndCritic):
+        raise ValueError(
+            "network must be a Network, a NeuronGraph, a brain or one of "
+            f"{', '.join(NETWORKS)}, got a {type(network).__name__}; "
+            "optix.networks.module.module_network makes one of a flax module"
+        )
     return network, set()
 
 

@@ -38,8 +38,8 @@ def make(
         actions are discrete and SAC where they are a box; with a `network`, PPO,
         recurrent if the network remembers.
       env_params: parameters of the environment; None takes its defaults.
-      network: replaces the agent's default network; a `NeuronGraph`, or "graph" for
-        layers of neurons, is made an actor-critic.
+      network: replaces the agent's default network; a `NeuronGraph`, a brain, or
+        "graph" for layers of neurons, is made an actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "spsa"
         tunes the agent's usual ones within its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.

@@ -7,6 +7,7 @@ import pytest
 
 import optix
 from optix.neuroevo import forward
+from optix.neuroevo.brain import BrainNetwork
 from optix.neuroevo.build import GraphBuilder, layered
 from optix.neuroevo.graph import num_cells, num_neurons
 from optix.neuroevo.network import graph_actor_critic, graph_network, num_heads, trace
@@ -20,6 +21,14 @@ RNG = np.random.default_rng(0)
 
 def remembering():
     return layered(4, (3,), 3, kind="trainable_gru", recurrent_delay=2)
+
+
+def brain():
+    network = BrainNetwork()
+    network.add_region("first", layered(4, (2,), 2))
+    network.add_region("last", layered(2, (2,), 3))
+    network.add_pathway("first", "last", n_connections=4, delay=1)
+    return network
 
 
 def test_a_sequence_is_step_after_step_and_rests_after_each_end():
@@ -119,6 +128,8 @@ def test_replay_sees_what_the_policy_saw():
         ("ppo", dict(network="graph", hidden=(4,))),
         ("recurrent_ppo", dict(network="graph", hidden=(4,), kind="trainable_lstm")),
         ("recurrent_ppo", dict(network=remembering())),
+        ("recurrent_ppo", dict(network=brain())),
+        ("recurrent_ppo", dict(network=brain().build(capacity=20))),
     ],
 )
 def test_the_agent_follows_the_network(agent, network):
@@ -158,6 +169,10 @@ def test_updates_learn_every_weight_that_leads_to_an_output():
             "must have 3 inputs and 3 outputs .* got 4 and 3",
         ),
         (lambda: graph_actor_critic((5, 5, 1), Discrete(2)), "a graph takes vectors"),
+        (
+            lambda: optix.make("CartPole-v1", network=print),
+            "network must be a Network, a NeuronGraph, a brain .* got a builtin",
+        ),
         (lambda: optix.make("CartPole-v1", network="grph"), "did you mean 'graph'"),
         (
             lambda: optix.make("CartPole-v1", network="graph", capacty=9),
