@@ -72,6 +72,7 @@ def recurrent_actor_critic(
       A `Network` whose `apply` takes one step, carry and observation with equal leading
       axes, and gives `(distribution parameters, value)`.
 
+    >>> import jax
     >>> network = recurrent_actor_critic((4,), Discrete(2), memory=32)
     >>> params, structure = network.init(jax.random.key(0))
     >>> carry = network.initial_carry(8)
