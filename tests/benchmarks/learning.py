@@ -61,7 +61,7 @@ CASES = [
     Case("ppo", MASKED, 450.0, MILLION // 2, seeds=4),
     Case("ppo", BREAKOUT, 28.0, 2 * MILLION, FAST, seeds=4),
     Case("dqn", BREAKOUT, 10.0, 300_000, SLOW_START, seeds=4),
-    Case("rainbow", BREAKOUT, 10.0, 200_000, seeds=4),
+    Case("rainbow", BREAKOUT, 10.0, 300_000, seeds=4),
 ]
 
 
