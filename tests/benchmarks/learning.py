@@ -118,13 +118,14 @@ def row(case, results):
     )
     names = [optix.StopReason(result["reason"]).name for result in results]
     options = ", ".join(f"{name}={value}" for name, value in case.options.items())
+    error = f" ± {interval(score):.2g}" if len(score) > 1 else ""
     return [
         case.agent,
         case.environment,
         options,
         f"{case.bar:g}",
         f"{np.sum(score >= case.bar)} of {len(score)}",
-        f"{score.mean():.4g} ± {interval(score):.2g}",
+        f"{score.mean():.4g}{error}",
         f"{score.min():.4g}",
         f"{np.median(rounds):.0f} ({rounds.min()} to {rounds.max()})",
         f"{np.median(env_steps) / MILLION:.3g} M",
