@@ -35,12 +35,12 @@ def compact(buffer: Buffer, dtype: Any) -> Buffer:
     kept = _checked(dtype)
     whole = jnp.issubdtype(kept, jnp.integer)
 
-    def shrink(x):
-        return (jnp.round(x) if whole else x).astype(kept)
+    def converted(rows, convert):
+        obs, next_obs = jax.tree.map(convert, (rows.obs, rows.next_obs))
+        return rows._replace(obs=obs, next_obs=next_obs)
 
     def shrunk(rows):
-        obs, next_obs = jax.tree.map(shrink, (rows.obs, rows.next_obs))
-        return rows._replace(obs=obs, next_obs=next_obs)
+        return converted(rows, lambda x: (jnp.round(x) if whole else x).astype(kept))
 
     def init(item):
         return buffer.init(jax.eval_shape(shrunk, item))
@@ -50,11 +50,8 @@ def compact(buffer: Buffer, dtype: Any) -> Buffer:
 
     def sample(state, key, batch_size, importance_exponent=0.0):
         batch = buffer.sample(state, key, batch_size, importance_exponent)
-        rows = batch.items
-        obs, next_obs = jax.tree.map(
-            lambda x: x.astype(jnp.float32), (rows.obs, rows.next_obs)
-        )
-        return batch._replace(items=rows._replace(obs=obs, next_obs=next_obs))
+        items = converted(batch.items, lambda x: x.astype(jnp.float32))
+        return batch._replace(items=items)
 
     return buffer._replace(init=init, add=add, sample=sample)
 

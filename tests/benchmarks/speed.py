@@ -98,6 +98,17 @@ class Worker:
         self.process.wait()
 
 
+def run_in_turn(workers, repeats):
+    """Return {key: results} of so many runs of each worker, and end them."""
+    runs = {key: [] for key in workers}
+    for _ in range(repeats):
+        for key, worker in workers.items():
+            runs[key].append(worker.run())
+    for worker in workers.values():
+        worker.close()
+    return runs
+
+
 def compare(name, interpreters, repeats):
     """Print one row: optix beside the peers that there are."""
     algorithm, ours, peers = CASES[name]
@@ -109,12 +120,7 @@ def compare(name, interpreters, repeats):
         option, module, last = PEERS[peer]
         python = interpreters[option]
         workers[peer] = Worker(python, module, algorithm, *told, *last)
-    runs = {worker: [] for worker in workers}
-    for _ in range(repeats):
-        for worker, results in runs.items():
-            results.append(workers[worker].run())
-    for worker in workers.values():
-        worker.close()
+    runs = run_in_turn(workers, repeats)
     rates = {
         worker: statistics.median(r["steps_per_second"] for r in results)
         for worker, results in runs.items()
@@ -145,12 +151,8 @@ def compare_learning(name, rejax, repeats):
         for side, command in sides.items()
         for windows in lengths
     }
-    seconds = {key: [] for key in workers}
-    for _ in range(repeats):
-        for key, worker in workers.items():
-            seconds[key].append(worker.run()["seconds"])
-    for worker in workers.values():
-        worker.close()
+    runs = run_in_turn(workers, repeats)
+    seconds = {key: [r["seconds"] for r in results] for key, results in runs.items()}
     short, long = lengths
     steps = (long - short) * window_steps(algorithm)
     rates = {
