@@ -1,16 +1,18 @@
 """Replay in which rows are as likely as their priority."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from optix.buffers import ring
+from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
 
 BRANCHES = 16  # measured on CPU against 2 to 128: fastest at 10 k and at 1 M rows
 UP_TO = np.triu(np.ones((BRANCHES, BRANCHES), np.float32))
+PLACES = np.arange(BRANCHES, dtype=np.int32)
 FLOOR, CEILING = 1e-30, 1e28  # the sum of 2**31 priorities is finite
 
 
@@ -29,11 +31,11 @@ class Tree(NamedTuple):
 class Prioritised(NamedTuple):
     """Rows and their priorities."""
 
-    ring: ring.Ring
+    ring: Any  # of the storage
     tree: Tree
 
 
-def prioritised(capacity: int) -> Buffer:
+def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     """Return a prioritised replay (https://arxiv.org/abs/1511.05952).
 
     Priorities are stored as they are given: the caller passes |td_error|**alpha. They
@@ -51,6 +53,9 @@ def prioritised(capacity: int) -> Buffer:
 
     Args:
       capacity: rows, below 2**31; the oldest are overwritten first.
+      streams: above 0, rows are `Transition`s and observations are stored once, see
+        `optix.buffers.linked.linked`; the capacity is then of observations.
+      n_step: steps of a row, where there are streams.
 
     Raises:
       ValueError: a capacity that is no such integer; at trace time rows that are not
@@ -66,21 +71,22 @@ def prioritised(capacity: int) -> Buffer:
     [1.0, 1.0, 1.0, 1.0]
     """
     capacity = ring.checked_capacity(capacity)
+    storage = storage_of(capacity, streams, n_step)
 
     def init(item):
-        return Prioritised(ring.empty(item, capacity), _empty_tree(capacity))
+        return Prioritised(storage.init(item), _empty_tree(capacity))
 
     def add(state, items, valid):
-        stored, index = ring.push(state.ring, items, valid)
+        stored, place, holds = storage.push(state.ring, items, valid)
         top = jnp.max((state.tree.maxima or (state.tree.leaves,))[-1])
-        priority = jnp.where(state.ring.size > 0, top, 1.0)
-        priority = jnp.broadcast_to(priority, index.shape)
+        top = jnp.where(storage.size(state.ring) > 0, top, 1.0)
+        priority = jnp.where(holds, top, 0.0)
         return Prioritised(
-            stored, _write(state.tree, index, priority, index < capacity)
+            stored, _write(state.tree, place, priority, place < capacity)
         )
 
     def size(state):
-        return state.ring.size
+        return storage.size(state.ring)
 
     def sample(state, key, batch_size, importance_exponent):
         batch_size = ring.checked_batch_size(batch_size, capacity)
@@ -91,7 +97,7 @@ def prioritised(capacity: int) -> Buffer:
         # size and the total cancel in the ratio to the greatest weight
         log_weight = -importance_exponent * jnp.log(jnp.maximum(priority, FLOOR))
         weight = jnp.exp(log_weight - jnp.max(log_weight))
-        return Sample(ring.rows(state.ring, index), index, weight)
+        return Sample(storage.rows(state.ring, index), index, weight)
 
     def update(state, index, priority, valid):
         index, priority = jnp.asarray(index), jnp.asarray(priority)
@@ -100,7 +106,7 @@ def prioritised(capacity: int) -> Buffer:
                 "index and priority must both be [M], one priority for each row, "
                 f"got {index.shape} and {priority.shape}"
             )
-        stored = (index >= 0) & (index < state.ring.size)
+        stored = storage.holds(state.ring, index)
         sound = jnp.isfinite(priority) & (priority >= 0)
         tree = _write(
             state.tree,
@@ -151,8 +157,8 @@ def _refresh(below, levels, group, reduce):
 def _descend(tree: Tree, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Find the leaves [M] at fractions [M] of the total, and their priorities.
 
-    Rounding may put the remainder at or beyond the end of a row. What is stored comes
-    before what is not, at every level, so the last child with a priority is the limit.
+    Rounding may put the remainder at or beyond the end of a row: then it is the last
+    child with a priority. One without is never taken.
     """
     levels = (tree.leaves, *tree.sums)[::-1]
     group = jnp.zeros(fraction.shape, jnp.int32)
@@ -162,9 +168,11 @@ def _descend(tree: Tree, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
         row = level.at[group].get(mode="clip")  # [M, BRANCHES]
         # running sums: as a product they take half the time of a cumsum on CPU
         end = jnp.matmul(row, UP_TO, precision="highest")
-        passed = jnp.sum(end <= remainder[:, None], axis=-1, dtype=jnp.int32)
-        filled = jnp.sum(row > 0, axis=-1, dtype=jnp.int32)
-        child = jnp.maximum(jnp.minimum(passed, filled - 1), 0)  # 0 of an empty tree
+        filled = row > 0
+        there = filled & (end > remainder[:, None])
+        first = jnp.min(jnp.where(there, PLACES, BRANCHES), axis=-1)
+        last = jnp.max(jnp.where(filled, PLACES, 0), axis=-1)  # 0 of an empty tree
+        child = jnp.where(first < BRANCHES, first, last)
         chosen = jnp.take_along_axis(row, child[:, None], axis=-1)[:, 0]
         ended = jnp.take_along_axis(end, child[:, None], axis=-1)[:, 0]
         remainder = remainder - (ended - chosen)

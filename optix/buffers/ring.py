@@ -1,5 +1,6 @@
 """Storage of fixed capacity, the oldest rows overwritten first."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,26 @@ from optix.trees import take
 from optix.types import PyTree
 
 MAX_CAPACITY = 2**31 - 1  # rows are counted in int32
+
+
+class Storage(NamedTuple):
+    """Where a buffer keeps its rows, in places 0 to capacity - 1.
+
+    init: `(item) -> state` from one row, arrays or shapes.
+    push: `(state, items [N, ...], valid [N] bool) -> (state, place [K], holds [K])`: the
+        places that changed, `capacity` for none, and whether each now holds a row.
+    rows: `(state, place [M]) -> items [M, ...]`.
+    size: `(state) -> [] int32` rows stored.
+    holds: `(state, place [M]) -> [M] bool` whether there is a row.
+    draw: `(state, key, M) -> place [M]`, every row equally likely; 0 where there is none.
+    """
+
+    init: Callable[[PyTree], Any]
+    push: Callable[..., tuple[Any, jax.Array, jax.Array]]
+    rows: Callable[[Any, jax.Array], PyTree]
+    size: Callable[[Any], jax.Array]
+    holds: Callable[[Any, jax.Array], jax.Array]
+    draw: Callable[..., jax.Array]
 
 
 class Ring(NamedTuple):
@@ -64,49 +85,72 @@ def check_rows(
             )
 
 
-def empty(item: PyTree, capacity: int) -> Ring:
-    """Return a ring of zeros for rows like `item`."""
-    items = jax.tree.map(
-        lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes_of(item)
-    )
-    return Ring(items, jnp.int32(0), jnp.int32(0))
-
-
-def push(ring: Ring, items: PyTree, valid: jax.Array) -> tuple[Ring, jax.Array]:
-    """Write the valid rows of `items` [N, ...] one after another.
-
-    Returns:
-      The ring, and where each row went, [N] int32: `capacity` if it was not valid.
-    """
-    capacity = jax.tree.leaves(ring.items)[0].shape[0]
+def check_push(
+    items: PyTree, valid: jax.Array, row: PyTree, most: int, rule: str
+) -> jax.Array:
+    """Return `valid` as an array, or raise ValueError: rows unlike `row`, or too many."""
     valid = jnp.asarray(valid)
     if valid.ndim != 1 or valid.dtype != bool:
         raise ValueError(
             f"valid must be [N] bool, one for each row, got {valid.dtype} {valid.shape}"
         )
-    if len(valid) > capacity:
+    if len(valid) > most:
         raise ValueError(
-            f"at most capacity = {capacity} rows can be added at once, got {len(valid)}; "
+            f"at most {rule} = {most} rows can be added at once, got {len(valid)}; "
             "use a larger buffer or add in parts"
         )
-    row = jax.eval_shape(lambda tree: take(tree, 0), ring.items)
     check_rows("items", items, row, (len(valid),))
-    rank = jnp.cumsum(valid, dtype=jnp.int32) - valid
-    index = jnp.where(valid, _forward(ring.cursor, rank, capacity), capacity)
-    items = jax.tree.map(
-        lambda old, new: old.at[index].set(new, mode="drop"), ring.items, items
+    return valid
+
+
+def empty(item: PyTree, capacity: int) -> PyTree:
+    """Return zeros [capacity, ...] for rows like `item`."""
+    return jax.tree.map(
+        lambda x: jnp.zeros((capacity, *x.shape), x.dtype), shapes_of(item)
     )
-    count = jnp.sum(valid, dtype=jnp.int32)
-    size = ring.size + jnp.minimum(count, capacity - ring.size)
-    return Ring(items, _forward(ring.cursor, count, capacity), size), index
 
 
-def _forward(cursor: jax.Array, distance: jax.Array, capacity: int) -> jax.Array:
+def write(stored: PyTree, place: jax.Array, items: PyTree) -> PyTree:
+    """Return the rows with `items` [N, ...] at `place` [N]; beyond the end is nowhere."""
+    return jax.tree.map(
+        lambda old, new: old.at[place].set(new, mode="drop"), stored, items
+    )
+
+
+def read(stored: PyTree, place: jax.Array) -> PyTree:
+    """Return the rows at `place` [M], [M, ...]."""
+    return jax.tree.map(lambda x: x.at[place].get(mode="clip"), stored)
+
+
+def forward(cursor: jax.Array, distance: jax.Array, capacity: int) -> jax.Array:
     """`(cursor + distance) % capacity` without an overflow of int32."""
     room = capacity - cursor
     return jnp.where(distance < room, cursor + distance, distance - room)
 
 
-def rows(ring: Ring, index: jax.Array) -> PyTree:
-    """Return the rows at `index` [M], [M, ...]."""
-    return jax.tree.map(lambda x: x.at[index].get(mode="clip"), ring.items)
+def plain(capacity: int) -> Storage:
+    """Return a storage of whole rows, one after another."""
+
+    def init(item):
+        return Ring(empty(item, capacity), jnp.int32(0), jnp.int32(0))
+
+    def push(ring, items, valid):
+        row = jax.eval_shape(lambda tree: take(tree, 0), ring.items)
+        valid = check_push(items, valid, row, capacity, "capacity")
+        rank = jnp.cumsum(valid, dtype=jnp.int32) - valid
+        place = jnp.where(valid, forward(ring.cursor, rank, capacity), capacity)
+        count = jnp.sum(valid, dtype=jnp.int32)
+        size = ring.size + jnp.minimum(count, capacity - ring.size)
+        cursor = forward(ring.cursor, count, capacity)
+        return Ring(write(ring.items, place, items), cursor, size), place, valid
+
+    def holds(ring, place):
+        return (place >= 0) & (place < ring.size)
+
+    def draw(ring, key, count):
+        return jax.random.randint(key, (count,), 0, jnp.maximum(ring.size, 1))
+
+    def rows(ring, place):
+        return read(ring.items, place)
+
+    return Storage(init, push, rows, lambda ring: ring.size, holds, draw)

@@ -1,13 +1,13 @@
 """Replay in which every row is equally likely."""
 
-import jax
 import jax.numpy as jnp
 
 from optix.buffers import ring
+from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
 
 
-def uniform(capacity: int) -> Buffer:
+def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     """Return a replay that samples uniformly, with replacement.
 
     Adding and sampling cost the same at any capacity: inside a jitted scan, or a jitted
@@ -15,6 +15,9 @@ def uniform(capacity: int) -> Buffer:
 
     Args:
       capacity: rows, below 2**31; the oldest are overwritten first.
+      streams: above 0, rows are `Transition`s and observations are stored once, see
+        `optix.buffers.linked.linked`; the capacity is then of observations.
+      n_step: steps of a row, where there are streams.
 
     Raises:
       ValueError: a capacity that is no such integer; at trace time rows that are not
@@ -32,24 +35,19 @@ def uniform(capacity: int) -> Buffer:
     (32, 3)
     """
     capacity = ring.checked_capacity(capacity)
-
-    def init(item):
-        return ring.empty(item, capacity)
+    storage = storage_of(capacity, streams, n_step)
 
     def add(state, items, valid):
-        return ring.push(state, items, valid)[0]
-
-    def size(state):
-        return state.size
+        return storage.push(state, items, valid)[0]
 
     def sample(state, key, batch_size, importance_exponent=0.0):
         del importance_exponent
         batch_size = ring.checked_batch_size(batch_size, capacity)
-        index = jax.random.randint(key, (batch_size,), 0, jnp.maximum(state.size, 1))
-        return Sample(ring.rows(state, index), index, jnp.ones(batch_size))
+        index = storage.draw(state, key, batch_size)
+        return Sample(storage.rows(state, index), index, jnp.ones(batch_size))
 
     def update(state, index, priority, valid):
         del index, priority, valid
         return state
 
-    return Buffer(capacity, init, add, size, sample, update)
+    return Buffer(capacity, storage.init, add, storage.size, sample, update)

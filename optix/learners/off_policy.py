@@ -64,6 +64,7 @@ def off_policy(
     buffer: Buffer | None = None,
     hindsight: Callable | None = None,
     observation_dtype: str | None = None,
+    one_copy: bool | None = None,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
     axis_name: str | None = None,
@@ -95,6 +96,10 @@ def off_policy(
       observation_dtype: in which the replay keeps observations, see
         `optix.buffers.compact.compact`: "uint8" for images of whole numbers takes a
         quarter of the memory; None keeps float32.
+      one_copy: the replay keeps each observation once, not as what one row starts from
+        and another leads to: half of the memory. `capacity` then counts observations,
+        one more than rows in each episode. None does so for images, but not with
+        `hindsight` or with a `buffer`, see the `streams` of `optix.buffers.uniform`.
       evaluation_episodes: whole episodes per score.
       deterministic_evaluation: score the mode of the policy, not samples.
       axis_name: devices whose batches form one.
@@ -133,11 +138,21 @@ def off_policy(
         )
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
-    replay = buffer or (prioritised_buffer if prioritised else uniform)(capacity)
+    one_copy = _checked_one_copy(one_copy, env, hindsight, buffer)
+    # the tuners of optix have at most two lanes, whose rows come side by side
+    streams = 2 * num_envs if one_copy else 0
+    kind = prioritised_buffer if prioritised else uniform
+    replay = buffer or kind(capacity, streams=streams, n_step=n_step)
     if observation_dtype is not None:
         replay = compact(replay, observation_dtype)
     _check_sizes(
-        replay.capacity, num_envs, num_steps, collect_steps, batch_size, n_step
+        replay.capacity,
+        num_envs,
+        num_steps,
+        collect_steps,
+        batch_size,
+        n_step,
+        one_copy,
     )
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
@@ -286,15 +301,36 @@ def _random(space, action, key):
     return jax.random.randint(key, action.shape, 0, space.n, action.dtype)
 
 
-def _check_sizes(capacity, num_envs, num_steps, collect_steps, batch_size, n_step):
+def _checked_one_copy(one_copy, env, hindsight, buffer):
+    """Whether the replay keeps each observation once."""
+    if one_copy not in (None, True, False):
+        raise ValueError(f"one_copy must be True, False or None, got {one_copy!r}")
+    can = hindsight is None and buffer is None
+    if one_copy and not can:
+        raise ValueError(
+            "one_copy must be None or False with hindsight, whose rows start from other "
+            "goals, and with a buffer, which takes `streams` itself"
+        )
+    return can and len(env.observation_shape) > 1 if one_copy is None else one_copy
+
+
+def _check_sizes(
+    capacity, num_envs, num_steps, collect_steps, batch_size, n_step, one_copy
+):
     if num_steps % collect_steps:
         raise ValueError(
             f"num_steps must be divisible by collect_steps={collect_steps}, got "
             f"{num_steps}"
         )
     checked_batch_size(batch_size, capacity)
-    if capacity < n_step * num_envs:
+    needed = n_step * num_envs
+    if capacity < needed:
         raise ValueError(
-            f"capacity must be at least n_step * num_envs = {n_step * num_envs}, got "
-            f"{capacity}"
+            f"capacity must be at least n_step * num_envs = {needed}, got {capacity}"
+        )
+    if one_copy and capacity < 4 * needed:
+        raise ValueError(
+            "capacity must be at least 4 * n_step * num_envs = "
+            f"{4 * needed} where observations are kept once, got {capacity}; a longer "
+            "replay or one_copy=False"
         )
