@@ -83,6 +83,32 @@ def test_rows_come_out_as_they_went_in(streams, known, n_step, end, rejected):
     assert set(newest) <= set(names)
 
 
+@pytest.mark.parametrize("silent", range(1, 9))
+def test_a_stream_goes_on_after_others_wrote_for_long(silent):
+    storage, obs = linked(8, 2, 1), np.arange(40.0, dtype=np.float32)
+    own, other = obs[:3], obs[3:]
+    state = storage.init(ROW._replace(obs=ZERO, next_obs=ZERO))
+    push = jit(storage.push)
+
+    def pair(t, start, end):
+        others = other[2 * t], other[2 * t + 1]  # continues nothing
+        starts, ends = np.array([start, others[0]]), np.array([end, others[1]])
+        name = np.array([100 + t, t], np.int32)
+        return Transition(starts, name, starts, ends, ends)
+
+    for t in range(silent + 1):
+        speaks = t in (0, silent)
+        start = 0 if t == 0 else 1
+        rows = pair(t, own[start], own[start + 1])
+        state, *_ = push(state, rows, np.array([speaks, True]))
+    place = np.flatnonzero(state.link >= 0)
+    rows = storage.rows(state, place)
+    np.testing.assert_array_equal(rows.obs, rows.reward)
+    np.testing.assert_array_equal(rows.next_obs, rows.discount)
+    assert len(place) == int(state.size)
+    assert {silent, 100 + silent} <= set(np.asarray(rows.action).tolist())
+
+
 @pytest.mark.parametrize("n_step", [1, 4])
 def test_an_episode_takes_one_place_more_than_it_has_rows(n_step):
     streams, length, episodes = 2, 20, 5
