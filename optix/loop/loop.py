@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from optix import checks
 from optix.loop.convergence import empty_history
 from optix.loop.curve import empty_curve, record
+from optix.loop.finish import MAX_INT32, finisher
 from optix.loop.judge import bits, judge, start_afresh, stop_reason
 from optix.loop.lanes import fork, freeze, over_lanes
 from optix.loop.phases import Thresholds, initial_progress
@@ -37,8 +38,6 @@ from optix.types import (
     Transform,
     Tuner,
 )
-
-MAX_INT32 = 2**31 - 1
 
 
 def loop(
@@ -76,7 +75,8 @@ def loop(
       min_rounds_before_dormant: rounds before which no run goes dormant.
       rollback: go back to the best policy when the scores fall consistently.
       max_non_finite: non-finite rounds in a row that end the run.
-      final_scores: calls of `score` on unseen keys whose mean is reported at the end.
+      final_scores: calls of `score` on unseen keys whose mean is reported at the end; as
+        many choose between the best and the last policy before.
 
     Raises:
       ValueError: sizes below one, names that neither learner nor transforms have, parts
@@ -286,15 +286,7 @@ def loop(
         )
         return freeze(state, new, memory), report
 
-    def finish(state):
-        """Score the best policy on keys that no choice has seen."""
-        key = jax.random.fold_in(state.key, MAX_INT32)  # no round has this number
-        keys = jax.random.split(key, final_scores)
-        final = jax.vmap(score, in_axes=(None, 0))(state.best.policy, keys).mean()
-        # a run that never had a finite score has nothing to score now
-        final = jnp.where(jnp.isfinite(state.best.score), final, state.best.score)
-        return state._replace(best=state.best._replace(score=final))
-
+    finish = finisher(score, tuner, final_scores)
     rounds = until_stopped(lambda state: step(state)[0])
 
     return Loop(

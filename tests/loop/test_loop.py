@@ -57,6 +57,45 @@ def test_rising_scores_end_on_the_budget_of_rounds_with_the_last_policy_best():
     np.testing.assert_allclose(state.best.score, 150, atol=3)
 
 
+@pytest.mark.parametrize(
+    ("best", "last", "kept"),
+    [
+        (3.0, 8.0, 8.0),  # its score was luck
+        (8.0, 3.0, 8.0),
+        (8.0, np.nan, 8.0),
+        (np.nan, 3.0, 3.0),
+        (np.nan, -np.inf, np.nan),  # in doubt the best
+    ],
+)
+def test_at_the_end_the_last_policy_challenges_the_best(best, last, kept):
+    keys = []
+
+    def course(value, key):
+        io_callback(
+            lambda key: keys.append(key.tolist()), None, jax.random.key_data(key)
+        )
+        return value + 0.1 * jax.random.normal(key)
+
+    run_loop = loop(scripted_learner(course), fixed(), final_scores=5)
+    state = run_loop.init(jax.random.key(0))
+
+    def policy(value):
+        return state.best.policy._replace(params={"windows": jnp.float32(value)})
+
+    lucky = state.best._replace(policy=policy(best), score=jnp.float32(1e6))
+    lanes = jax.tree.map(lambda x: x[None], policy(last))
+    learner = state.learner._replace(policy=lanes)
+    end = state._replace(best=lucky, learner=learner, round=jnp.int32(9))
+    end = jit(run_loop.finish)(end)
+    np.testing.assert_array_equal(end.best.policy.params["windows"], kept)
+    assert int(end.best.round) == (8 if kept is last else 0)
+    # by the mean of five scores, on keys that have not chosen
+    np.testing.assert_allclose(end.best.score, kept, atol=0.2)
+    jax.effects_barrier()
+    drawn = {tuple(key) for key in keys}
+    assert len(keys) == 15 and len(drawn) == 10
+
+
 def test_constant_scores_converge():
     flat = scripted_learner(lambda windows, key: jnp.float32(7))
     state = run(loop(flat, fixed(), max_rounds=1000))

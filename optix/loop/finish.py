@@ -1,0 +1,59 @@
+"""The end of a run: which policy is kept, and its score."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from optix.trees import select, take
+from optix.types import LoopState, Policy, Tuner
+
+MAX_INT32 = 2**31 - 1  # no round has this number
+
+
+def finisher(
+    score: Callable[[Policy, jax.Array], jax.Array], tuner: Tuner, final_scores: int
+) -> Callable[[LoopState], LoopState]:
+    """Return `(state) -> state` that keeps the better of the best and the last policy.
+
+    The best of many noisy scores may be the luckiest. So the last policy challenges it on
+    keys that are their own, and the better is scored again on keys that no choice has
+    seen.
+
+    Args:
+      score: `(policy, key) -> []`.
+      tuner: tells the hyperparameters of the last policy.
+      final_scores: calls of `score` for each, and for the figure that is reported.
+    """
+
+    def finish(state):
+        last = state.best._replace(
+            policy=take(state.learner.policy, 0),
+            transforms=take(state.transforms, 0),
+            hyperparams=tuner.centre(state.tuner),
+            round=jnp.maximum(state.round - 1, 0),
+        )
+        pool = jax.tree.map(lambda *x: jnp.stack(x), state.best, last)
+        key = jax.random.fold_in(state.key, MAX_INT32)
+        choice_key = jax.random.fold_in(key, MAX_INT32)
+
+        def play(scores, turn):
+            policy = take(pool.policy, jnp.where(turn < 2, turn, _better(scores)))
+            keys = jax.random.split(jnp.where(turn < 2, choice_key, key), final_scores)
+            value = jax.vmap(score, in_axes=(None, 0))(policy, keys).mean()
+            return scores.at[turn].set(value), None
+
+        # one turn after another, so that an evaluation is compiled once
+        scores = jax.lax.scan(play, jnp.zeros(3), jnp.arange(3))[0]
+        best = take(pool, _better(scores))._replace(score=scores[2])
+        # a run that never had a finite score has nothing to score now
+        best = select(jnp.isfinite(state.best.score), best, state.best)
+        return state._replace(best=best)
+
+    return finish
+
+
+def _better(scores):
+    """Which of the first two of `scores` is greater, [] int32; 0 if in doubt."""
+    first, second = jnp.where(jnp.isnan(scores), -jnp.inf, scores)[:2]
+    return (second > first).astype(jnp.int32)
