@@ -125,9 +125,10 @@ def test_stopped_seeds_cost_the_host_nothing():
         jax.block_until_ready(program(start._replace(limits=limits)).round)
         return hill.windows, hill.scores
 
-    # beside its rounds, a stopped seed is scored once where it stands, and at the end
-    assert asked([2, 20]) == (22, 22 + 1 + 2)
-    assert asked([2, 40]) == (42, 42 + 1 + 2)
+    # beside its rounds, a stopped seed is scored once where it stands, and at the end:
+    # twice if its last policy is its best, three times if not
+    assert asked([2, 20]) == (22, 22 + 1 + 2 + 3)
+    assert asked([2, 40]) == (42, 42 + 1 + 2 + 3)
 
 
 def test_a_run_resumed_from_a_checkpoint_is_the_run_uninterrupted():
