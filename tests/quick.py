@@ -4,4 +4,5 @@ from functools import partial
 
 import jax
 
-jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+OPTIONS = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = partial(jax.jit, compiler_options=OPTIONS)
