@@ -24,6 +24,7 @@ def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
         like the one given to `init`, more rows than the capacity at once, and a
         `batch_size` outside [1, capacity].
 
+    >>> import jax
     >>> buffer = uniform(100)
     >>> state = buffer.init({"obs": jnp.zeros(3)})
     >>> rows = {"obs": jnp.ones((4, 3))}
