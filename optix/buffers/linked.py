@@ -90,8 +90,8 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
         rank = (jnp.cumsum(new, dtype=jnp.int32) - new.ravel()).reshape(new.shape)
         total = jnp.sum(new, dtype=jnp.int32)
         written = jnp.where(new, ring.forward(state.cursor, rank, capacity), capacity)
-        start = jnp.where(valid & old_start, start, written[:, 0])
-        end = jnp.where(valid & old_end, end, written[:, 1])
+        start = jnp.where(old_start, start, written[:, 0])
+        end = jnp.where(old_end, end, written[:, 1])
 
         overwritten = state.link.at[written].get(mode="fill", fill_value=-1) >= 0
         link = state.link.at[written[:, 1]].set(-1, mode="drop")
