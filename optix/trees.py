@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from optix.types import LANE_AXIS, PyTree
 
@@ -70,7 +71,23 @@ def mean_lanes(tree: Tree) -> Tree:
 
 def mean_devices(tree: Tree, axis_name: str | None) -> Tree:
     """Return the mean over the devices of `axis_name`, if there are several."""
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+    if axis_name is None:
+        return tree
+    # one meeting of the devices in place of one for each leaf
+    flat, restore = ravel_pytree(jax.lax.optimization_barrier(tree))
+    return restore(jax.lax.pmean(flat, axis_name))
+
+
+def on_all_devices(condition: jax.Array, axis_name: str | None) -> jax.Array:
+    """Return whether a condition holds on every device of `axis_name`."""
+    if axis_name is None:
+        return condition
+    return jax.lax.pmin(condition.astype(jnp.int32), axis_name) > 0
+
+
+def count_devices(axis_name: str | None) -> int:
+    """Return how many devices `axis_name` spans, one without it; nothing is computed."""
+    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def _in_lanes() -> bool:

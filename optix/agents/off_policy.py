@@ -9,7 +9,7 @@ import optax
 
 from optix.agents.shared import check_batch, normalizers
 from optix.math.running import Moments, zero_moments
-from optix.trees import select
+from optix.trees import count_devices, select
 from optix.types import Policy, PyTree, Sample, Trajectory, Transition
 
 
@@ -63,9 +63,7 @@ def experience(
         )
 
     def observe(policy, trajectory):
-        steps = jnp.int32(trajectory.reward.size)
-        if axis_name is not None:
-            steps = jax.lax.psum(steps, axis_name)
+        steps = trajectory.reward.size * count_devices(axis_name)
         extras = normal.observe(policy.extras, trajectory)
         extras = extras._replace(env_steps=extras.env_steps + steps)
         return policy._replace(extras=extras)

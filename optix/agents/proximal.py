@@ -15,7 +15,7 @@ from optix import checks
 from optix.agents.shared import check_batch, normalizers, update_rule
 from optix.math.permutation import random_permutation
 from optix.math.returns import generalized_advantages
-from optix.math.running import Moments, zero_moments
+from optix.math.running import Moments, pool, zero_moments
 from optix.trees import all_finite, mean_devices, select
 from optix.types import (
     Agent,
@@ -102,8 +102,9 @@ def loss(
     actions = distribution(parameters)
     clip = hyperparams["clip_ratio"]
 
-    mean = mean_devices(batch.advantage.mean(), axis_name)
-    variance = mean_devices(jnp.square(batch.advantage - mean).mean(), axis_name)
+    mean = batch.advantage.mean()
+    variance = jnp.square(batch.advantage - mean).mean()
+    _, mean, variance = pool(Moments(jnp.float32(1), mean, variance), axis_name)
     advantage = (batch.advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
     log_ratio = actions.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)

@@ -138,14 +138,18 @@ def sac(
             value = jnp.minimum(*twins.judge(critics, structure, rows.obs, action))
             return jnp.mean(temperature * log_prob - value), -log_prob.mean()
 
-        improve = improver(policy, update_rule(optimizer, hyperparams), axis_name)
+        improve = improver(policy, update_rule(optimizer, hyperparams))
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target
         )
+        value_loss, grads = mean_devices((value_loss, grads), axis_name)
         critics, critics_state = improve("critics", grads)
         (policy_loss, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(
             params["actor"], critics
+        )
+        policy_loss, entropy, grads = mean_devices(
+            (policy_loss, entropy, grads), axis_name
         )
         actor, actor_state = improve("actor", grads)
         log_temperature = params["log_temperature"]
@@ -176,6 +180,6 @@ def sac(
             },
             extras._replace(target=target_params, updates=extras.updates + 1),
         )
-        return policy, {**mean_devices(info, axis_name), "td_error": td_error}
+        return policy, {**info, "td_error": td_error}
 
     return Agent(init, lambda batch: (), act, learn, floats, seen.observe)

@@ -117,21 +117,23 @@ def td3(
             action = propose(actor_params, structure, rows.obs)
             return -twins.judge(critics, structure, rows.obs, action)[0].mean()
 
-        improve = improver(policy, update_rule(optimizer, hyperparams), axis_name)
+        improve = improver(policy, update_rule(optimizer, hyperparams))
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target
         )
+        value_loss, grads = mean_devices((value_loss, grads), axis_name)
         critics, critics_state = improve("critics", grads)
 
         def move_actor():
             policy_loss, grads = jax.value_and_grad(actor_loss)(
                 params["actor"], critics
             )
+            policy_loss, grads = mean_devices((policy_loss, grads), axis_name)
             new, actor_state = improve("actor", grads)
             moved = {"actor": new, "critics": critics}
             target = follow(extras.target, moved, hyperparams["target_rate"])
-            return new, actor_state, target, mean_devices(policy_loss, axis_name)
+            return new, actor_state, target, policy_loss
 
         def wait():
             return params["actor"], opt_state["actor"], extras.target, jnp.float32(0)
@@ -142,7 +144,7 @@ def td3(
             due, move_actor, wait
         )
         info = {
-            "value_loss": mean_devices(value_loss, axis_name),
+            "value_loss": value_loss,
             "policy_loss": policy_loss * policy_delay,  # of the updates that have one
         }
         policy = Policy(

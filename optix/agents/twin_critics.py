@@ -11,7 +11,6 @@ from optix import checks
 from optix.agents.off_policy import descend
 from optix.agents.shared import check_outputs, feed_forward
 from optix.networks.continuous import ActorAndCritic
-from optix.trees import mean_devices
 from optix.types import Policy, PyTree
 
 
@@ -99,19 +98,17 @@ def twin_critics(
 
 
 def improver(
-    policy: Policy,
-    rule: optax.GradientTransformationExtraArgs,
-    axis_name: str | None,
+    policy: Policy, rule: optax.GradientTransformationExtraArgs
 ) -> Callable[[str, PyTree], tuple[PyTree, PyTree]]:
     """Return `(part, grads) -> (params, opt_state)` of a part of the policy.
 
-    Each part has its own optimizer state; gradients are means over the devices.
+    Each part has its own optimizer state.
     """
 
     def improve(part, grads):
         return descend(
             rule,
-            mean_devices(grads, axis_name),
+            grads,
             policy.opt_state[part],
             policy.params[part],
             policy.structure.get(part, ()),

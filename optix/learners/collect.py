@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix.math.threefry import unrolled
-from optix.trees import select_rows
+from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
     Environment,
@@ -97,11 +97,9 @@ def window_report(
     axis_name: str | None,
 ) -> Report:
     """Return the report of a window of `steps` environment steps, over all devices."""
-    env_steps = steps
-    if axis_name is not None:
-        finite = jax.lax.pmin(finite.astype(jnp.int32), axis_name) > 0
-        env_steps = jax.lax.psum(env_steps, axis_name)
-    return Report(jnp.int32(env_steps), finite, metrics, trajectory)
+    env_steps = jnp.int32(steps * count_devices(axis_name))
+    finite = on_all_devices(finite, axis_name)
+    return Report(env_steps, finite, metrics, trajectory)
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:

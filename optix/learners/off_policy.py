@@ -15,7 +15,14 @@ from optix.buffers.uniform import uniform
 from optix.learners.collect import Rollout, collector, own_key, window_report
 from optix.learners.evaluate import evaluator
 from optix.math.threefry import unrolled
-from optix.trees import all_finite, gather_lanes, mean_lanes, select
+from optix.trees import (
+    all_finite,
+    count_devices,
+    gather_lanes,
+    mean_lanes,
+    on_all_devices,
+    select,
+)
 from optix.types import (
     Agent,
     Box,
@@ -208,9 +215,7 @@ def off_policy(
             hyperparams.get("discount", 1.0),
         )
         rows, valid = gather_lanes((rows, valid & active & jax.vmap(all_finite)(rows)))
-        steps = jnp.int32(valid.size)
-        if axis_name is not None:
-            steps = jax.lax.psum(steps, axis_name)
+        steps = valid.size * count_devices(axis_name)
         memory = Memory(
             replay.add(memory.replay, rows, valid),
             jnp.where(active, memory.env_steps + steps, memory.env_steps),
@@ -218,14 +223,22 @@ def off_policy(
         policy = agent.observe(policy, trajectory)
         return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory
 
-    def learn(state, hyperparams, keys, active):
+    def is_ready(memory, was_ready):
+        """Whether every device has enough to learn from; once it has, it stays so."""
+        ready = memory.env_steps >= learning_starts
+        ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
+        if axis_name is None:
+            return ready
+        # devices that knew it when the window began need not ask again
+        return jax.lax.cond(
+            was_ready, lambda: was_ready, lambda: on_all_devices(ready, axis_name)
+        )
+
+    def learn(state, hyperparams, keys, active, was_ready):
         """One update, once there is enough to learn from."""
         memory = state.memory
         sample_key, learn_key = keys
-        ready = memory.env_steps >= learning_starts
-        ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
-        if axis_name is not None:
-            ready = jax.lax.pmin(ready.astype(jnp.int32), axis_name) > 0
+        ready = is_ready(memory, was_ready)
         exponent = 0.0
         if prioritised:
             share = memory.env_steps / hyperparams["importance_steps"]
@@ -250,6 +263,8 @@ def off_policy(
         return state._replace(policy=policy, memory=memory), (info, ready)
 
     def step(state, hyperparams, key, active):
+        was_ready = is_ready(state.memory, jnp.bool_(False))
+
         def iterate(state, keys):
             state, trajectory = jax.lax.scan(
                 lambda state, keys: collect(state, hyperparams, keys, active),
@@ -257,7 +272,7 @@ def off_policy(
                 keys[0],
             )
             state, learned = jax.lax.scan(
-                lambda state, keys: learn(state, hyperparams, keys, active),
+                lambda state, keys: learn(state, hyperparams, keys, active, was_ready),
                 state,
                 keys[1],
             )

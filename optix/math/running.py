@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 
 class Moments(NamedTuple):
@@ -56,14 +57,25 @@ def observe(
     weight = finite.astype(jnp.float32).reshape(-1, *([1] * len(feature_axes)))
     batch = jnp.where(weight > 0, batch, 0.0)
 
-    def total(x):
-        x = x.sum(0)
-        return x if axis_name is None else jax.lax.psum(x, axis_name)
+    count = finite.astype(jnp.float32).sum(0)
+    rows = jnp.maximum(count, 1.0)
+    mean = batch.sum(0) / rows
+    variance = (weight * jnp.square(batch - mean)).sum(0) / rows
+    return merge(moments, pool(Moments(count, mean, variance), axis_name))
 
-    count = total(finite.astype(jnp.float32))
-    mean = total(batch) / jnp.maximum(count, 1.0)
-    variance = total(weight * jnp.square(batch - mean)) / jnp.maximum(count, 1.0)
-    return merge(moments, Moments(count, mean, variance))
+
+def pool(moments: Moments, axis_name: str | None) -> Moments:
+    """Merge the moments that each device of `axis_name` has of its own samples."""
+    if axis_name is None:
+        return moments
+    # one meeting of the devices in place of one for each number
+    flat, restore = ravel_pytree(moments)
+    count, mean, variance = jax.vmap(restore)(jax.lax.all_gather(flat, axis_name))
+    total = count.sum()
+    share = (count / jnp.maximum(total, 1.0)).reshape(-1, *[1] * (mean.ndim - 1))
+    centre = (share * mean).sum(0)
+    spread = share * (variance + jnp.square(mean - centre))
+    return Moments(total, centre, spread.sum(0))
 
 
 def standardize(moments: Moments, x: jax.Array, clip: float = 10.0) -> jax.Array:

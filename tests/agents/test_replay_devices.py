@@ -1,5 +1,7 @@
 """Agents that learn from a replay on two devices are one with both their batches."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,18 @@ def test_two_halves_of_a_batch_are_the_whole(algorithm, monkeypatch):
     np.testing.assert_allclose(errors.ravel(), info.pop("td_error"), rtol=1e-4)
     for name, value in info.items():
         np.testing.assert_allclose(split_info[name], [value] * 2, 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "meetings"), [("dqn", 1), ("rainbow", 1), ("sac", 2), ("td3", 2)]
+)
+def test_devices_meet_once_for_each_part_that_moves(algorithm, meetings):
+    """Not once for each array: a meeting costs as much as a layer."""
+    agent = agent_of(algorithm, axis_name="device")
+    learn = jax.make_jaxpr(agent.learn, axis_env=[("device", 2)])
+    arguments = policy_of(agent, 2), batch_of(algorithm), jax.random.key(0)
+    text = str(learn(*arguments, floats(agent)))
+    assert len(re.findall(r"= (psum|pmin|all_gather)\w*\[", text)) == meetings
 
 
 def test_runs_on_two_real_devices_share_one_policy():
