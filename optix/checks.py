@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +12,13 @@ def positive_int(name: str, value: Any, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
     return int(value)
+
+
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """Return `value` as a tuple of sizes of at least 1, or raise ValueError."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{name} must be a tuple of sizes, like (4,), got {value!r}")
+    return tuple(positive_int(f"a size of {name}", size) for size in value)
 
 
 def within(

@@ -17,6 +17,7 @@ import jax
 PyTree = Any
 Hyperparams = Mapping[str, Any]  # {name: [] float32}, or [L] where a tuner says so
 
+MAX_INT32 = 2**31 - 1  # of counts; no round has this number
 LANE_AXIS = "lane"  # the vmapped axis over a tuner's lanes, bound inside the loop
 
 

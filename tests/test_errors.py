@@ -24,6 +24,7 @@ from optix.loop.transforms import chain
 from optix.make import make
 from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
+from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
 from optix.tuners.fixed import fixed
 from optix.tuners.space import space
@@ -440,6 +441,32 @@ TABLE = {
     "deterministic sac": (
         lambda: make_agent(BOX_ENV, "sac", deterministic=True),
         "deterministic=True means td3, got algorithm 'sac'",
+    ),
+    # shapes
+    **{
+        f"{name}: a number for a shape": (
+            lambda call=call: call(4),
+            r"observation_shape must be a tuple of sizes, like \(4,\), got 4",
+        )
+        for name, call in {
+            "actor_critic": lambda shape: actor_critic(shape, Discrete(2)),
+            "action_values": lambda shape: action_values(shape, Discrete(2)),
+            "actor_and_critic": lambda shape: actor_and_critic(shape, Box((1,))),
+            "recurrent": lambda shape: recurrent_actor_critic(shape, Discrete(2)),
+            "dqn": lambda shape: dqn(
+                action_values((4,), Discrete(2)), shape, Discrete(2)
+            ),
+            "sac": lambda shape: sac(
+                actor_and_critic((4,), Box((1,))), shape, Box((1,))
+            ),
+            "ppo": lambda shape: ppo(
+                actor_critic((4,), Discrete(2)), shape, Discrete(2)
+            ),
+        }.items()
+    },
+    "a shape of no size": (
+        lambda: actor_critic((0,), Discrete(2)),
+        "a size of observation_shape must be an integer >= 1, got 0",
     ),
     # the checks themselves
     "positive_int": (lambda: checks.positive_int("n", np.float32(1)), "n must be an"),

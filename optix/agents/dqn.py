@@ -76,7 +76,7 @@ def dqn(
     check_outputs(
         "network of dqn",
         network,
-        (tuple(observation_shape),),
+        (checks.shape("observation_shape", observation_shape),),
         lambda shape: shape == (action_space.n,),
         f"a value of each of {action_space.n} actions, as action_values(...) does",
     )

@@ -82,7 +82,7 @@ def rainbow(
     check_outputs(
         "network of rainbow",
         network,
-        (tuple(observation_shape),),
+        (checks.shape("observation_shape", observation_shape),),
         lambda shape: len(shape) == 2 and shape[0] == action_space.n and shape[1] > 1,
         f"logits over 2 or more atoms of each of {action_space.n} actions, as "
         "action_values(..., num_atoms=51) does",

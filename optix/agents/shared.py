@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optix import checks
 from optix.math.running import observe, standardize
 from optix.types import Hyperparams, Network, PyTree, Trajectory
 
@@ -34,7 +35,7 @@ def normalizers(
     axis_name: str | None,
 ) -> Normalizers:
     """Return the `Normalizers` of an agent; what is not asked for changes nothing."""
-    shape = tuple(observation_shape)
+    shape = checks.shape("observation_shape", observation_shape)
 
     def view(extras, obs):
         # moments of another shape would broadcast

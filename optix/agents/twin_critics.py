@@ -53,7 +53,7 @@ def twin_critics(
     actor, critic = networks
     feed_forward(agent, actor)
     feed_forward(agent, critic)
-    shape = tuple(observation_shape)
+    shape = checks.shape("observation_shape", observation_shape)
     check_outputs(
         f"actor of {agent}",
         actor,

@@ -136,6 +136,11 @@ def off_policy(
         "n_step": n_step,
     }.items():
         checks.positive_int(name, value)
+    if num_steps % collect_steps:
+        raise ValueError(
+            f"num_steps must be divisible by collect_steps={collect_steps}, got "
+            f"{num_steps}"
+        )
     if buffer is not None:
         checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
     if hindsight is not None and not callable(hindsight):
@@ -152,15 +157,8 @@ def off_policy(
     replay = buffer or kind(capacity, streams=streams, n_step=n_step)
     if observation_dtype is not None:
         replay = compact(replay, observation_dtype)
-    _check_sizes(
-        replay.capacity,
-        num_envs,
-        num_steps,
-        collect_steps,
-        batch_size,
-        n_step,
-        one_copy,
-    )
+    checked_batch_size(batch_size, replay.capacity)
+    _check_capacity(replay.capacity, n_step * num_envs, one_copy)
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
     learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes
@@ -329,16 +327,7 @@ def _checked_one_copy(one_copy, env, hindsight, buffer):
     return can and len(env.observation_shape) > 1 if one_copy is None else one_copy
 
 
-def _check_sizes(
-    capacity, num_envs, num_steps, collect_steps, batch_size, n_step, one_copy
-):
-    if num_steps % collect_steps:
-        raise ValueError(
-            f"num_steps must be divisible by collect_steps={collect_steps}, got "
-            f"{num_steps}"
-        )
-    checked_batch_size(batch_size, capacity)
-    needed = n_step * num_envs
+def _check_capacity(capacity, needed, one_copy):
     if capacity < needed:
         raise ValueError(
             f"capacity must be at least n_step * num_envs = {needed}, got {capacity}"

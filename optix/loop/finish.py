@@ -6,9 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optix.trees import select, take
-from optix.types import LoopState, Policy, Tuner
-
-MAX_INT32 = 2**31 - 1  # no round has this number
+from optix.types import MAX_INT32, LoopState, Policy, Tuner
 
 
 def finisher(

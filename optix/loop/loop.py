@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from optix import checks
 from optix.loop.convergence import empty_history
 from optix.loop.curve import empty_curve, record
-from optix.loop.finish import MAX_INT32, finisher
+from optix.loop.finish import finisher
 from optix.loop.judge import bits, judge, start_afresh, stop_reason
 from optix.loop.lanes import fork, freeze, over_lanes
 from optix.loop.phases import Thresholds, initial_progress
@@ -23,6 +23,7 @@ from optix.loop.transforms import chain
 from optix.loop.until_stopped import until_stopped
 from optix.trees import all_finite, differs, repeat
 from optix.types import (
+    MAX_INT32,
     Best,
     Event,
     Learner,

@@ -88,7 +88,8 @@ def actor_and_critic(
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
     size = action_size(action_space)
-    rank, shape = len(observation_shape), tuple(observation_shape)
+    shape = checks.shape("observation_shape", observation_shape)
+    rank = len(shape)
     layers = checked_hidden(hidden), ACTIVATIONS[activation]
     obs, action = jnp.zeros((1, *shape)), jnp.zeros((1, size))
     return ActorAndCritic(

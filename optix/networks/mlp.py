@@ -108,15 +108,16 @@ def actor_critic(
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
     check_actions(action_space)
+    shape = checks.shape("observation_shape", observation_shape)
     module = ActorCritic(
-        observation_rank=len(observation_shape),
+        observation_rank=len(shape),
         action_space=action_space,
         hidden=checked_hidden(hidden),
         activation=ACTIVATIONS[activation],
         shared=shared,
         state_dependent_scale=state_dependent_scale,
     )
-    return module_network(module, jnp.zeros((1, *observation_shape)))
+    return module_network(module, jnp.zeros((1, *shape)))
 
 
 def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:

@@ -84,8 +84,9 @@ def recurrent_actor_critic(
     checks.known_names("activation", [activation], ACTIVATIONS)
     checks.positive_int("memory", memory)
     check_actions(action_space)
+    shape = checks.shape("observation_shape", observation_shape)
     module = RecurrentActorCritic(
-        observation_rank=len(observation_shape),
+        observation_rank=len(shape),
         action_space=action_space,
         hidden=checked_hidden(hidden),
         activation=ACTIVATIONS[activation],
@@ -101,7 +102,7 @@ def recurrent_actor_critic(
         return one if shared else (one, two)
 
     def init(key):
-        obs = jnp.zeros((1, *observation_shape))
+        obs = jnp.zeros((1, *shape))
         return module.init(key, initial_carry(1), obs)["params"], ()
 
     def apply(params, structure, carry, obs):

@@ -77,12 +77,13 @@ def action_values(
     checks.known_names("activation", [activation], ACTIVATIONS)
     if num_atoms is not None:
         checks.positive_int("num_atoms", num_atoms, 2)
+    shape = checks.shape("observation_shape", observation_shape)
     module = ActionValues(
-        observation_rank=len(observation_shape),
+        observation_rank=len(shape),
         actions=action_space.n,
         hidden=checked_hidden(hidden),
         activation=ACTIVATIONS[activation],
         dueling=dueling,
         num_atoms=num_atoms,
     )
-    return module_network(module, jnp.zeros((1, *observation_shape)))
+    return module_network(module, jnp.zeros((1, *shape)))
