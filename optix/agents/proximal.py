@@ -87,6 +87,9 @@ def loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Clipped surrogate, value error and entropy bonus of a minibatch.
 
+    What is beyond its bound is told by a condition: the gradient of `minimum` of two
+    numbers that are equal, as they are within the bounds, hangs on how they are rounded.
+
     Args:
       outputs: the network's (distribution parameters, value) on `batch.obs`.
       batch: [N] samples.
@@ -108,15 +111,17 @@ def loss(
     advantage = (batch.advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
     log_ratio = actions.log_prob(batch.action) - batch.log_prob
     ratio = jnp.exp(log_ratio)
-    clipped_ratio = jnp.clip(ratio, 1 - clip, 1 + clip)
-    policy_loss = -jnp.minimum(ratio * advantage, clipped_ratio * advantage).mean()
+    bound = jnp.where(advantage > 0, 1 + clip, 1 - clip)
+    beyond = (ratio - bound) * advantage > 0
+    policy_loss = -(jnp.where(beyond, bound, ratio) * advantage).mean()
 
     target = batch.advantage + batch.value
-    value_error = jnp.square(value - target)
     if clip_values:
-        near = batch.value + jnp.clip(value - batch.value, -clip, clip)
-        value_error = jnp.maximum(value_error, jnp.square(near - target))
-    value_loss = 0.5 * value_error.mean()
+        bound = batch.value + jnp.where(value > batch.value, clip, -clip)
+        beyond = jnp.abs(value - batch.value) > clip
+        beyond &= jnp.abs(bound - target) > jnp.abs(value - target)
+        value = jnp.where(beyond, bound, value)
+    value_loss = 0.5 * jnp.square(value - target).mean()
 
     entropy = actions.entropy().mean()
     total = (
