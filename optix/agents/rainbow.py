@@ -2,10 +2,10 @@
 
 Every action has a categorical distribution over returns (C51,
 https://arxiv.org/abs/1707.06887), learned with double Q-learning; exploration is by noise
-in the weights, drawn afresh at every step and absent when a policy is evaluated. Rewards
-are scaled by the deviation of the discounted return, so that one support fits every
-environment. Dueling is the network's, returns of several steps and prioritised replay are
-the learner's.
+in the weights, drawn afresh at every step, for every environment, and absent when a
+policy is evaluated. Rewards are scaled by the deviation of the discounted return, so that
+one support fits every environment. Dueling is the network's, returns of several steps and
+prioritised replay are the learner's.
 """
 
 from collections.abc import Callable
@@ -107,17 +107,21 @@ def rainbow(
         opt_state = update_rule(optimizer, floats).init(params)
         return Policy(params, structure, opt_state, seen.init(params))
 
-    def best_action(params, structure, obs, atoms):
-        return jnp.argmax(jax.nn.softmax(logits(params, structure, obs)) @ atoms, -1)
-
     def act(policy, carry, obs, key, hyperparams, explore):
         # whatever the hyperparameters, the order of the actions' means is the same
         del hyperparams
-        params = perturb(policy.params, key) if explore else policy.params.mean
-        obs = seen.view(policy.extras, obs)
-        out = logits(params, policy.structure, obs)
-        atoms = jnp.arange(out.shape[-1], dtype=jnp.float32)
-        return carry, best_action(params, policy.structure, obs, atoms), {}
+        params, structure, _, extras = policy
+        obs = seen.view(extras, obs)
+
+        def noisy_logits(key, obs):
+            return logits(perturb(params, key), structure, obs)
+
+        if explore:
+            # environments that shared a draw would do alike, and see less
+            out = jax.vmap(noisy_logits)(jax.random.split(key, obs.shape[0]), obs)
+        else:
+            out = logits(params.mean, structure, obs)
+        return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
 
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
@@ -131,8 +135,8 @@ def rainbow(
         atoms = support(
             hyperparams["value_min"], hyperparams["value_max"], next_logits.shape[-1]
         )
-        chosen = best_action(
-            perturb(params, choose_key), structure, rows.next_obs, atoms
+        chosen = _best(
+            logits(perturb(params, choose_key), structure, rows.next_obs), atoms
         )
         moved = rows.reward[:, None] + rows.discount[:, None] * atoms
         target = jax.vmap(project, in_axes=(0, 0, None))(
@@ -157,6 +161,11 @@ def rainbow(
         return policy, {**info, "td_error": divergence}
 
     return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+
+
+def _best(logits, atoms):
+    """The action of the greatest mean return, [...] of logits [..., n, num_atoms]."""
+    return jnp.argmax(jax.nn.softmax(logits) @ atoms, -1)
 
 
 def _of(logits, action):
