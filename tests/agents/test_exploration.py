@@ -78,23 +78,24 @@ def test_sac_draws_from_its_squashed_gaussian_and_plays_the_mode():
 def test_rainbow_draws_noise_for_every_step_and_plays_without():
     agent = build("rainbow", noise_scale=2.0, **PLAIN)
     policy = agent.init(jax.random.key(0))
-    obs = jax.random.normal(KEY, (1, INPUTS))
+    obs = jnp.repeat(jax.random.normal(KEY, (1, INPUTS)), 2, axis=0)
     keys = jax.random.split(KEY, 400)
 
     def act(key, policy, explore):
-        return agent.act(policy, (), obs, key, agent.hyperparams, explore)[1][0]
+        return agent.act(policy, (), obs, key, agent.hyperparams, explore)[1]
 
     noisy = jit(jax.vmap(lambda key: act(key, policy, True)))(keys)
-    assert set(np.asarray(noisy)) == set(range(ACTIONS))
-    counts = np.bincount(noisy[1:] * ACTIONS + noisy[:-1], minlength=ACTIONS**2)
-    table = counts.reshape(ACTIONS, ACTIONS)
-    # one step's action says nothing of the next one's
-    assert stats.chi2_contingency(table).pvalue > 1e-3
+    assert set(np.asarray(noisy[:, 0])) == set(range(ACTIONS))
+    # an action says nothing of the next one, nor of that of another environment
+    for one, other in [(noisy[1:, 0], noisy[:-1, 0]), (noisy[:, 0], noisy[:, 1])]:
+        counts = np.bincount(one * ACTIONS + other, minlength=ACTIONS**2)
+        table = counts.reshape(ACTIONS, ACTIONS)
+        assert stats.chi2_contingency(table).pvalue > 1e-3
     played = jit(jax.vmap(lambda key: act(key, policy, False)))(keys)
-    assert len(set(np.asarray(played))) == 1
+    assert len(set(np.asarray(played).ravel())) == 1
     louder = jax.tree.map(lambda x: 100 * x, policy.params.deviation)
     policy = policy._replace(params=policy.params._replace(deviation=louder))
-    assert act(KEY, policy, False) == played[0]
+    np.testing.assert_array_equal(act(KEY, policy, False), played[0])
 
 
 # the density of SAC's actions
