@@ -159,6 +159,8 @@ def off_policy(
         replay = compact(replay, observation_dtype)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, n_step * num_envs, one_copy)
+    # a quarter of its places is what a full replay of one copy holds at least
+    enough = min(batch_size, learning_starts, -(-replay.capacity // 4))
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
     learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes
@@ -224,7 +226,7 @@ def off_policy(
     def is_ready(memory, was_ready):
         """Whether every device has enough to learn from; once it has, it stays so."""
         ready = memory.env_steps >= learning_starts
-        ready &= replay.size(memory.replay) >= min(batch_size, learning_starts)
+        ready &= replay.size(memory.replay) >= enough
         if axis_name is None:
             return ready
         # devices that knew it when the window began need not ask again
