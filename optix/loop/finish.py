@@ -32,7 +32,8 @@ def finisher(
             round=jnp.maximum(state.round - 1, 0),
         )
         pool = jax.tree.map(lambda *x: jnp.stack(x), state.best, last)
-        key = jax.random.fold_in(state.key, MAX_INT32)
+        # the round: where a finished run goes on, its score here is a choice's next time
+        key = jax.random.fold_in(jax.random.fold_in(state.key, MAX_INT32), state.round)
         choice_key = jax.random.fold_in(key, MAX_INT32)
 
         def play(scores, turn):

@@ -87,7 +87,8 @@ def test_the_best_of_each_seed_replays_to_its_score(four_seeds):
     for index in range(4):
         state = jax.tree.map(lambda x, row=index: x[row], states)
         agent = other.host.load(state.best.policy)
-        unseen = jax.random.split(jax.random.fold_in(state.key, 2**31 - 1), 2)
+        end = jax.random.fold_in(state.key, 2**31 - 1)
+        unseen = jax.random.split(jax.random.fold_in(end, state.round), 2)
         scores = []
         for key in unseen:
             env_seed, _ = np.asarray(jax.random.bits(key, (2,), jnp.uint32)).tolist()

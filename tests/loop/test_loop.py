@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
+from optix.drive import with_limits
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
 from optix.tuners.fixed import fixed
@@ -94,6 +95,22 @@ def test_at_the_end_the_last_policy_challenges_the_best(best, last, kept):
     jax.effects_barrier()
     drawn = {tuple(key) for key in keys}
     assert len(keys) == 15 and len(drawn) == 10
+
+
+def test_a_run_that_goes_on_from_its_end_is_scored_on_unseen_keys_again():
+    """All policies are worth 0, and each has its own luck on each key."""
+
+    def luck(windows, key):
+        return jax.random.normal(jax.random.fold_in(key, windows.astype(jnp.int32)))
+
+    run_loop = loop(scripted_learner(luck), fixed(), max_rounds=5, final_scores=1)
+
+    def twice(key):
+        state = run_loop.run(run_loop.init(key))
+        return run_loop.run(with_limits(state, {"max_rounds": 6})).best.score
+
+    scores = jit(jax.vmap(twice))(jax.random.split(jax.random.key(0), 2000))
+    assert abs(scores.mean()) < 4 * scores.std() / np.sqrt(2000)
 
 
 def test_constant_scores_converge():
