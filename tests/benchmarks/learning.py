@@ -44,7 +44,8 @@ MEMORY = "MemoryChain-bsuite, length 20"
 MASKED = "CartPole-v1 without velocities"
 BREAKOUT = "Breakout-MinAtar"
 SMALL = {"hidden": (64, 64)}
-FAST = {"learning_rate": 2.5e-3, "num_minibatches": 8}
+# down to zero over the windows of the budget, as PureJaxRL has it
+FAST = {"learning_rate": 2.5e-3, "num_minibatches": 8, "decay_over": 244}
 SLOW_START = {"epsilon_steps": 100_000, "learning_starts": 5_000}
 CASES = [
     Case("ppo", "CartPole-v1", 475.0, 5 * MILLION),
