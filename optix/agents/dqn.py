@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, improved, with_random
+from optix.agents.off_policy import experience, improved
 from optix.agents.shared import check_outputs, feed_forward, update_rule
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
@@ -100,7 +100,10 @@ def dqn(
         if not explore:
             return carry, greedy, {}
         epsilon = exploration_rate(policy.extras.env_steps, hyperparams)
-        return carry, with_random(key, greedy, epsilon, action_space.n), {}
+        coin_key, action_key = jax.random.split(key)
+        coin = jax.random.uniform(coin_key, greedy.shape)
+        anything = jax.random.randint(action_key, greedy.shape, 0, action_space.n)
+        return carry, jnp.where(coin < epsilon, anything, greedy), {}
 
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""

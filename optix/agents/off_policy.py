@@ -71,16 +71,6 @@ def experience(
     return Experience(init, normal.view, rows, observe)
 
 
-def with_random(
-    key: jax.Array, action: jax.Array, epsilon: jax.Array, n: int
-) -> jax.Array:
-    """Return the actions [B] of `n`, of which a share `epsilon` is drawn at random."""
-    coin_key, action_key = jax.random.split(key)
-    coin = jax.random.uniform(coin_key, action.shape)
-    anything = jax.random.randint(action_key, action.shape, 0, n)
-    return jnp.where(coin < epsilon, anything, action)
-
-
 def descend(
     rule: optax.GradientTransformationExtraArgs,
     grads: PyTree,

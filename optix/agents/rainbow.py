@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, improved, with_random
+from optix.agents.off_policy import experience, improved
 from optix.agents.shared import check_outputs, feed_forward, update_rule
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, perturb
@@ -27,7 +27,6 @@ HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "discount": (0.99, 0.0, 1.0),
     "value_min": (-10.0, -1e9, 1e9),  # of the support, in scaled rewards
     "value_max": (10.0, -1e9, 1e9),
-    "epsilon": (0.01, 0.0, 1.0),  # share of random actions; noise may be unlearned
     "target_rate": (1.0, 0.0, 1.0),  # 1 copies, less follows softly
     "max_grad_norm": (10.0, 0.0, 1e9),
 }
@@ -109,22 +108,20 @@ def rainbow(
         return Policy(params, structure, opt_state, seen.init(params))
 
     def act(policy, carry, obs, key, hyperparams, explore):
+        # whatever the hyperparameters, the order of the actions' means is the same
+        del hyperparams
         params, structure, _, extras = policy
         obs = seen.view(extras, obs)
 
-        def best(params, obs):
-            out = logits(params, structure, obs)
-            # whatever the support, the order of the actions' means is the same
-            return _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32))
+        def noisy_logits(key, obs):
+            return logits(perturb(params, key), structure, obs)
 
-        if not explore:
-            return carry, best(params.mean, obs), {}
-        noise_key, random_key = jax.random.split(key)
-        # environments that shared a draw would do alike, and see less
-        keys = jax.random.split(noise_key, obs.shape[0])
-        noisy = jax.vmap(lambda key, obs: best(perturb(params, key), obs))(keys, obs)
-        action = with_random(random_key, noisy, hyperparams["epsilon"], action_space.n)
-        return carry, action, {}
+        if explore:
+            # environments that shared a draw would do alike, and see less
+            out = jax.vmap(noisy_logits)(jax.random.split(key, obs.shape[0]), obs)
+        else:
+            out = logits(params.mean, structure, obs)
+        return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
 
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
