@@ -159,8 +159,9 @@ def off_policy(
         replay = compact(replay, observation_dtype)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, n_step * num_envs, one_copy)
-    # a quarter of its places is what a full replay of one copy holds at least
-    enough = min(batch_size, learning_starts, -(-replay.capacity // 4))
+    # of one copy a full replay may hold no more rows than a quarter of its places
+    held = replay.capacity // 4 if one_copy else replay.capacity
+    enough = min(batch_size, learning_starts, held)
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
     learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes
