@@ -121,7 +121,11 @@ def sac(
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
         rows = seen.rows(extras, batch)
-        noise = jax.random.normal(key, (2, rows.reward.shape[0], size))
+        shape = rows.reward.shape[0], size
+        # by a loop, which stores it: fused into its uses it would be drawn in each again
+        noise = jax.lax.map(
+            lambda key: jax.random.normal(key, shape), jax.random.split(key)
+        )
         temperature = jnp.exp(params["log_temperature"])
 
         next_action, next_log_prob = propose(

@@ -218,7 +218,8 @@ def slow_sac(policy, batch, hyperparams, noise):
         scale = np.exp(np.clip(log_scale, -20, 2))
         before = mean + scale * noise
         density = stats.norm.logpdf(before, mean, scale)
-        return np.tanh(before), np.sum(density - np.log(1 - np.tanh(before) ** 2))
+        slope = 2 * (np.log(2) - np.logaddexp(before, -before))  # log(1 - tanh^2)
+        return np.tanh(before), np.sum(density - slope)
 
     targets = []
     for i in range(N):
