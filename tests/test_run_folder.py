@@ -61,11 +61,10 @@ HOLDER = """
 import os, sys, time
 from optix.run_folder import RunFolder
 folder = RunFolder.open(sys.argv[1], write=True)
-child = os.fork()
-if child == 0:
+if os.fork() == 0:
+    print(os.getpid(), flush=True)  # the child is there, and has let the lock go
     time.sleep(30)
     os._exit(0)
-print(child, flush=True)
 time.sleep(30)
 """
 
