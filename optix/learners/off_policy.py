@@ -159,9 +159,8 @@ def off_policy(
         replay = compact(replay, observation_dtype)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, n_step * num_envs, one_copy)
-    # of one copy a full replay may hold no more rows than a quarter of its places
-    held = replay.capacity // 4 if one_copy else replay.capacity
-    enough = min(batch_size, learning_starts, held)
+    # a replay of one copy, ours or the user's, may never hold more than this quarter
+    enough = min(batch_size, learning_starts, -(-replay.capacity // 4))
     returns = n_step_returns(n_step)
     experience = collector(agent, env, num_envs)
     learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes

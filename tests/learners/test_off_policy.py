@@ -160,9 +160,13 @@ def test_actions_are_random_and_nothing_is_learned_until_it_starts():
     assert states[-1].policy.params == 3 * ((400 - warm) // 2 + 1)
 
 
-def test_one_copy_learns_in_batches_of_more_rows_than_it_can_hold():
-    sizes = {**SIZES, "capacity": 36, "batch_size": 36}
-    learner = off_policy(counting_agent(), device(Walk()), one_copy=True, **sizes)
+@pytest.mark.parametrize(
+    "options",
+    [{"one_copy": True}, {"buffer": uniform(36, streams=NUM_ENVS)}],
+)
+def test_one_copy_learns_in_batches_of_more_rows_than_it_can_hold(options):
+    sizes = {**SIZES, "capacity": 36, "batch_size": 36, **options}
+    learner = off_policy(counting_agent(), device(Walk()), **sizes)
     states, _ = windows(learner, 2)
     assert states[-1].memory.replay.size < 36
     first = -(-30 // NUM_ENVS)  # the step by which as many are collected
