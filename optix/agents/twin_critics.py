@@ -72,10 +72,10 @@ def twin_critics(
     )
 
     def init(key):
-        actor_key, *critic_keys = jax.random.split(key, 3)
-        actor_params, actor_structure = actor.init(actor_key)
+        keys = jax.random.split(key, 3)
+        actor_params, actor_structure = actor.init(keys[0])
         # compiled once for both
-        stack = jax.lax.map(critic.init, jnp.stack(critic_keys))
+        stack = jax.lax.map(critic.init, keys[1:])
         # two of everything: on a CPU a pair runs faster than a stack of two
         critic_params, critic_structure = zip(
             take(stack, 0), take(stack, 1), strict=True
