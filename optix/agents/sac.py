@@ -15,6 +15,7 @@ from optix import checks
 from optix.agents.off_policy import experience, follow
 from optix.agents.shared import update_rule
 from optix.agents.twin_critics import improver, twin_critics
+from optix.math.stored import stored
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
@@ -32,6 +33,8 @@ TUNED = {  # what a tuner named without bounds may change, and how far
     "entropy_scale": (0.25, 2.0),
 }
 LOG_SCALE = (-20.0, 2.0)  # of the Gaussian before squashing
+
+_normal = stored(jax.random.normal, static_argnames=("shape",))
 
 
 def squashed_gaussian(
@@ -121,11 +124,7 @@ def sac(
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
         rows = seen.rows(extras, batch)
-        shape = rows.reward.shape[0], size
-        # by a loop, which stores it: fused into its uses it would be drawn in each again
-        noise = jax.lax.map(
-            lambda key: jax.random.normal(key, shape), jax.random.split(key)
-        )
+        noise = _normal(key, (2, rows.reward.shape[0], size))
         temperature = jnp.exp(params["log_temperature"])
 
         next_action, next_log_prob = propose(

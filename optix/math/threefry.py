@@ -3,18 +3,19 @@
 On a CPU, XLA runs the hash behind `jax.random` (Threefry,
 https://www.thesalmons.org/john/random123/) as a loop of small operations. A step of a
 few environments draws a dozen times, and the loops then cost more than the step. The
-keys made here give the same bits in one fused operation. XLA fuses the hash into every
-use, which then hashes again: that is cheap for a few words. Many words are drawn in two
-turns of a loop, whose result XLA stores.
+keys made here give the same bits in one fused operation, whose result is stored: fused
+into every use, it would be hashed again there.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 
-_MANY = 256  # words of a draw that are cheaper stored than hashed again
+from optix.math.stored import stored
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -59,21 +60,14 @@ def _seed(seed):
     return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
 
 
+@functools.partial(stored, static_argnames=("shape",))
 def _split(key, shape):
     return jnp.stack(_hash(key, *_counters(shape)), -1)
 
 
+@functools.partial(stored, static_argnames=("bit_width", "shape"))
 def _random_bits(key, bit_width, shape):
-    size = math.prod(shape)
-    if size < _MANY:
-        return _words(key, _counters(shape), bit_width)
-    halves = _counters((2, -(-size // 2)))
-    bits = jax.lax.map(lambda half: _words(key, half, bit_width), halves)
-    return bits.reshape(-1)[:size].reshape(shape)
-
-
-def _words(key, counters, bit_width):
-    high, low = _hash(key, *counters)
+    high, low = _hash(key, *_counters(shape))
     if bit_width == 64:
         return (high.astype(jnp.uint64) << 32) | low.astype(jnp.uint64)
     return (high ^ low).astype(jnp.dtype(f"uint{bit_width}"))

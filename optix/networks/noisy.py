@@ -4,12 +4,14 @@ The noise is put on the parameters, so any network becomes noisy: every matrix c
 "kernel" and the "bias" beside it get factorised Gaussian noise of learned deviation.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optix.math.stored import stored
 from optix.types import PyTree
 
 
@@ -64,18 +66,11 @@ def perturb(params: Noisy, key: jax.Array) -> PyTree:
     )
 
 
+@functools.partial(stored, static_argnames=("size",))
 def _factors(key, size):
-    """Draws [size] of sign(x) sqrt(|x|), in two turns of a loop.
-
-    XLA stores what a loop returns; fused into the outer products, the draws would be
-    computed again for every weight and every use of it.
-    """
-
-    def half(key):
-        draws = jax.random.normal(key, (-(-size // 2),))
-        return jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
-
-    return jax.lax.map(half, jax.random.split(key, 2)).reshape(-1)[:size]
+    """Draws [size] of sign(x) sqrt(|x|)."""
+    draws = jax.random.normal(key, (size,))
+    return jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
 
 
 def _perturbed_layer(layer, deviation, noise):
