@@ -16,7 +16,7 @@ def finisher(
 
     The best of many noisy scores may be the luckiest. So the last policy challenges it on
     keys that are their own, and the better is scored again on keys that no choice has
-    seen.
+    seen. A score that is not finite counts as -inf, which whatever follows surpasses.
 
     Args:
       score: `(policy, key) -> []`.
@@ -40,6 +40,7 @@ def finisher(
             policy = take(pool.policy, jnp.where(turn < 2, turn, _better(scores)))
             keys = jax.random.split(jnp.where(turn < 2, choice_key, key), final_scores)
             value = jax.vmap(score, in_axes=(None, 0))(policy, keys).mean()
+            value = jnp.where(jnp.isfinite(value), value, -jnp.inf)  # as in a round
             return scores.at[turn].set(value), None
 
         # one turn after another, so that an evaluation is compiled once
@@ -54,5 +55,4 @@ def finisher(
 
 def _better(scores):
     """Which of the first two of `scores` is greater, [] int32; 0 if in doubt."""
-    first, second = jnp.where(jnp.isnan(scores), -jnp.inf, scores)[:2]
-    return (second > first).astype(jnp.int32)
+    return (scores[1] > scores[0]).astype(jnp.int32)
