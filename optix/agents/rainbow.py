@@ -18,7 +18,7 @@ from optix import checks
 from optix.agents.off_policy import experience, improved
 from optix.agents.shared import check_outputs, feed_forward, update_rule
 from optix.math.categorical import project, support
-from optix.networks.noisy import add_noise, perturb
+from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
 
@@ -113,14 +113,14 @@ def rainbow(
         params, structure, _, extras = policy
         obs = seen.view(extras, obs)
 
-        def noisy_logits(key, obs):
-            return logits(perturb(params, key), structure, obs)
+        def logits_of(params, obs):
+            return logits(params, structure, obs)
 
         if explore:
             # environments that shared a draw would do alike, and see less
-            out = jax.vmap(noisy_logits)(jax.random.split(key, obs.shape[0]), obs)
+            out = apply_with_noise(logits_of, params, key, obs)
         else:
-            out = logits(params.mean, structure, obs)
+            out = logits_of(params.mean, obs)
         return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
 
     def learn(policy, batch, key, hyperparams):

@@ -5,13 +5,16 @@ The noise is put on the parameters, so any network becomes noisy: every matrix c
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen
 
 from optix.math.stored import stored
+from optix.networks.dense import Dense
 from optix.types import PyTree
 
 
@@ -51,19 +54,49 @@ def add_noise(params: PyTree, scale: float = 0.5) -> Noisy:
 
 def perturb(params: Noisy, key: jax.Array) -> PyTree:
     """Return the network's parameters under one draw of the noise."""
+    return _moved(params, _draw(params, key))
+
+
+def apply_with_noise(
+    apply: Callable[[PyTree, jax.Array], jax.Array],
+    params: Noisy,
+    key: jax.Array,
+    obs: jax.Array,
+) -> jax.Array:
+    """Return `apply(parameters, obs)`, every row of obs [B, ...] under its own draw.
+
+    The draws are those of `perturb` with `jax.random.split(key, B)`. Where all noisy
+    layers are `Dense` layers, on rows, their perturbed matrices are never built:
+    x (W + D * outer(f, g)) = x W + ((x * f) D) * g.
+    """
+    noise = jax.vmap(_draw, in_axes=(None, 0))(params, jax.random.split(key, len(obs)))
+    met = set()
+
+    def add_noise_of_rows(layer, args, kwargs, context):
+        out = layer(*args, **kwargs)
+        name = "".join(f"[{part!r}]" for part in context.module.path)
+        if isinstance(context.module, Dense) and out.shape[:-1] == obs.shape[:1]:
+            met.add(name)
+            inputs, outputs = noise[name]
+            deviation = params.deviation[name]
+            out += ((args[0] * inputs) @ deviation["kernel"]) * outputs
+            out += deviation["bias"] * outputs
+        return out
+
+    with linen.intercept_methods(add_noise_of_rows):
+        out = apply(params.mean, obs)
+    if met == noise.keys():
+        return out
+    # whatever else may use the matrices must be given them
+    return jax.vmap(lambda noise, obs: apply(_moved(params, noise), obs))(noise, obs)
+
+
+def _draw(params, key):
+    """The noise of each layer: {layer: (f [inputs], g [outputs])}."""
     layers = _layers(params.mean)
-    shapes = [layer["kernel"].shape for layer in layers.values()]
-    sizes = [sum(shape) for shape in shapes]
-    parts = jnp.split(_factors(key, sum(sizes)), np.cumsum(sizes)[:-1])
-    perturbed = {
-        name: _perturbed_layer(layer, params.deviation[name], part)
-        for (name, layer), part in zip(layers.items(), parts, strict=True)
-    }
-    return jax.tree_util.tree_map_with_path(
-        lambda path, node: perturbed.get(jax.tree_util.keystr(path), node),
-        params.mean,
-        is_leaf=_is_layer,
-    )
+    sizes = [size for layer in layers.values() for size in layer["kernel"].shape]
+    factors = jnp.split(_factors(key, sum(sizes)), np.cumsum(sizes)[:-1])
+    return dict(zip(layers, zip(factors[::2], factors[1::2], strict=True), strict=True))
 
 
 @functools.partial(stored, static_argnames=("size",))
@@ -73,14 +106,21 @@ def _factors(key, size):
     return jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
 
 
-def _perturbed_layer(layer, deviation, noise):
-    inputs = layer["kernel"].shape[0]
-    noise = {
-        "kernel": noise[:inputs, None] * noise[inputs:],
-        "bias": noise[inputs:],
-    }
-    moved = {part: layer[part] + deviation[part] * noise[part] for part in deviation}
-    return {**layer, **moved}
+def _moved(params, noise):
+    """The parameters under a draw of the noise."""
+
+    def moved(path, node):
+        name = jax.tree_util.keystr(path)
+        if name not in noise:
+            return node
+        inputs, outputs = noise[name]
+        factors = {"kernel": inputs[:, None] * outputs, "bias": outputs}
+        deviation = params.deviation[name]
+        return node | {
+            part: node[part] + deviation[part] * factors[part] for part in deviation
+        }
+
+    return jax.tree_util.tree_map_with_path(moved, params.mean, is_leaf=_is_layer)
 
 
 def _layers(params: PyTree) -> dict[str, dict]:

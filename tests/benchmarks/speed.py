@@ -131,11 +131,25 @@ def compare(name, interpreters, repeats):
         _thousands(rates["optix"]),
         ", ".join(f"{peer} {_thousands(rates[peer])}" for peer in peers),
         f"{rates['optix'] / rates[fastest]:.2f}",
-        f"{workers['optix'].compiled['compile']:.1f} s",
-        f"{workers[fastest].compiled['compile']:.1f} s",
         _score(runs["optix"]),
         _score(runs[fastest]),
     ]
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def compare_compiling(name, rejax, repeats):
+    """Print one row: the time to trace and compile, in processes of their own in turn."""
+    algorithm, ours, peers = CASES[name]
+    seconds = {"optix": [], "rejax": []}
+    for _ in range(repeats):
+        for side, worker in {
+            "optix": Worker(sys.executable, "worker_optix", algorithm, *ours),
+            "rejax": Worker(rejax, "worker_rejax", algorithm, *peers["rejax"]),
+        }.items():
+            seconds[side].append(worker.compiled["compile"])
+            worker.close()
+    medians = [statistics.median(x) for x in seconds.values()]
+    cells = [name, *(f"{x:.1f} s" for x in medians), f"{medians[0] / medians[1]:.2f}"]
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
@@ -238,7 +252,8 @@ def main():
     parser.add_argument("--sbx", help="interpreter of one with sbx and its peer sb3")
     parser.add_argument("--tensor-optix", help="interpreter of one with tensor-optix")
     parser.add_argument("--repeats", type=int, default=8)
-    parser.add_argument("--only", choices=("parts", *CASES, *LEARNING), help="one row")
+    choices = ("parts", *CASES, *LEARNING, "compile")
+    parser.add_argument("--only", choices=choices, help="one row or table")
     args = parser.parse_args()
     if args.only in (None, "parts"):
         print("| environment | round | training | evaluation | control |")
@@ -246,9 +261,9 @@ def main():
         for environment in ("CartPole-v1", "Pendulum-v1"):
             parts(environment, args.repeats)
     if args.rejax or args.sbx or args.tensor_optix:
-        titles = "case|optix steps/s|peers' steps/s|ratio to the fastest|optix compile"
-        titles += "|its compile|optix score|its score"
-        print("\n| " + titles.replace("|", " | ") + " |\n|" + "---|" * 8)
+        titles = "case|optix steps/s|peers' steps/s|ratio to the fastest|optix score"
+        titles += "|its score"
+        print("\n| " + titles.replace("|", " | ") + " |\n|" + "---|" * 6)
         for name in CASES:
             if args.only in (None, name):
                 compare(name, vars(args), args.repeats)
@@ -257,6 +272,10 @@ def main():
         for name in LEARNING:
             if args.only in (None, name):
                 compare_learning(name, args.rejax, args.repeats)
+        print("\n| case | optix compile | rejax compile | ratio |\n|" + "---|" * 4)
+        for name in CASES:
+            if "rejax" in CASES[name].peers and args.only in (None, "compile"):
+                compare_compiling(name, args.rejax, args.repeats)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
-from optix.networks.noisy import add_noise, perturb
+from optix.networks.dense import Dense
+from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.networks.values import action_values
 from optix.types import Discrete
 from tests.quick import jit
@@ -64,6 +66,51 @@ def test_layers_draw_their_own_noise():
     layer = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
     drawn = perturb(add_noise({"a": layer, "b": layer}), jax.random.key(0))
     assert not np.allclose(drawn["a"]["kernel"], drawn["b"]["kernel"])
+
+
+@pytest.mark.parametrize("layer", ["of optix", "of flax"])
+def test_rows_have_the_noise_that_perturbs_parameters(layer):
+    """A layer of optix never builds its matrices, one of flax is given them."""
+
+    class Network(linen.Module):
+        @linen.compact
+        def __call__(self, obs):
+            x = obs.reshape(*obs.shape[:-2], -1)
+            x = jnp.tanh(Dense(5, name="hidden")(x))
+            return Dense(4)(x) if layer == "of optix" else linen.Dense(4)(x)
+
+    module = Network()
+    key, obs = jax.random.key(1), jax.random.normal(jax.random.key(2), (6, 3, 2))
+    noisy = add_noise(module.init(key, obs)["params"], scale=2.0)
+    heard = []
+
+    def apply(params, obs):
+        heard.append(obs.shape)
+        return module.apply({"params": params}, obs)
+
+    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
+    assert heard == [obs.shape] if layer == "of optix" else [obs.shape, obs.shape[1:]]
+    expected = [
+        module.apply({"params": perturb(noisy, own)}, row)
+        for own, row in zip(jax.random.split(key, 6), obs, strict=True)
+    ]
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_of_images_have_the_noise_that_perturbs_parameters():
+    network = action_values((10, 10, 4), Discrete(3), hidden=(8, 8), dueling=True)
+    params, structure = network.init(jax.random.key(0))
+    noisy = add_noise(params, scale=2.0)
+    obs = jax.random.normal(jax.random.key(2), (4, 10, 10, 4))
+
+    def apply(params, obs):
+        return network.apply(params, structure, (), obs)[1]
+
+    key = jax.random.key(1)
+    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
+    for own, image, row in zip(jax.random.split(key, 4), obs, given, strict=True):
+        expected = apply(perturb(noisy, own), image[None])[0]
+        np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_network_without_a_dense_layer_is_refused():
