@@ -75,13 +75,15 @@ def apply_with_noise(
     def add_noise_of_rows(layer, args, kwargs, context):
         out = layer(*args, **kwargs)
         name = "".join(f"[{part!r}]" for part in context.module.path)
-        if isinstance(context.module, Dense) and out.shape[:-1] == obs.shape[:1]:
-            met.add(name)
-            inputs, outputs = noise[name]
-            deviation = params.deviation[name]
-            out += ((args[0] * inputs) @ deviation["kernel"]) * outputs
-            out += deviation["bias"] * outputs
-        return out
+        of_rows = isinstance(context.module, Dense) and out.shape[:-1] == obs.shape[:1]
+        if not of_rows or name not in noise:
+            return out
+        met.add(name)
+        (rows,) = (*args, *kwargs.values())
+        inputs, outputs = noise[name]
+        deviation = params.deviation[name]
+        out += ((rows * inputs) @ deviation["kernel"]) * outputs
+        return out + deviation["bias"] * outputs
 
     with linen.intercept_methods(add_noise_of_rows):
         out = apply(params.mean, obs)

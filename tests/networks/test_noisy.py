@@ -97,6 +97,23 @@ def test_rows_have_the_noise_that_perturbs_parameters(layer):
     np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_have_their_noise_where_modules_are_parts_of_a_network():
+    """A module does not know under what names the network keeps its parameters."""
+    module = Dense(2)
+    key, obs = jax.random.key(1), jnp.ones((3, 2))
+    layers = [module.init(own, obs)["params"] for own in jax.random.split(key)]
+    noisy = add_noise(dict(zip(("first", "second"), layers, strict=True)), scale=2.0)
+
+    def apply(params, obs):
+        for name in ("first", "second"):
+            obs = module.apply({"params": params[name]}, obs)
+        return obs
+
+    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
+    for own, row in zip(jax.random.split(key, 3), given, strict=True):
+        np.testing.assert_allclose(row, apply(perturb(noisy, own), obs[0]), rtol=1e-4)
+
+
 def test_rows_of_images_have_the_noise_that_perturbs_parameters():
     network = action_values((10, 10, 4), Discrete(3), hidden=(8, 8), dueling=True)
     params, structure = network.init(jax.random.key(0))
