@@ -118,7 +118,9 @@ def rainbow(
 
         if explore:
             # environments that shared a draw would do alike, and see less
-            out = apply_with_noise(logits_of, params, key, obs)
+            out = apply_with_noise(
+                logits_of, params, key, obs, dense_rows=network.dense_rows
+            )
         else:
             out = logits_of(params.mean, obs)
         return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}

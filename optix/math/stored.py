@@ -8,11 +8,12 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def stored(function: Callable, *, static_argnames: tuple[str, ...] = ()) -> Callable:
-    """Return `function`, whose results are computed once.
+    """Return `function` as a call that is not inlined, so that it is computed once.
 
     On a CPU, XLA fuses cheap arithmetic into whatever uses it, and so repeats it there: a
     draw of ten words that four arrays are selected from is hashed, and compiled, four
-    times. A call that XLA must not inline is the border of every fusion.
+    times. What is not inlined cannot be fused into its users. On other devices, and in
+    the backward pass, nothing is changed.
 
     Args:
       function: of arrays.

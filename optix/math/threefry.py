@@ -73,6 +73,7 @@ def _random_bits(key, bit_width, shape):
     return (high ^ low).astype(jnp.dtype(f"uint{bit_width}"))
 
 
+@stored
 def _fold_in(key, data):
     return jnp.stack(_hash(key, jnp.uint32(0), data.astype(jnp.uint32)))
 

@@ -62,35 +62,55 @@ def apply_with_noise(
     params: Noisy,
     key: jax.Array,
     obs: jax.Array,
+    *,
+    dense_rows: bool = False,
 ) -> jax.Array:
     """Return `apply(parameters, obs)`, every row of obs [B, ...] under its own draw.
 
-    The draws are those of `perturb` with `jax.random.split(key, B)`. Where all noisy
-    layers are `Dense` layers, on rows, their perturbed matrices are never built:
-    x (W + D * outer(f, g)) = x W + ((x * f) D) * g.
+    The draws are those of `perturb` with `jax.random.split(key, B)`.
+
+    Args:
+      apply: `(params, obs [B, ...]) -> [B, ...]`.
+      params: with noise.
+      key: of all rows.
+      obs: [B, ...].
+      dense_rows: what `Network` says of `apply`. A row's perturbed matrix is then never
+        built: x (W + D * outer(f, g)) = x W + ((x * f) D) * g, and its bias alike.
+
+    Raises:
+      ValueError: `dense_rows`, but a noisy layer that is no `Dense` layer.
     """
     noise = jax.vmap(_draw, in_axes=(None, 0))(params, jax.random.split(key, len(obs)))
+    if not dense_rows:
+        return jax.vmap(lambda noise, row: apply(_moved(params, noise), row[None])[0])(
+            noise, obs
+        )
     met = set()
 
-    def add_noise_of_rows(layer, args, kwargs, context):
+    def add_noise(layer, args, kwargs, context):
         out = layer(*args, **kwargs)
-        name = "".join(f"[{part!r}]" for part in context.module.path)
-        of_rows = isinstance(context.module, Dense) and out.shape[:-1] == obs.shape[:1]
-        if not of_rows or name not in noise:
+        if type(context.module) is not Dense or context.method_name != "__call__":
             return out
+        name = "".join(f"[{part!r}]" for part in context.module.path)
         met.add(name)
         (rows,) = (*args, *kwargs.values())
         inputs, outputs = noise[name]
         deviation = params.deviation[name]
-        out += ((rows * inputs) @ deviation["kernel"]) * outputs
+        out += _product(rows * inputs, deviation["kernel"]) * outputs
         return out + deviation["bias"] * outputs
 
-    with linen.intercept_methods(add_noise_of_rows):
+    with linen.intercept_methods(add_noise):
         out = apply(params.mean, obs)
-    if met == noise.keys():
-        return out
-    # whatever else may use the matrices must be given them
-    return jax.vmap(lambda noise, obs: apply(_moved(params, noise), obs))(noise, obs)
+    if met != noise.keys():
+        raise ValueError(
+            "dense_rows must be False where a noisy layer is no Dense layer, got True "
+            f"with {sorted(noise.keys() - met)}"
+        )
+    return out
+
+
+# stored: XLA:CPU fuses a product with a constant matrix wrongly into a softmax of 256 rows
+_product = stored(jnp.matmul)
 
 
 def _draw(params, key):

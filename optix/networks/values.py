@@ -86,4 +86,5 @@ def action_values(
         dueling=dueling,
         num_atoms=num_atoms,
     )
-    return module_network(module, jnp.zeros((1, *shape)))
+    network = module_network(module, jnp.zeros((1, *shape)))
+    return network._replace(dense_rows=True)

@@ -88,8 +88,9 @@ def test_rows_have_the_noise_that_perturbs_parameters(layer):
         heard.append(obs.shape)
         return module.apply({"params": params}, obs)
 
-    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
-    assert heard == [obs.shape] if layer == "of optix" else [obs.shape, obs.shape[1:]]
+    rows = layer == "of optix"
+    given = jit(lambda: apply_with_noise(apply, noisy, key, obs, dense_rows=rows))()
+    assert heard == [obs.shape if rows else (1, *obs.shape[1:])]
     expected = [
         module.apply({"params": perturb(noisy, own)}, row)
         for own, row in zip(jax.random.split(key, 6), obs, strict=True)
@@ -97,21 +98,39 @@ def test_rows_have_the_noise_that_perturbs_parameters(layer):
     np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_have_their_noise_where_modules_are_parts_of_a_network():
-    """A module does not know under what names the network keeps its parameters."""
-    module = Dense(2)
-    key, obs = jax.random.key(1), jnp.ones((3, 2))
-    layers = [module.init(own, obs)["params"] for own in jax.random.split(key)]
-    noisy = add_noise(dict(zip(("first", "second"), layers, strict=True)), scale=2.0)
+def test_a_layer_that_cannot_be_met_is_refused():
+    layer = {"kernel": jnp.ones((3, 2)), "bias": jnp.ones(2)}
+    noisy = add_noise({"a": layer})
+    with pytest.raises(ValueError, match="dense_rows must be False.*'a'"):
+        apply_with_noise(
+            lambda params, obs: obs @ params["a"]["kernel"],
+            noisy,
+            jax.random.key(0),
+            jnp.ones((4, 3)),
+            dense_rows=True,
+        )
 
-    def apply(params, obs):
-        for name in ("first", "second"):
-            obs = module.apply({"params": params[name]}, obs)
-        return obs
 
-    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
-    for own, row in zip(jax.random.split(key, 3), given, strict=True):
-        np.testing.assert_allclose(row, apply(perturb(noisy, own), obs[0]), rtol=1e-4)
+def test_many_rows_of_constant_parameters():
+    """XLA:CPU gets this wrong where the product with the deviation is fused."""
+    network = action_values((6,), Discrete(4), hidden=(8,), num_atoms=5)
+    params, structure = network.init(jax.random.key(0))
+    noisy = add_noise(params, scale=2.0)
+    key, atoms = jax.random.key(1), jnp.arange(5.0)
+
+    def values(params, obs):
+        return jax.nn.softmax(network.apply(params, structure, (), obs)[1]) @ atoms
+
+    obs = jax.random.normal(jax.random.key(2), (256, 6))
+    given, expected = (
+        jax.jit(
+            lambda obs, rows=rows: apply_with_noise(
+                values, noisy, key, obs, dense_rows=rows
+            )
+        )(obs)
+        for rows in (True, False)
+    )
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_rows_of_images_have_the_noise_that_perturbs_parameters():
@@ -124,7 +143,9 @@ def test_rows_of_images_have_the_noise_that_perturbs_parameters():
         return network.apply(params, structure, (), obs)[1]
 
     key = jax.random.key(1)
-    given = jit(lambda: apply_with_noise(apply, noisy, key, obs))()
+    given = jit(
+        lambda: apply_with_noise(apply, noisy, key, obs, dense_rows=network.dense_rows)
+    )()
     for own, image, row in zip(jax.random.split(key, 4), obs, given, strict=True):
         expected = apply(perturb(noisy, own), image[None])[0]
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)
