@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.agents import sac
+from optix.networks import noisy
 from tests.agents.replay_reference import N, agent_of
 from tests.agents.test_replay_updates import batch_of, floats, policy_of
 from tests.devices import in_two_devices
@@ -16,9 +18,17 @@ from tests.quick import jit
 @pytest.mark.parametrize("algorithm", ["dqn", "rainbow", "sac", "td3"])
 def test_two_halves_of_a_batch_are_the_whole(algorithm, monkeypatch):
     """Plain descent, for Adam would hide a factor; all noise is the same number."""
-    monkeypatch.setattr(
-        jax.random, "normal", lambda key, shape=(), dtype=float: jnp.full(shape, 0.7)
-    )
+
+    def constant(key, shape):
+        return jnp.full(shape, 0.7)
+
+    for module, name in [
+        (jax.random, "normal"),
+        # what is stored is traced once, perhaps before
+        (sac, "_normal"),
+        (noisy, "_factors"),
+    ]:
+        monkeypatch.setattr(module, name, constant)
     whole, split = agent_of(algorithm), agent_of(algorithm, axis_name="device")
     policy, batch = policy_of(whole, 2), batch_of(algorithm)
     hyperparams = jax.tree.map(jnp.float32, floats(whole))

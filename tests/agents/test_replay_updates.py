@@ -143,7 +143,7 @@ def test_sac(norm):
     agent = build("sac", initial_temperature=0.3)
     hyperparams = floats(agent, max_grad_norm=norm, entropy_scale=0.7)
     policy, batch, new, info = learned(agent, "sac", 4, hyperparams)
-    draws = [jax.random.normal(key, (N, SIZE)) for key in jax.random.split(KEY)]
+    draws = jax.random.normal(KEY, (2, N, SIZE))
     noise = np.asarray(draws, np.float64)
     expected = slow_sac(policy, batch, hyperparams, noise)
     got = new.params, new.extras.target
