@@ -281,7 +281,7 @@ def off_policy(
         collect_key, learn_key, relabel_key = jax.random.split(
             own_key(key, axis_name), 3
         )
-        # split once for the whole window: XLA repeats a split in every draw that uses it
+        # split once for the whole window, not anew in every step
         turns = num_steps // collect_steps
         collect_keys = jax.random.split(collect_key, (3, turns, collect_steps))
         learn_keys = jax.random.split(learn_key, (2, turns, gradient_steps))

@@ -87,7 +87,7 @@ def apply_with_noise(
         )
     met = set()
 
-    def add_noise(layer, args, kwargs, context):
+    def with_noise(layer, args, kwargs, context):
         out = layer(*args, **kwargs)
         if type(context.module) is not Dense or context.method_name != "__call__":
             return out
@@ -99,7 +99,7 @@ def apply_with_noise(
         out += _product(rows * inputs, deviation["kernel"]) * outputs
         return out + deviation["bias"] * outputs
 
-    with linen.intercept_methods(add_noise):
+    with linen.intercept_methods(with_noise):
         out = apply(params.mean, obs)
     if met != noise.keys():
         raise ValueError(

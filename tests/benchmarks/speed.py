@@ -5,8 +5,9 @@ gymnax==1.0.1`, `sbx-rl==0.28.0 torch==2.13.0` (stable-baselines3 is in it), and
 `tensor-optix==1.16.0 torch==2.13.0`. All compile in a process of their own and then run
 in turn, so that whatever else the machine does hits all; what counts is the ratio of the
 medians. Runs of optix and rejax begin anew and include the steps before learning and one
-evaluation of 128 episodes; those of the others only go on learning. Without a peer only
-the parts of the default loop are timed.
+evaluation of 128 episodes; those of the others only go on learning. Compile times are
+of processes that start in turn. Without a peer only the parts of the default loop are
+timed.
 """
 
 import argparse
@@ -140,12 +141,11 @@ def compare(name, interpreters, repeats):
 def compare_compiling(name, rejax, repeats):
     """Print one row: the time to trace and compile, in processes of their own in turn."""
     algorithm, ours, peers = CASES[name]
-    seconds = {"optix": [], "rejax": []}
+    told = {"optix": ours, "rejax": peers["rejax"]}
+    seconds = {side: [] for side in told}
     for _ in range(repeats):
-        for side, worker in {
-            "optix": Worker(sys.executable, "worker_optix", algorithm, *ours),
-            "rejax": Worker(rejax, "worker_rejax", algorithm, *peers["rejax"]),
-        }.items():
+        for side, command in _sides(rejax).items():
+            worker = Worker(*command, algorithm, *told[side])
             seconds[side].append(worker.compiled["compile"])
             worker.close()
     medians = [statistics.median(x) for x in seconds.values()]
@@ -156,10 +156,7 @@ def compare_compiling(name, rejax, repeats):
 def compare_learning(name, rejax, repeats):
     """Print one row: optix beside rejax from the end of a short run to that of a long."""
     algorithm, *lengths = LEARNING[name]
-    sides = {
-        "optix": (sys.executable, "worker_optix"),
-        "rejax": (rejax, "worker_rejax"),
-    }
+    sides = _sides(rejax)
     workers = {
         (side, windows): Worker(*command, algorithm, 1, windows)
         for side, command in sides.items()
@@ -180,6 +177,14 @@ def compare_learning(name, rejax, repeats):
     ratio = rates["optix"] / rates["rejax"]
     cells = [name, *(_thousands(rate) for rate in rates.values()), f"{ratio:.2f}"]
     print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def _sides(rejax):
+    """The interpreter and the module of optix and of rejax."""
+    return {
+        "optix": (sys.executable, "worker_optix"),
+        "rejax": (rejax, "worker_rejax"),
+    }
 
 
 def _thousands(rate):
