@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from optix.agents.ppo import ppo
 from optix.envs.device import device
-from optix.loop.convergence import assess, empty_history, push
+from optix.loop.convergence import assess, initial_history, push
 from optix.networks.mlp import actor_critic
 from optix.types import Trajectory, Verdict
 
@@ -53,7 +53,7 @@ def main(windows: int = 60, num_envs: int = 32, num_steps: int = 64) -> None:
     key, policy_key, reset_key = jax.random.split(jax.random.key(0), 3)
     policy = agent.init(policy_key)
     env_state, obs = env.reset(reset_key, num_envs)
-    history = empty_history()
+    history = initial_history()
     for number in range(windows):
         key, window_key = jax.random.split(key)
         policy, env_state, obs, history, assessment, info = window(

@@ -12,12 +12,12 @@ import sys
 import jax
 
 import optix
-from optix.neuroevo.brain import BrainNetwork
-from optix.neuroevo.build import layered
-from optix.neuroevo.controller import topology_controller
-from optix.neuroevo.plot import strip
-from optix.neuroevo.replay import graph_of
-from optix.neuroevo.summary import summary
+from optix.neuroevo.drawing.plot import strip
+from optix.neuroevo.drawing.summary import summary
+from optix.neuroevo.graph.brain import BrainNetwork
+from optix.neuroevo.graph.build import layered
+from optix.neuroevo.growth.activity import graph_of
+from optix.neuroevo.growth.controller import topology_controller
 
 PICTURE = "brain.png"
 

@@ -4,17 +4,16 @@ Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `l
 `tuners`, `loop` (the autonomous run), `make` (where they meet), `train` (the driver).
 """
 
-from optix.algorithms import make_agent
-from optix.base_agent import BaseAgent, EpisodeData, HyperparamSet
 from optix.callbacks.base import LoopCallback
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
-from optix.evaluation import evaluate
-from optix.make import make
-from optix.math.regime import RegimeDetector
-from optix.normalizers import ObsNormalizer, RewardNormalizer
-from optix.result import Result
-from optix.run_folder import RunFolderError
-from optix.train import resume, train
+from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
+from optix.host.normalizers import ObsNormalizer, RewardNormalizer
+from optix.host.regime import RegimeDetector
+from optix.make import make, make_agent
+from optix.run.evaluate import evaluate
+from optix.run.folder import RunFolderError
+from optix.run.result import Result
+from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
 __all__ = [

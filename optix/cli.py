@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from optix.algorithms import usual_agent
 from optix.checkpoints.registry import CheckpointError
-from optix.evaluation import evaluate
-from optix.result import Result
-from optix.run_folder import RunFolderError
-from optix.train import resume, train
+from optix.make import usual_agent
+from optix.run.evaluate import evaluate
+from optix.run.folder import RunFolderError
+from optix.run.result import Result
+from optix.run.train import resume, train
 
 _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 _WORDS = {"true": True, "false": False, "none": None}

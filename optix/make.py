@@ -1,21 +1,31 @@
-"""Where the parts meet: an autonomous loop from an environment's name."""
+"""Where the parts meet: an agent, or an autonomous loop, from an environment's name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+
 from optix import checks
-from optix.algorithms import build_agent, build_learner, build_network, choose, keywords
 from optix.envs.device import device
+from optix.envs.spaces import spaces
 from optix.learners.evaluate import evaluator
 from optix.loop.loop import loop
-from optix.tuners.fixed import fixed
-from optix.tuners.spsa import spsa
-from optix.types import Environment, Loop, Transform, Tuner
-
-TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
-    "fixed": lambda bounds: fixed(),
-    "spsa": spsa,
-}
+from optix.networks.continuous import ActorAndCritic
+from optix.neuroevo.graph.brain import BrainNetwork
+from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.network import graph_actor_critic
+from optix.neuroevo.graph.regions import Brain
+from optix.registry import ALGORITHMS, NETWORKS, TUNERS, Algorithm, keywords
+from optix.types import (
+    Agent,
+    Box,
+    Discrete,
+    Environment,
+    Loop,
+    Network,
+    Transform,
+    Tuner,
+)
 
 
 def make(
@@ -34,7 +44,7 @@ def make(
 
     Args:
       environment: a gymnax name, an instance of its protocol, or an `Environment`.
-      agent: the algorithm, one of `optix.algorithms.ALGORITHMS`; None takes PPO where
+      agent: the algorithm, one of `optix.registry.ALGORITHMS`; None takes PPO where
         actions are discrete and SAC where they are a box; with a `network`, PPO,
         recurrent if the network remembers.
       env_params: parameters of the environment; None takes its defaults.
@@ -102,3 +112,148 @@ def _environment(environment: Any, params: Any) -> Environment:
             )
         return environment
     return device(environment, params)
+
+
+def make_agent(
+    env: Any,
+    algorithm: str | None = None,
+    *,
+    deterministic: bool = False,
+    env_params: Any = None,
+    network: Any = None,
+    **options: Any,
+) -> Agent:
+    """Return an agent that fits the spaces of an environment.
+
+    Args:
+      env: an `Environment`, a gymnax name or instance, or a Gymnasium environment.
+      algorithm: one of `ALGORITHMS`; None takes PPO where actions are discrete and SAC
+        where they are a box; with a `network`, PPO, recurrent if the network remembers.
+      deterministic: TD3, whose policy is deterministic, in place of SAC.
+      env_params: of a gymnax environment.
+      network: replaces the agent's default network; a `NeuronGraph`, a brain or one of
+        `NETWORKS` by name is made an actor-critic.
+      **options: any keyword of the agent (hyperparameters too) and of its network.
+
+    Raises:
+      ValueError: an unknown algorithm or option, an algorithm for other actions, spaces
+        that no agent can use.
+
+    >>> make_agent("Pendulum-v1", discount=0.98).hyperparams["discount"]
+    0.98
+    """
+    observation_shape, action_space, name = spaces(env, env_params)
+    network, names = build_network(network, observation_shape, action_space, options)
+    row = choose(
+        algorithm, action_space, name, deterministic=deterministic, network=network
+    )
+    known = row.agent_options() | (row.network_options() if network is None else names)
+    checks.known_names("option", options, known)
+    return build_agent(row, observation_shape, action_space, network, options)
+
+
+def build_network(
+    network: Any,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    options: Mapping[str, Any],
+) -> tuple[Any, set[str]]:
+    """Return a network and the names of the options it took.
+
+    A name of `NETWORKS`, a graph and a brain become an actor-critic; other networks are
+    returned as they are. `options` may hold names of other parts too.
+    """
+    if isinstance(network, str):
+        checks.known_names("network", [network], NETWORKS)
+        factory = NETWORKS[network]
+        names = keywords(factory)
+        return factory(observation_shape, action_space, **_named(options, names)), names
+    if isinstance(network, BrainNetwork):
+        network = network.build()
+    if isinstance(network, Brain):
+        network = network.graph
+    if isinstance(network, NeuronGraph):
+        names = {"keep_weights"}
+        network = graph_actor_critic(
+            observation_shape, action_space, graph=network, **_named(options, names)
+        )
+        return network, names
+    if network is not None and not isinstance(network, Network | ActorAndCritic):
+        raise ValueError(
+            "network must be a Network, a NeuronGraph, a brain or one of "
+            f"{', '.join(NETWORKS)}, got a {type(network).__name__}; "
+            "optix.networks.module.module_network makes one of a flax module"
+        )
+    return network, set()
+
+
+def choose(
+    algorithm: str | None,
+    action_space: Discrete | Box,
+    env_name: str,
+    *,
+    deterministic: bool = False,
+    network: Any = None,
+) -> Algorithm:
+    """Return the row of an algorithm, or the one that space and network ask for."""
+    if deterministic and isinstance(action_space, Discrete):
+        raise ValueError(
+            f"deterministic=True needs a Box of actions, but {env_name} has "
+            f"{action_space}; evaluation is deterministic with every agent"
+        )
+    if deterministic and algorithm not in (None, "td3"):
+        raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
+    algorithm = "td3" if deterministic else algorithm or _usual(action_space, network)
+    checks.known_names("agent", [algorithm], ALGORITHMS)
+    row = ALGORITHMS[algorithm]
+    if not isinstance(action_space, row.actions):
+        fitting = [
+            name
+            for name, r in ALGORITHMS.items()
+            if isinstance(action_space, r.actions)
+        ]
+        raise ValueError(
+            f"{algorithm} takes {row.actions[0].__name__} actions, but {env_name} has "
+            f"{action_space}; {', '.join(fitting)} would work"
+        )
+    return row
+
+
+def usual_agent(
+    env: Any, env_params: Any = None, network: Any = None, **options: Any
+) -> str:
+    """Return the name of the algorithm that `make_agent` picks where none is named."""
+    observation_shape, action_space, _ = spaces(env, env_params)
+    network, _ = build_network(network, observation_shape, action_space, options)
+    return _usual(action_space, network)
+
+
+def _usual(action_space: Discrete | Box, network: Any) -> str:
+    if isinstance(network, Network):
+        return "recurrent_ppo" if jax.tree.leaves(network.initial_carry(1)) else "ppo"
+    return "ppo" if isinstance(action_space, Discrete) else "sac"
+
+
+def build_agent(
+    row: Algorithm,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    network: Any,
+    options: Mapping[str, Any],
+) -> Agent:
+    """Return the agent of a row; `options` may hold names of other parts too."""
+    options = {**row.options, **options}
+    shapes = observation_shape, action_space
+    if network is None:
+        network = row.network(*shapes, **_named(options, row.network_options()))
+    return row.agent(network, *shapes, **_named(options, row.agent_options()))
+
+
+def build_learner(row: Algorithm, agent: Agent, env: Any, options: Mapping) -> Any:
+    """Return the learner of a row; `options` may hold names of other parts too."""
+    options = {**row.options, **options}
+    return row.learner(agent, env, **_named(options, row.learner_options()))
+
+
+def _named(options, names):
+    return {name: value for name, value in options.items() if name in names}

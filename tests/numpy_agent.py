@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from optix.base_agent import BaseAgent, HyperparamSet
+from optix.host.agent import BaseAgent, HyperparamSet
 
 
 class NumpyAgent(BaseAgent):

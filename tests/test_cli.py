@@ -153,7 +153,7 @@ PAUSED = """
 import sys
 from optix.callbacks.base import LoopCallback
 from optix import cli
-from optix.train import train
+from optix.run.train import train
 
 class Pause(LoopCallback):
     def on_episode_end(self, episode_id, eval_metrics):

@@ -13,7 +13,6 @@ from optix import checks
 from optix.agents.dqn import dqn
 from optix.agents.ppo import ppo
 from optix.agents.sac import sac
-from optix.algorithms import make_agent
 from optix.buffers.hindsight import hindsight
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
@@ -21,7 +20,7 @@ from optix.learners.off_policy import off_policy
 from optix.learners.on_policy import on_policy
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
-from optix.make import make
+from optix.make import make, make_agent
 from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic

@@ -1,6 +1,6 @@
 """Algorithms: one file, one algorithm, top to bottom.
 
-ppo, recurrent_ppo: proximal policy optimisation; proximal is what both share.
-dqn, rainbow, sac, td3: learning from a replay; off_policy is what these share, and
-twin_critics what sac and td3 do. shared is what all have.
+ppo: proximal policy optimisation. recurrent_ppo: the same of networks that remember.
+dqn, rainbow, sac, td3: learning from a replay; twin_critics is what sac and td3 share.
+updates: how parameters move. view: normalisers and counters. fit: what agents refuse.
 """

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, improved
-from optix.agents.shared import check_outputs, feed_forward, update_rule
+from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.updates import apply_update, update_rule
+from optix.agents.view import replay_view
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Network, Policy
 
@@ -82,7 +83,7 @@ def dqn(
     )
     optimizer = optimizer or network.optimizer
     floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
-    seen = experience(
+    view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
@@ -92,10 +93,10 @@ def dqn(
     def init(key):
         params, structure = network.init(key)
         opt_state = update_rule(optimizer, floats).init(params)
-        return Policy(params, structure, opt_state, seen.init(params))
+        return Policy(params, structure, opt_state, view.init(params))
 
     def act(policy, carry, obs, key, hyperparams, explore):
-        q = values(policy.params, policy.structure, seen.view(policy.extras, obs))
+        q = values(policy.params, policy.structure, view.normalize(policy.extras, obs))
         greedy = jnp.argmax(q, -1)
         if not explore:
             return carry, greedy, {}
@@ -109,7 +110,7 @@ def dqn(
         """Learn from one `Sample` of `Transition`."""
         del key
         params, structure, _, extras = policy
-        rows = seen.rows(extras, batch)
+        rows = view.rows(extras, batch)
         next_target = values(extras.target, structure, rows.next_obs)
         chooser = values(params, structure, rows.next_obs) if double else next_target
         next_value = _of(next_target, jnp.argmax(chooser, -1))
@@ -127,10 +128,10 @@ def dqn(
         grads, info = mean_devices((grads, info), axis_name)
         rule = update_rule(optimizer, hyperparams)
         rate = hyperparams["target_rate"]
-        policy = improved(policy, grads, rule, rate, target_period)
+        policy = apply_update(policy, grads, rule, rate, target_period)
         return policy, {**info, "td_error": jnp.abs(error)}
 
-    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
 
 
 def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:

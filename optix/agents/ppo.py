@@ -3,38 +3,165 @@
 A window of experience is learned from in several epochs of minibatches. Advantages are
 generalised (GAE); an episode cut by its time limit is bootstrapped from the observation
 at which it was cut. Observations are normalised by running moments, rewards by the
-standard deviation of the discounted return; both live in `Policy.extras`.
+standard deviation of the discounted return; both live in `Policy.extras`. How a network
+is run over a window, and what the rows of a minibatch are, a `Reading` says: single
+samples here, sequences in `optix.agents.recurrent_ppo`.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from optix.agents.proximal import (
-    HYPERPARAMS,
-    TUNED,
-    Batch,
-    Extras,
-    Reading,
-    categorical,
-    gaussian,
-    loss,
-    proximal,
+from optix import checks
+from optix.agents.fit import check_batch, feed_forward
+from optix.agents.updates import update_rule
+from optix.agents.view import normalizers
+from optix.math.returns import generalized_advantages
+from optix.math.running import Moments, initial_moments, pool
+from optix.trees import all_finite, mean_devices, select
+from optix.types import (
+    Agent,
+    Box,
+    Discrete,
+    Hyperparams,
+    Network,
+    Policy,
+    PyTree,
+    Trajectory,
 )
-from optix.agents.shared import feed_forward
-from optix.types import Agent, Box, Discrete, Network
+from optix.xla.permutation import random_permutation
 
-__all__ = [
-    "HYPERPARAMS",
-    "TUNED",
-    "Batch",
-    "Extras",
-    "categorical",
-    "gaussian",
-    "loss",
-    "ppo",
-]
+HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
+    "learning_rate": (5e-4, 0.0, 1.0),
+    "discount": (0.99, 0.0, 1.0),
+    "gae_lambda": (0.95, 0.0, 1.0),
+    "clip_ratio": (0.2, 0.0, 10.0),
+    "entropy_coefficient": (0.01, 0.0, 100.0),
+    "value_coefficient": (0.5, 0.0, 100.0),
+    "max_grad_norm": (0.5, 0.0, 1e9),
+}
+TUNED = {  # what a tuner named without bounds may change, and how far
+    "learning_rate": (1e-5, 1e-2),
+    "clip_ratio": (0.05, 0.5),
+    "entropy_coefficient": (1e-4, 0.1),
+}
+
+
+class ProximalExtras(NamedTuple):
+    """What a PPO policy carries besides parameters."""
+
+    observations: Moments  # [*observation_shape]
+    returns: Moments  # [] of the discounted return
+    updates: jax.Array  # [] int32 windows learned from
+
+
+class Batch(NamedTuple):
+    """What a minibatch holds; `N` samples."""
+
+    obs: jax.Array  # [N, ...] float32, normalised
+    action: jax.Array  # [N, ...]
+    log_prob: jax.Array  # [N] float32 of the behaviour
+    advantage: jax.Array  # [N] float32
+    value: jax.Array  # [N] float32 before the update
+
+
+def categorical(logits: jax.Array):
+    """Return the distribution of discrete actions."""
+    import distrax  # it imports tensorflow_probability
+
+    return distrax.Categorical(logits=logits)
+
+
+def gaussian(parameters: tuple[jax.Array, jax.Array]):
+    """Return the distribution of continuous actions from (mean, log scale)."""
+    import distrax
+
+    mean, log_scale = parameters
+    return distrax.MultivariateNormalDiag(mean, jnp.exp(log_scale))
+
+
+def loss(
+    outputs: tuple[PyTree, jax.Array],
+    batch: Batch,
+    hyperparams: Hyperparams,
+    distribution: Callable,
+    clip_values: bool = True,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Clipped surrogate, value error and entropy bonus of a minibatch.
+
+    What is beyond its bound is told by a condition: the gradient of `minimum` of two
+    numbers that are equal, as they are within the bounds, hangs on how they are rounded.
+
+    Args:
+      outputs: the network's (distribution parameters, value) on `batch.obs`.
+      batch: [N] samples.
+      hyperparams: clip_ratio, value_coefficient, entropy_coefficient.
+      distribution: distribution parameters -> distribution.
+      clip_values: keep the value within clip_ratio of its old one.
+      axis_name: devices over which advantages are standardised together.
+
+    Returns:
+      [] loss, and {name: []} what a person may want to know.
+    """
+    parameters, value = outputs
+    actions = distribution(parameters)
+    clip = hyperparams["clip_ratio"]
+
+    mean = batch.advantage.mean()
+    variance = jnp.square(batch.advantage - mean).mean()
+    _, mean, variance = pool(Moments(jnp.float32(1), mean, variance), axis_name)
+    advantage = (batch.advantage - mean) * jax.lax.rsqrt(variance + 1e-8)
+    log_ratio = actions.log_prob(batch.action) - batch.log_prob
+    ratio = jnp.exp(log_ratio)
+    bound = jnp.where(advantage > 0, 1 + clip, 1 - clip)
+    beyond = (ratio - bound) * advantage > 0
+    policy_loss = -(jnp.where(beyond, bound, ratio) * advantage).mean()
+
+    target = batch.advantage + batch.value
+    if clip_values:
+        bound = batch.value + jnp.where(value > batch.value, clip, -clip)
+        beyond = jnp.abs(value - batch.value) > clip
+        beyond &= jnp.abs(bound - target) > jnp.abs(value - target)
+        value = jnp.where(beyond, bound, value)
+    value_loss = 0.5 * jnp.square(value - target).mean()
+
+    entropy = actions.entropy().mean()
+    total = (
+        policy_loss
+        + hyperparams["value_coefficient"] * value_loss
+        - hyperparams["entropy_coefficient"] * entropy
+    )
+    info = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        # the low-variance estimator of http://joschu.net/blog/kl-approx.html
+        "kl": jnp.mean(ratio - 1 - log_ratio),
+        "clip_fraction": jnp.mean(jnp.abs(ratio - 1) > clip),
+    }
+    return total, info
+
+
+class Reading(NamedTuple):
+    """How an agent runs its network over a window and learns from parts of it.
+
+    agent: its name, for messages.
+    unit: what the rows are, for messages.
+    values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
+        the observations acted on and of those that followed.
+    rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
+    outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
+    """
+
+    agent: str
+    unit: str
+    values: Callable[..., PyTree]
+    rows: Callable[[Batch, Trajectory], PyTree]
+    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
 
 
 def ppo(
@@ -52,6 +179,7 @@ def ppo(
     distribution: Callable | None = None,
     optimizer: Callable[[], optax.GradientTransformation] | None = None,
     axis_name: str | None = None,
+    reading: Reading | None = None,
     **hyperparams: float,
 ) -> Agent:
     """Return a PPO agent.
@@ -74,6 +202,8 @@ def ppo(
       optimizer: makes the transformation of clipped gradients that the learning rate
         scales; None is Adam with epsilon 1e-5. It is given `version=structure`.
       axis_name: devices whose samples form one batch.
+      reading: how the network is run over a window; None runs it on single samples, and
+        then it must have no carry.
       **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
 
     Raises:
@@ -85,7 +215,128 @@ def ppo(
     >>> agent.hyperparams["discount"], agent.hyperparams["clip_ratio"]
     (0.98, 0.2)
     """
-    feed_forward("ppo", network)
+    if reading is None:
+        feed_forward("ppo", network)
+        reading = _samples(network)
+    checks.positive_int("num_epochs", num_epochs)
+    checks.positive_int("num_minibatches", num_minibatches)
+    defaults = checks.floats(
+        f"hyperparameter of {reading.agent}", hyperparams, HYPERPARAMS
+    )
+    if target_kl is not None:
+        defaults["target_kl"] = checks.within("target_kl", target_kl, 0.0, 1e9)
+    if decay_over is not None:
+        checks.positive_int("decay_over", decay_over)
+    optimizer = optimizer or network.optimizer
+    discrete = isinstance(action_space, Discrete)
+    distribution = distribution or (categorical if discrete else gaussian)
+    normal = normalizers(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+
+    def rule_at(hyperparams, updates):
+        rate = hyperparams["learning_rate"]
+        if decay_over is not None:
+            rate = rate * jnp.maximum(1 - updates / decay_over, 0.0)
+        return update_rule(optimizer, {**hyperparams, "learning_rate": rate}, 1e-5)
+
+    def init(key):
+        params, structure = network.init(key)
+        opt_state = rule_at(defaults, 0).init(params)
+        extras = ProximalExtras(
+            initial_moments(observation_shape), initial_moments(), jnp.int32(0)
+        )
+        return Policy(params, structure, opt_state, extras)
+
+    def act(policy, carry, obs, key, hyperparams, explore):
+        del hyperparams
+        obs = normal.normalize(policy.extras, obs)
+        after, (parameters, value) = network.apply(
+            policy.params, policy.structure, carry, obs
+        )
+        actions = distribution(parameters)
+        if not explore:
+            return after, actions.mode(), {}
+        action, log_prob = actions.sample_and_log_prob(seed=key)
+        # who remembers has the value at hand; others find all of a window's sooner
+        before = {"carry": carry, "value": value} if jax.tree.leaves(carry) else {}
+        return after, action, {"log_prob": log_prob, **before}
+
+    def learn(policy, batch, key, hyperparams):
+        """Learn from one `Trajectory` [T, B]."""
+        check_batch(batch, Trajectory, "on_policy")
+        samples = prepare(policy, batch, hyperparams)
+        count = jax.tree.leaves(samples)[0].shape[0]
+        if count % num_minibatches:
+            raise ValueError(
+                f"the {reading.unit} must be divisible by "
+                f"num_minibatches={num_minibatches}, got {count}"
+            )
+        rule = rule_at(hyperparams, policy.extras.updates)
+
+        def minibatch(carry, index):
+            params, opt_state, running = carry
+            rows = jax.tree.map(
+                lambda x: x.at[index].get(mode="promise_in_bounds"), samples
+            )
+
+            def objective(params):
+                outputs, part = reading.outputs(params, policy.structure, rows)
+                return loss(
+                    outputs, part, hyperparams, distribution, clip_values, axis_name
+                )
+
+            grads, info = jax.grad(objective, has_aux=True)(params)
+            grads, info = mean_devices((grads, info), axis_name)
+            updates, new_opt_state = rule.update(
+                grads, opt_state, params, version=policy.structure
+            )
+            new = optax.apply_updates(params, updates), new_opt_state
+            if target_kl is not None:
+                running = running & (info["kl"] <= hyperparams["target_kl"])
+                new = select(running, new, (params, opt_state))
+            return (*new, running), info
+
+        order = jax.lax.map(
+            lambda k: random_permutation(k, count), jax.random.split(key, num_epochs)
+        ).reshape(num_epochs * num_minibatches, count // num_minibatches)
+        start = (policy.params, policy.opt_state, jnp.bool_(True))
+        (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
+
+        # afterwards: a window is learned from with the view that it was acted with
+        extras = normal.observe(policy.extras, batch)
+        extras = extras._replace(updates=extras.updates + 1)
+        new = Policy(params, policy.structure, opt_state, extras)
+        info = jax.tree.map(jnp.mean, info)
+        # of a divergence of NaN, which passes no limit, only the information tells
+        finite = all_finite((new, info))
+        return select(finite, new, policy), {**info, "finite": finite}
+
+    def prepare(policy, batch, hyperparams):
+        """Advantages and values of a window, in the rows that minibatches take."""
+        both = normal.normalize(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
+        values = reading.values(policy.params, policy.structure, both, batch)
+        advantages = jax.vmap(
+            generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
+        )(
+            normal.scale(policy.extras, batch.reward),
+            values[0],
+            values[1],
+            batch.terminated,
+            batch.truncated,
+            hyperparams["discount"],
+            hyperparams["gae_lambda"],
+        )
+        samples = Batch(
+            both[0], batch.action, batch.extras["log_prob"], advantages, values[0]
+        )
+        return reading.rows(samples, batch)
+
+    return Agent(init, network.initial_carry, act, learn, defaults)
+
+
+def _samples(network: Network) -> Reading:
+    """Return how a feed-forward network reads a window: every sample by itself."""
 
     def values(params, structure, obs, trajectory):
         del trajectory
@@ -98,21 +349,5 @@ def ppo(
     def outputs(params, structure, part):
         return network.apply(params, structure, (), part.obs)[1], part
 
-    return proximal(
-        "ppo",
-        Reading("samples of a window (num_steps * num_envs)", values, rows, outputs),
-        network,
-        observation_shape,
-        action_space,
-        hyperparams,
-        num_epochs=num_epochs,
-        num_minibatches=num_minibatches,
-        normalize_observations=normalize_observations,
-        normalize_rewards=normalize_rewards,
-        clip_values=clip_values,
-        target_kl=target_kl,
-        decay_over=decay_over,
-        distribution=distribution,
-        optimizer=optimizer,
-        axis_name=axis_name,
-    )
+    unit = "samples of a window (num_steps * num_envs)"
+    return Reading("ppo", unit, values, rows, outputs)

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, improved
-from optix.agents.shared import check_outputs, feed_forward, update_rule
+from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.updates import apply_update, update_rule
+from optix.agents.view import replay_view
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.trees import mean_devices
@@ -94,7 +95,7 @@ def rainbow(
             f"value_min must be below value_max={floats['value_max']}, got "
             f"{floats['value_min']}"
         )
-    seen = experience(
+    view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
@@ -105,13 +106,13 @@ def rainbow(
         params, structure = network.init(key)
         params = add_noise(params, noise_scale)
         opt_state = update_rule(optimizer, floats).init(params)
-        return Policy(params, structure, opt_state, seen.init(params))
+        return Policy(params, structure, opt_state, view.init(params))
 
     def act(policy, carry, obs, key, hyperparams, explore):
         # whatever the hyperparameters, the order of the actions' means is the same
         del hyperparams
         params, structure, _, extras = policy
-        obs = seen.view(extras, obs)
+        obs = view.normalize(extras, obs)
 
         def logits_of(params, obs):
             return logits(params, structure, obs)
@@ -129,7 +130,7 @@ def rainbow(
         """Learn from one `Sample` of `Transition`."""
         params, structure, _, extras = policy
         online_key, choose_key, target_key = jax.random.split(key, 3)
-        rows = seen.rows(extras, batch)
+        rows = view.rows(extras, batch)
 
         next_logits = logits(
             perturb(extras.target, target_key), structure, rows.next_obs
@@ -159,10 +160,10 @@ def rainbow(
         grads, info = mean_devices((grads, info), axis_name)
         rule = update_rule(optimizer, hyperparams)
         rate = hyperparams["target_rate"]
-        policy = improved(policy, grads, rule, rate, target_period)
+        policy = apply_update(policy, grads, rule, rate, target_period)
         return policy, {**info, "td_error": divergence}
 
-    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
 
 
 def _best(logits, atoms):

@@ -7,19 +7,15 @@ it was in acting; the value at which a cut episode is bootstrapped is of the obs
 at the cut, with the carry of the steps before it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from optix import checks
-from optix.agents.proximal import HYPERPARAMS, TUNED, Batch, Reading, proximal
+from optix.agents.ppo import Batch, Reading, ppo
 from optix.networks.sequence import run_sequence
 from optix.types import Agent, Box, Discrete, Network, PyTree
-
-__all__ = ["HYPERPARAMS", "TUNED", "recurrent_ppo"]
 
 
 class Sequences(NamedTuple):
@@ -35,18 +31,8 @@ def recurrent_ppo(
     observation_shape: tuple[int, ...],
     action_space: Discrete | Box,
     *,
-    num_epochs: int = 4,
-    num_minibatches: int = 4,
     sequence_length: int = 16,
-    normalize_observations: bool = True,
-    normalize_rewards: bool = True,
-    clip_values: bool = True,
-    target_kl: float | None = None,
-    decay_over: int | None = None,
-    distribution: Callable | None = None,
-    optimizer: Callable[[], optax.GradientTransformation] | None = None,
-    axis_name: str | None = None,
-    **hyperparams: float,
+    **options: Any,
 ) -> Agent:
     """Return a PPO agent of a network with a carry.
 
@@ -57,19 +43,10 @@ def recurrent_ppo(
       network: `apply` gives (distribution parameters, value).
       observation_shape: of one observation.
       action_space: what the environment takes.
-      num_epochs: passes over a window.
-      num_minibatches: parts of a pass; they must divide a window's sequences.
       sequence_length: steps that gradients flow back through; it must divide a window's
         steps. What lies further back is remembered, but remembering it is not learned.
-      normalize_observations: by running moments.
-      normalize_rewards: by the running deviation of the discounted return.
-      clip_values: as in `ppo`, like the options that follow.
-      target_kl: end a window's updates beyond this divergence.
-      decay_over: windows over which the learning rate falls to zero.
-      distribution: distribution parameters -> distrax-like distribution.
-      optimizer: makes the transformation of clipped gradients.
-      axis_name: devices whose samples form one batch.
-      **hyperparams: defaults of the traced floats in `HYPERPARAMS`.
+      **options: of `optix.agents.ppo.ppo`, hyperparameters too; `num_minibatches` are
+        parts of a window's sequences.
 
     Raises:
       ValueError: sizes below one, floats out of range, unknown names.
@@ -132,29 +109,9 @@ def recurrent_ppo(
         )
         return outputs, batch
 
-    return proximal(
-        "recurrent_ppo",
-        Reading(
-            "sequences of a window (num_steps / sequence_length * num_envs)",
-            values,
-            rows,
-            outputs,
-        ),
-        network,
-        observation_shape,
-        action_space,
-        hyperparams,
-        num_epochs=num_epochs,
-        num_minibatches=num_minibatches,
-        normalize_observations=normalize_observations,
-        normalize_rewards=normalize_rewards,
-        clip_values=clip_values,
-        target_kl=target_kl,
-        decay_over=decay_over,
-        distribution=distribution,
-        optimizer=optimizer,
-        axis_name=axis_name,
-    )
+    unit = "sequences of a window (num_steps / sequence_length * num_envs)"
+    reading = Reading("recurrent_ppo", unit, values, rows, outputs)
+    return ppo(network, observation_shape, action_space, reading=reading, **options)
 
 
 def _with_next(value, cut, followed):

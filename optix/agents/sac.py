@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, follow
-from optix.agents.shared import update_rule
-from optix.agents.twin_critics import improver, twin_critics
-from optix.math.stored import stored
+from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.updates import update_rule, update_target
+from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
+from optix.xla.stored import stored
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (1e-3, 0.0, 1.0),
@@ -97,7 +97,7 @@ def sac(
     twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
     optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
-    seen = experience(
+    view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
@@ -106,7 +106,7 @@ def sac(
         params["log_temperature"] = jnp.log(jnp.float32(initial_temperature))
         rule = update_rule(optimizer, floats)
         opt_state = {part: rule.init(params[part]) for part in params}
-        return Policy(params, structure, opt_state, seen.init(params["critics"]))
+        return Policy(params, structure, opt_state, view.init(params["critics"]))
 
     def propose(params, structure, obs, noise):
         _, (mean, log_scale) = networks.actor.apply(params, structure["actor"], (), obs)
@@ -114,7 +114,7 @@ def sac(
 
     def act(policy, carry, obs, key, hyperparams, explore):
         del hyperparams
-        obs = seen.view(policy.extras, obs)
+        obs = view.normalize(policy.extras, obs)
         shape = (*obs.shape[: obs.ndim - len(observation_shape)], size)
         noise = jax.random.normal(key, shape) if explore else jnp.zeros(shape)
         action, _ = propose(policy.params["actor"], policy.structure, obs, noise)
@@ -123,7 +123,7 @@ def sac(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
-        rows = seen.rows(extras, batch)
+        rows = view.rows(extras, batch)
         noise = _normal(key, (2, rows.reward.shape[0], size))
         temperature = jnp.exp(params["log_temperature"])
 
@@ -131,38 +131,40 @@ def sac(
             params["actor"], structure, rows.next_obs, noise[0]
         )
         next_value = jnp.minimum(
-            *twins.judge(extras.target, structure, rows.next_obs, next_action)
+            *twins.values(extras.target, structure, rows.next_obs, next_action)
         )
         next_value = next_value - temperature * next_log_prob
         target = rows.reward + rows.discount * next_value
 
         def actor_loss(actor_params, critics):
             action, log_prob = propose(actor_params, structure, rows.obs, noise[1])
-            value = jnp.minimum(*twins.judge(critics, structure, rows.obs, action))
+            value = jnp.minimum(*twins.values(critics, structure, rows.obs, action))
             return jnp.mean(temperature * log_prob - value), -log_prob.mean()
 
-        improve = improver(policy, update_rule(optimizer, hyperparams))
+        update = updater(policy, update_rule(optimizer, hyperparams))
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target
         )
         value_loss, grads = mean_devices((value_loss, grads), axis_name)
-        critics, critics_state = improve("critics", grads)
+        critics, critics_state = update("critics", grads)
         (policy_loss, entropy), grads = jax.value_and_grad(actor_loss, has_aux=True)(
             params["actor"], critics
         )
         policy_loss, entropy, grads = mean_devices(
             (policy_loss, entropy, grads), axis_name
         )
-        actor, actor_state = improve("actor", grads)
+        actor, actor_state = update("actor", grads)
         log_temperature = params["log_temperature"]
         temperature_state = opt_state["log_temperature"]
         if tune_temperature:
             # the gradient of log_temperature * (entropy - target entropy)
             grads = entropy + size * hyperparams["entropy_scale"]
-            log_temperature, temperature_state = improve("log_temperature", grads)
+            log_temperature, temperature_state = update("log_temperature", grads)
 
-        target_params = follow(extras.target, critics, hyperparams["target_rate"])
+        target_params = update_target(
+            extras.target, critics, hyperparams["target_rate"]
+        )
         info = {
             "value_loss": value_loss,
             "policy_loss": policy_loss,
@@ -185,4 +187,4 @@ def sac(
         )
         return policy, {**info, "td_error": td_error}
 
-    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+    return Agent(init, lambda batch: (), act, learn, floats, view.observe)

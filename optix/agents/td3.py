@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import experience, follow
-from optix.agents.shared import update_rule
-from optix.agents.twin_critics import improver, twin_critics
+from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.updates import update_rule, update_target
+from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
 from optix.types import Agent, Box, Policy
@@ -76,7 +76,7 @@ def td3(
     twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
     optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
-    seen = experience(
+    view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
@@ -84,13 +84,13 @@ def td3(
         params, structure = twins.init(key)
         rule = update_rule(optimizer, floats)
         opt_state = {part: rule.init(params[part]) for part in params}
-        return Policy(params, structure, opt_state, seen.init(params))
+        return Policy(params, structure, opt_state, view.init(params))
 
     def propose(params, structure, obs):
         return jnp.tanh(networks.actor.apply(params, structure["actor"], (), obs)[1])
 
     def act(policy, carry, obs, key, hyperparams, explore):
-        obs = seen.view(policy.extras, obs)
+        obs = view.normalize(policy.extras, obs)
         action = propose(policy.params["actor"], policy.structure, obs)
         if explore:
             noise = jax.random.normal(key, action.shape)
@@ -101,13 +101,13 @@ def td3(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
-        rows = seen.rows(extras, batch)
+        rows = view.rows(extras, batch)
         noise = hyperparams["target_noise"] * jax.random.normal(key, rows.action.shape)
         limit = hyperparams["target_noise_limit"]
         next_action = propose(extras.target["actor"], structure, rows.next_obs)
         next_action = jnp.clip(next_action + jnp.clip(noise, -limit, limit), -1.0, 1.0)
         next_value = jnp.minimum(
-            *twins.judge(
+            *twins.values(
                 extras.target["critics"], structure, rows.next_obs, next_action
             )
         )
@@ -115,24 +115,24 @@ def td3(
 
         def actor_loss(actor_params, critics):
             action = propose(actor_params, structure, rows.obs)
-            return -twins.judge(critics, structure, rows.obs, action)[0].mean()
+            return -twins.values(critics, structure, rows.obs, action)[0].mean()
 
-        improve = improver(policy, update_rule(optimizer, hyperparams))
+        update = updater(policy, update_rule(optimizer, hyperparams))
 
         (value_loss, td_error), grads = jax.value_and_grad(twins.loss, has_aux=True)(
             params["critics"], structure, rows, batch.weight, target
         )
         value_loss, grads = mean_devices((value_loss, grads), axis_name)
-        critics, critics_state = improve("critics", grads)
+        critics, critics_state = update("critics", grads)
 
         def move_actor():
             policy_loss, grads = jax.value_and_grad(actor_loss)(
                 params["actor"], critics
             )
             policy_loss, grads = mean_devices((policy_loss, grads), axis_name)
-            new, actor_state = improve("actor", grads)
+            new, actor_state = update("actor", grads)
             moved = {"actor": new, "critics": critics}
-            target = follow(extras.target, moved, hyperparams["target_rate"])
+            target = update_target(extras.target, moved, hyperparams["target_rate"])
             return new, actor_state, target, policy_loss
 
         def wait():
@@ -155,4 +155,4 @@ def td3(
         )
         return policy, {**info, "td_error": td_error}
 
-    return Agent(init, lambda batch: (), act, learn, floats, seen.observe)
+    return Agent(init, lambda batch: (), act, learn, floats, view.observe)

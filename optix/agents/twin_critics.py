@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.off_policy import descend
-from optix.agents.shared import check_outputs, feed_forward
+from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.updates import apply_gradients
 from optix.networks.continuous import ActorAndCritic
 from optix.trees import take
 from optix.types import Policy, PyTree
@@ -19,13 +19,13 @@ class TwinCritics(NamedTuple):
     """Functions of parameters and structures {"actor": ..., "critics": (..., ...)}.
 
     init: `(key) -> (params, structure)`.
-    judge: `(critics, structure, obs, action) -> [value [N], value [N]]`.
+    values: `(critics, structure, obs, action) -> [value [N], value [N]]`.
     loss: `(critics, structure, rows, weight [N], target [N]) -> (loss [], error [N])`,
         the squared errors of both and the mean of their sizes.
     """
 
     init: Callable[[jax.Array], tuple[dict, dict]]
-    judge: Callable[..., list[jax.Array]]
+    values: Callable[..., list[jax.Array]]
     loss: Callable[..., tuple[jax.Array, jax.Array]]
 
 
@@ -83,7 +83,7 @@ def twin_critics(
         params = {"actor": actor_params, "critics": critic_params}
         return params, {"actor": actor_structure, "critics": critic_structure}
 
-    def judge(critics: PyTree, structure: PyTree, obs: PyTree, action: jax.Array):
+    def values(critics: PyTree, structure: PyTree, obs: PyTree, action: jax.Array):
         return [
             critic.apply(own, its_structure, (), (obs, action))[1]
             for own, its_structure in zip(critics, structure["critics"], strict=True)
@@ -91,16 +91,17 @@ def twin_critics(
 
     def loss(critics, structure, rows, weight, target):
         one, two = (
-            value - target for value in judge(critics, structure, rows.obs, rows.action)
+            value - target
+            for value in values(critics, structure, rows.obs, rows.action)
         )
         total = jnp.mean(weight * 0.5 * jnp.square(one))
         total += jnp.mean(weight * 0.5 * jnp.square(two))
         return total, (jnp.abs(one) + jnp.abs(two)) / 2
 
-    return TwinCritics(init, judge, loss)
+    return TwinCritics(init, values, loss)
 
 
-def improver(
+def updater(
     policy: Policy, rule: optax.GradientTransformationExtraArgs
 ) -> Callable[[str, PyTree], tuple[PyTree, PyTree]]:
     """Return `(part, grads) -> (params, opt_state)` of a part of the policy.
@@ -108,8 +109,8 @@ def improver(
     Each part has its own optimizer state.
     """
 
-    def improve(part, grads):
-        return descend(
+    def update(part, grads):
+        return apply_gradients(
             rule,
             grads,
             policy.opt_state[part],
@@ -117,4 +118,4 @@ def improver(
             policy.structure.get(part, ()),
         )
 
-    return improve
+    return update

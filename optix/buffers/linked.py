@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.buffers import ring
-from optix.buffers.ring import Storage
+from optix.buffers import storage
+from optix.buffers.storage import Storage
 from optix.trees import take
 from optix.types import PyTree, Transition
 
@@ -35,7 +35,7 @@ def storage_of(capacity: int, streams: int, n_step: int) -> Storage:
     """Return the storage of streams of rows, or of whole rows where `streams` is 0."""
     streams = checks.positive_int("streams", streams, 0)
     n_step = checks.positive_int("n_step", n_step)
-    return linked(capacity, streams, n_step) if streams else ring.plain(capacity)
+    return linked(capacity, streams, n_step) if streams else storage.plain(capacity)
 
 
 def linked(capacity: int, streams: int, n_step: int) -> Storage:
@@ -52,13 +52,13 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
 
     def init(item):
         checks.record("a row of streams", item, Transition, "leave streams at 0")
-        if ring.shapes_of(item.obs) != ring.shapes_of(item.next_obs):
+        if storage.shapes_of(item.obs) != storage.shapes_of(item.next_obs):
             raise ValueError(
                 "obs and next_obs of a row must be alike to be stored once, got "
-                f"{ring.shapes_of(item.obs)} and {ring.shapes_of(item.next_obs)}"
+                f"{storage.shapes_of(item.obs)} and {storage.shapes_of(item.next_obs)}"
             )
         return Linked(
-            ring.empty(item._replace(next_obs=()), capacity),
+            storage.empty(item._replace(next_obs=()), capacity),
             jnp.full(capacity, -1, jnp.int32),
             jnp.int32(0),
             jnp.int32(0),
@@ -69,17 +69,17 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
     def push(state, items, valid):
         row = jax.eval_shape(lambda tree: take(tree, 0), state.items)
         row = row._replace(next_obs=row.obs)
-        valid = ring.check_push(items, valid, row, capacity // 2, "capacity / 2")
+        valid = storage.check_push(items, valid, row, capacity // 2, "capacity / 2")
         rows = len(valid)
         age = state.age[:rows]
         age = jnp.pad(age, ((0, rows - len(age)), (0, 0)), constant_values=capacity)
 
         def shared(age, obs):
             """Where an observation is already, and whether it is."""
-            place = ring.forward(state.cursor, capacity - age, capacity)
+            place = storage.forward(state.cursor, capacity - age, capacity)
             # nothing that this push could overwrite
             there = valid & (age <= capacity - 2 * rows)
-            return place, there & _equal(ring.read(state.items.obs, place), obs)
+            return place, there & _equal(storage.read(state.items.obs, place), obs)
 
         start, old_start = shared(age[:, 0], items.obs)
         old_start &= state.link[start] < 0  # one row from one place
@@ -89,14 +89,16 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
         new = jnp.stack([valid & ~old_start, valid & ~old_end], 1)  # [N, 2]
         rank = (jnp.cumsum(new, dtype=jnp.int32) - new.ravel()).reshape(new.shape)
         total = jnp.sum(new, dtype=jnp.int32)
-        written = jnp.where(new, ring.forward(state.cursor, rank, capacity), capacity)
+        written = jnp.where(
+            new, storage.forward(state.cursor, rank, capacity), capacity
+        )
         start = jnp.where(old_start, start, written[:, 0])
         end = jnp.where(old_end, end, written[:, 1])
 
         overwritten = state.link.at[written].get(mode="fill", fill_value=-1) >= 0
         link = state.link.at[written[:, 1]].set(-1, mode="drop")
-        stored = ring.write(state.items, start, items._replace(next_obs=()))
-        ends = ring.write(stored.obs, written[:, 1], items.next_obs)
+        stored = storage.write(state.items, start, items._replace(next_obs=()))
+        ends = storage.write(stored.obs, written[:, 1], items.next_obs)
         ages = jnp.minimum(state.age, capacity - total) + total
         last = jnp.where(old_end, age[:, -1] + total, total - rank[:, 1])
         moved = jnp.concatenate([ages[:rows, 1:], last[: len(ages), None]], 1)
@@ -104,7 +106,7 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
         state = Linked(
             stored._replace(obs=ends),
             link.at[start].set(end, mode="drop"),
-            ring.forward(state.cursor, total, capacity),
+            storage.forward(state.cursor, total, capacity),
             state.filled + jnp.minimum(total, capacity - state.filled),
             state.size + jnp.sum(valid) - jnp.sum(overwritten),
             ages.at[:rows].set(moved),
@@ -113,8 +115,8 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
         return state, jnp.concatenate([start, written[:, 1]]), holds
 
     def rows(state, place):
-        start = ring.read(state.items, place)
-        return start._replace(next_obs=ring.read(state.items.obs, state.link[place]))
+        start = storage.read(state.items, place)
+        return start._replace(next_obs=storage.read(state.items.obs, state.link[place]))
 
     def holds(state, place):
         there = state.link.at[place].get(mode="fill", fill_value=-1) >= 0

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.buffers import ring
+from optix.buffers import storage
 from optix.trees import take
 from optix.types import PyTree, Trajectory, Transition
 
@@ -71,7 +71,8 @@ def n_step(n: int) -> NStep:
         if n == 1:
             return ()
         line = jax.tree.map(
-            lambda x: jnp.zeros((batch, n - 1, *x.shape), x.dtype), ring.shapes_of(step)
+            lambda x: jnp.zeros((batch, n - 1, *x.shape), x.dtype),
+            storage.shapes_of(step),
         )
         return Pending(line, jnp.zeros(batch, jnp.int32))
 
@@ -81,7 +82,7 @@ def n_step(n: int) -> NStep:
             valid = jnp.ones(step.reward.shape, bool)
         else:
             one = jax.eval_shape(lambda tree: take(take(tree, 0), 0), state.steps)
-            ring.check_rows("step", step, one, state.count.shape)
+            storage.check_rows("step", step, one, state.count.shape)
             window = jax.tree.map(
                 lambda old, new: jnp.concatenate([old, new[:, None]], axis=1),
                 state.steps,

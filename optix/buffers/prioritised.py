@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optix.buffers import ring
+from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
 
@@ -70,26 +70,26 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     >>> sample.items["obs"].tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    capacity = ring.checked_capacity(capacity)
-    storage = storage_of(capacity, streams, n_step)
+    capacity = storage.checked_capacity(capacity)
+    kept = storage_of(capacity, streams, n_step)
 
     def init(item):
-        return Prioritised(storage.init(item), _empty_tree(capacity))
+        return Prioritised(kept.init(item), _empty_tree(capacity))
 
     def add(state, items, valid):
-        stored, place, holds = storage.push(state.ring, items, valid)
+        stored, place, holds = kept.push(state.ring, items, valid)
         top = jnp.max((state.tree.maxima or (state.tree.leaves,))[-1])
-        top = jnp.where(storage.size(state.ring) > 0, top, 1.0)
+        top = jnp.where(kept.size(state.ring) > 0, top, 1.0)
         priority = jnp.where(holds, top, 0.0)
         return Prioritised(
             stored, _write(state.tree, place, priority, place < capacity)
         )
 
     def size(state):
-        return storage.size(state.ring)
+        return kept.size(state.ring)
 
     def sample(state, key, batch_size, importance_exponent):
-        batch_size = ring.checked_batch_size(batch_size, capacity)
+        batch_size = storage.checked_batch_size(batch_size, capacity)
         uniform = jax.random.uniform(key, (batch_size,))
         fraction = (jnp.arange(batch_size) + uniform) / batch_size
         index, priority = _descend(state.tree, fraction)
@@ -97,7 +97,7 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
         # size and the total cancel in the ratio to the greatest weight
         log_weight = -importance_exponent * jnp.log(jnp.maximum(priority, FLOOR))
         weight = jnp.exp(log_weight - jnp.max(log_weight))
-        return Sample(storage.rows(state.ring, index), index, weight)
+        return Sample(kept.rows(state.ring, index), index, weight)
 
     def update(state, index, priority, valid):
         index, priority = jnp.asarray(index), jnp.asarray(priority)
@@ -106,7 +106,7 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
                 "index and priority must both be [M], one priority for each row, "
                 f"got {index.shape} and {priority.shape}"
             )
-        stored = storage.holds(state.ring, index)
+        stored = kept.holds(state.ring, index)
         sound = jnp.isfinite(priority) & (priority >= 0)
         tree = _write(
             state.tree,

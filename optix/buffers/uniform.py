@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from optix.buffers import ring
+from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
 
@@ -35,20 +35,20 @@ def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     >>> sample.items["obs"].shape
     (32, 3)
     """
-    capacity = ring.checked_capacity(capacity)
-    storage = storage_of(capacity, streams, n_step)
+    capacity = storage.checked_capacity(capacity)
+    kept = storage_of(capacity, streams, n_step)
 
     def add(state, items, valid):
-        return storage.push(state, items, valid)[0]
+        return kept.push(state, items, valid)[0]
 
     def sample(state, key, batch_size, importance_exponent=0.0):
         del importance_exponent
-        batch_size = ring.checked_batch_size(batch_size, capacity)
-        index = storage.draw(state, key, batch_size)
-        return Sample(storage.rows(state, index), index, jnp.ones(batch_size))
+        batch_size = storage.checked_batch_size(batch_size, capacity)
+        index = kept.draw(state, key, batch_size)
+        return Sample(kept.rows(state, index), index, jnp.ones(batch_size))
 
     def update(state, index, priority, valid):
         del index, priority, valid
         return state
 
-    return Buffer(capacity, storage.init, add, storage.size, sample, update)
+    return Buffer(capacity, kept.init, add, kept.size, sample, update)

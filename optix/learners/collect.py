@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optix.math.threefry import unrolled
 from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
@@ -17,6 +16,7 @@ from optix.types import (
     Report,
     Trajectory,
 )
+from optix.xla.threefry import unrolled
 
 
 class Rollout(NamedTuple):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.learners.collect import own_key
-from optix.math.threefry import unrolled
 from optix.types import Agent, Discrete, Environment, Policy
+from optix.xla.threefry import unrolled
 
 
 def evaluator(

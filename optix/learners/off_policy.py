@@ -10,11 +10,10 @@ from optix import checks
 from optix.buffers.compact import compact
 from optix.buffers.n_step import n_step as n_step_returns
 from optix.buffers.prioritised import prioritised as prioritised_buffer
-from optix.buffers.ring import checked_batch_size
+from optix.buffers.storage import checked_batch_size
 from optix.buffers.uniform import uniform
 from optix.learners.collect import Rollout, collector, own_key, window_report
 from optix.learners.evaluate import evaluator
-from optix.math.threefry import unrolled
 from optix.trees import (
     all_finite,
     count_devices,
@@ -33,6 +32,7 @@ from optix.types import (
     PyTree,
     Transition,
 )
+from optix.xla.threefry import unrolled
 
 PRIORITY = {  # name: (default, low, high), of a prioritised replay
     "priority_exponent": (0.6, 0.0, 1.0),

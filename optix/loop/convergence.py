@@ -26,7 +26,7 @@ class Assessment(NamedTuple):
     window: jax.Array  # [] int32 scores looked at
 
 
-def empty_history() -> History:
+def initial_history() -> History:
     """Return a history without scores."""
     return History(scores=jnp.zeros(WINDOW_LIMITS[1]), count=jnp.int32(0))
 

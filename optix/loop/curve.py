@@ -6,7 +6,7 @@ import jax.numpy as jnp
 POINTS = 1024
 
 
-def empty_curve() -> tuple[jax.Array, jax.Array]:
+def initial_curve() -> tuple[jax.Array, jax.Array]:
     """Return (points [1024] of NaN, stride [] of one round)."""
     return jnp.full((POINTS,), jnp.nan, jnp.float32), jnp.int32(1)
 

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optix.loop.convergence import Assessment, assess, empty_history, push, recent_mean
+from optix.loop.convergence import (
+    Assessment,
+    assess,
+    initial_history,
+    push,
+    recent_mean,
+)
 from optix.loop.phases import Thresholds, advance, initial_progress
 from optix.trees import select, take
 from optix.types import (
@@ -89,7 +95,7 @@ def judge(
 def start_afresh(judged: Judgement, broken: jax.Array) -> Judgement:
     """Forget the history where it is `broken` [] bool: other scores follow."""
     return judged._replace(
-        history=select(broken, empty_history(), judged.history),
+        history=select(broken, initial_history(), judged.history),
         progress=select(broken, initial_progress(), judged.progress),
     )
 

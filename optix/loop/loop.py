@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.loop.convergence import empty_history
-from optix.loop.curve import empty_curve, record
+from optix.loop.convergence import initial_history
+from optix.loop.curve import initial_curve, record
 from optix.loop.finish import finisher
 from optix.loop.judge import bits, judge, start_afresh, stop_reason
 from optix.loop.lanes import fork, freeze, over_lanes
@@ -119,7 +119,7 @@ def loop(
     def start(key, learner_state, base, tuner_key, limits):
         policy, rollout, memory = learner_state
         transform_state = transform.init(policy)
-        curve, curve_stride = empty_curve()
+        curve, curve_stride = initial_curve()
         tuner_state = tuner.init(base, tuner_key)
         best = Best(
             policy,
@@ -135,7 +135,7 @@ def loop(
             modulation={name: jnp.ones(lanes) for name in base},
             tuner=tuner_state,
             best=best,
-            history=empty_history(),
+            history=initial_history(),
             curve=curve,
             curve_stride=curve_stride,
             limits=limits,

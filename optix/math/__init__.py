@@ -3,6 +3,4 @@
 returns: generalised advantages and V-trace. categorical: distributions over values.
 running: means and variances of streams. statistics: what a series of scores says.
 regime: what kind of time it is. residuals: what no smooth curve explains.
-permutation: a cheap shuffle. threefry: JAX's random bits without a loop. stored: what
-XLA shall not compute again for every use.
 """

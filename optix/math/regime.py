@@ -8,13 +8,11 @@ so that noise does not flip it.
 """
 
 import enum
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from optix import checks
 from optix.math.statistics import slope_test
@@ -69,14 +67,14 @@ def initial_regime(window: int = 30) -> RegimeState:
     )
 
 
-def observe(
+def update_regime(
     state: RegimeState, score: jax.Array, thresholds: Thresholds = DEFAULTS
 ) -> RegimeState:
     """Take in one score; what is not finite is no measurement.
 
     >>> state = initial_regime(window=5)
     >>> for score in range(5):
-    ...     state = jax.jit(observe)(state, jnp.float32(score))
+    ...     state = jax.jit(update_regime)(state, jnp.float32(score))
     >>> Regime(int(state.regime)).name
     'TRENDING'
     """
@@ -156,50 +154,3 @@ def classify(
         Regime.VOLATILE,
         jnp.where(trending, Regime.TRENDING, Regime.RANGING),
     ).astype(jnp.int32)
-
-
-class RegimeDetector:
-    """Tells the regime of a history of scores, outside JAX.
-
-    It remembers its last answer, which takes less evidence to keep than to change.
-
-    Args:
-      window: scores that a trend is looked for in.
-      thresholds: where regimes begin and end.
-
-    Example:
-        >>> detector = RegimeDetector(window=10)
-        >>> detector.detect([10.0, 11.0, 12.0, 13.0, 14.0, 15.0])
-        'trending'
-        >>> detector.detect([3.0, 3.0, 3.0, 3.0, 3.0, 3.0])
-        'ranging'
-    """
-
-    def __init__(self, window: int = 30, thresholds: Thresholds = DEFAULTS):
-        """See the class."""
-        self._size = initial_regime(window).scores.shape[0]
-        checks.record("thresholds", thresholds, Thresholds, "name those to change")
-        self._thresholds = thresholds
-        self._classify = jax.jit(classify)
-        self.regime = Regime.RANGING
-
-    def detect(self, metrics_history: Sequence[Any]) -> str:
-        """Return "trending", "ranging" or "volatile".
-
-        Args:
-          metrics_history: scores, oldest first, or records with a `primary_score`.
-        """
-        scores = np.array(
-            [getattr(item, "primary_score", item) for item in metrics_history], float
-        )
-        scores = scores[np.isfinite(scores)][-self._size :]
-        # origin and unit go in float64: float32 would lose the digits of a large origin,
-        # and may not hold the unit
-        padded = np.zeros(self._size, np.float32)
-        if scores.size:
-            centred = scores - scores[-1]
-            unit = np.abs(centred).max()
-            padded[-scores.size :] = centred / (unit if unit > 0 else 1.0)
-        found = self._classify(padded, scores.size, self.regime, self._thresholds)
-        self.regime = Regime(int(found))
-        return self.regime.name.lower()

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 class Moments(NamedTuple):
     """Count, mean and variance of a stream, per feature.
 
-    float32 on the device; `optix.normalizers` keeps them in float64 on the host.
+    float32 on the device; `optix.host.normalizers` keeps them in float64 on the host.
     """
 
     count: jax.Array | np.ndarray  # []
@@ -19,7 +19,7 @@ class Moments(NamedTuple):
     variance: jax.Array | np.ndarray  # [...] of the population; 1 where no data is
 
 
-def zero_moments(shape: tuple[int, ...] = ()) -> Moments:
+def initial_moments(shape: tuple[int, ...] = ()) -> Moments:
     """Return the moments of no data: mean 0 and variance 1, which change nothing."""
     return Moments(jnp.float32(0), jnp.zeros(shape), jnp.ones(shape))
 
@@ -42,7 +42,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     )
 
 
-def observe(
+def update_moments(
     moments: Moments, batch: jax.Array, axis_name: str | None = None
 ) -> Moments:
     """Merge a batch of samples into the moments.

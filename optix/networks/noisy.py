@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
-from optix.math.stored import stored
 from optix.networks.dense import Dense
 from optix.types import PyTree
+from optix.xla.stored import stored
 
 
 class Noisy(NamedTuple):

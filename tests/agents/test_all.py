@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.algorithms import ALGORITHMS, build_agent, build_learner
 from optix.envs.device import device
 from optix.learners.off_policy import off_policy
-from optix.make import make
+from optix.make import build_agent, build_learner, make
+from optix.registry import ALGORITHMS
 from optix.types import Box
 from tests import probes
 from tests.quick import jit

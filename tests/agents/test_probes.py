@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces as gymnax_spaces
 
-from optix.algorithms import ALGORITHMS, build_agent
 from optix.envs.device import device
 from optix.learners.off_policy import off_policy
 from optix.math.categorical import support
+from optix.registry import ALGORITHMS, build_agent
 from optix.types import Box
 from tests import probes
 from tests.quick import jit

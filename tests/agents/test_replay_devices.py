@@ -69,7 +69,8 @@ def test_runs_on_two_real_devices_share_one_policy():
     out = in_two_devices(
         """
         import jax, numpy as np
-        from optix.algorithms import ALGORITHMS, build_agent, build_learner
+        from optix.make import build_agent, build_learner
+from optix.registry import ALGORITHMS
         from optix.envs.device import device
         from tests import probes
         from tests.quick import jit

@@ -19,11 +19,10 @@ import numpy as np
 from flax import linen
 
 import optix
-from optix.neuroevo import forward
-from optix.neuroevo.build import GraphBuilder, layered, random_graph
-from optix.neuroevo.controller import topology_controller
-from optix.neuroevo.graph import is_hidden, num_edges
-from optix.neuroevo.replay import graph_of
+from optix.neuroevo.graph.build import GraphBuilder, layered, random_graph
+from optix.neuroevo.graph.graph import forward, is_hidden, num_edges
+from optix.neuroevo.growth.activity import graph_of
+from optix.neuroevo.growth.controller import topology_controller
 from tests.benchmarks.learning import MEMORY, environment, interval
 from tests.benchmarks.speed import Worker
 from tests.benchmarks.xor import STEPS, NoisyXor

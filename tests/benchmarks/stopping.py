@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optix.loop.convergence import assess, empty_history, push
+from optix.loop.convergence import assess, initial_history, push
 from optix.loop.phases import Thresholds, advance, initial_progress
 from optix.trees import select
 from optix.types import Phase
@@ -61,11 +61,11 @@ def optix_rule(thresholds: Thresholds) -> Callable:
         history, best = push(history, score), jnp.maximum(best, score)
         verdict = assess(history, best).verdict
         progress, _, rollback = advance(progress, verdict, index + 1, thresholds)
-        history = select(rollback, empty_history(), history)
+        history = select(rollback, initial_history(), history)
         progress = select(rollback, initial_progress(), progress)
         return (history, progress, best), progress.phase == Phase.DORMANT
 
-    return first_stop(step, (empty_history(), initial_progress(), -jnp.inf))
+    return first_stop(step, (initial_history(), initial_progress(), -jnp.inf))
 
 
 def patience_rule(patience: int) -> Callable:

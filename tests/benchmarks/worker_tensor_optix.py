@@ -13,12 +13,12 @@ import time
 import gymnasium
 import torch
 from tensor_optix import BatchPipeline, RLOptimizer
-from tensor_optix.algorithms.torch_rainbow_dqn import (
+from tensor_optix.core.loop_controller import LoopCallback
+from tensor_optix.core.types import HyperparamSet
+from tensor_optix.registry.torch_rainbow_dqn import (
     RainbowQNetwork,
     TorchRainbowDQNAgent,
 )
-from tensor_optix.core.loop_controller import LoopCallback
-from tensor_optix.core.types import HyperparamSet
 
 from tests.benchmarks.settings import RAINBOW, window_steps
 from tests.benchmarks.worker import respond, say

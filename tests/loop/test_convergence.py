@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optix.loop.convergence import assess, empty_history, push, recent_mean
+from optix.loop.convergence import assess, initial_history, push, recent_mean
 from optix.loop.phases import advance, initial_progress
 from optix.types import Phase, Verdict
 from tests.noise import autoregressive
@@ -24,7 +24,7 @@ def run(scores):
         progress, _, rollback = advance(progress, verdict, count)
         return (history, progress, best, count + 1), (verdict, progress.phase, rollback)
 
-    start = (empty_history(), initial_progress(), -jnp.inf, jnp.int32(1))
+    start = (initial_history(), initial_progress(), -jnp.inf, jnp.int32(1))
     return jax.lax.scan(body, start, scores)[1]
 
 
@@ -51,7 +51,7 @@ judge_now = jax.jit(assess)
 
 @jax.jit
 def fill(scores):
-    return jax.lax.scan(lambda h, s: (push(h, s), None), empty_history(), scores)[0]
+    return jax.lax.scan(lambda h, s: (push(h, s), None), initial_history(), scores)[0]
 
 
 def first(flags):

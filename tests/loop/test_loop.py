@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from optix.drive import with_limits
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
+from optix.run.programs import with_limits
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix.types import (

@@ -23,7 +23,7 @@ def regimes(scores):
 
     def run(scores):
         def step(state, score):
-            state = regime.observe(state, score)
+            state = regime.update_regime(state, score)
             return state, state.regime
 
         return jax.lax.scan(step, initial_regime(WINDOW), scores)[1]

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.math.running import Moments, merge, standardize, zero_moments
-from optix.math.running import observe as eager_observe
+from optix.math.running import Moments, initial_moments, merge, standardize
+from optix.math.running import update_moments as eager_observe
 from tests.quick import jit
 
 observe = jit(eager_observe)
@@ -32,7 +32,7 @@ def test_any_chunks_give_the_moments_of_the_whole(seed):
     rng = np.random.default_rng(seed)
     sizes = rng.choice([1, 37, 150], size=8)
     rows = stream(seed, n=sizes.sum()).astype(np.float32)
-    moments = zero_moments((3,))
+    moments = initial_moments((3,))
     for chunk in np.split(rows, sizes.cumsum()[:-1]):
         moments = observe(moments, chunk)
     assert_moments(moments, rows)
@@ -40,10 +40,10 @@ def test_any_chunks_give_the_moments_of_the_whole(seed):
 
 def test_merging_is_symmetric_and_knows_nothing():
     rows = stream(0, n=300).astype(np.float32)
-    a, b = (observe(zero_moments((3,)), x) for x in np.split(rows, [150]))
+    a, b = (observe(initial_moments((3,)), x) for x in np.split(rows, [150]))
     assert_moments(merge(a, b), rows)
     assert_moments(merge(b, a), rows)
-    nothing = zero_moments((3,))
+    nothing = initial_moments((3,))
     for merged in (merge(a, nothing), merge(nothing, a)):
         jax.tree.map(np.testing.assert_array_equal, merged, a)
     empty = merge(nothing, nothing)
@@ -55,17 +55,17 @@ def test_rows_that_are_not_finite_are_left_out():
     spoilt = rows.copy()
     spoilt[7, 0], spoilt[20, 2], spoilt[41, 1] = np.nan, np.inf, -np.inf
     good = np.delete(rows, [7, 20, 41], axis=0)
-    assert_moments(observe(zero_moments((3,)), jnp.asarray(spoilt)), good)
-    before = observe(zero_moments((3,)), jnp.asarray(good))
+    assert_moments(observe(initial_moments((3,)), jnp.asarray(spoilt)), good)
+    before = observe(initial_moments((3,)), jnp.asarray(good))
     after = observe(before, np.full((1, 3), np.nan))
     jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 def test_images_and_scalars():
     images = np.random.default_rng(2).random((40, 4, 5, 2)).astype(np.float32)
-    assert_moments(observe(zero_moments((4, 5, 2)), jnp.asarray(images)), images)
+    assert_moments(observe(initial_moments((4, 5, 2)), jnp.asarray(images)), images)
     numbers = images[:, 0, 0, 0]
-    moments = observe(zero_moments(), jnp.asarray(numbers))
+    moments = observe(initial_moments(), jnp.asarray(numbers))
     assert moments.mean.shape == ()
     assert_moments(moments, numbers)
 
@@ -73,7 +73,7 @@ def test_images_and_scalars():
 def test_two_devices_are_one():
     rows = stream(3, n=80).astype(np.float32)
     rows[13, 1] = np.nan  # the devices then hold different numbers of rows
-    before = observe(zero_moments((3,)), stream(4, n=37).astype(np.float32))
+    before = observe(initial_moments((3,)), stream(4, n=37).astype(np.float32))
     split = jit(
         jax.vmap(
             lambda x: eager_observe(before, x, axis_name="device"), axis_name="device"
@@ -90,7 +90,7 @@ def test_two_devices_are_one():
 
 def test_standardize():
     rows = stream(5).astype(np.float32)
-    moments = observe(zero_moments((3,)), rows)
+    moments = observe(initial_moments((3,)), rows)
     scaled = np.asarray(standardize(moments, rows), np.float64)
     # the variance of the third feature is not large beside the 1e-8 that is added
     np.testing.assert_allclose(scaled.mean(0), 0, atol=2e-3)
@@ -98,5 +98,5 @@ def test_standardize():
     far = Moments(jnp.float32(1), jnp.zeros(2), jnp.ones(2))
     clipped = standardize(far, jnp.array([1e6, -3.0]), clip=2.0)
     np.testing.assert_array_equal(clipped, [2.0, -2.0])
-    unseen = standardize(zero_moments((3,)), jnp.array([1.0, -2.0, 0.5]))
+    unseen = standardize(initial_moments((3,)), jnp.array([1.0, -2.0, 0.5]))
     np.testing.assert_allclose(unseen, [1.0, -2.0, 0.5], rtol=1e-6)

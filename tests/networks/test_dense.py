@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import linen
 
-from optix.networks.dense import Convolution, Dense, affine
+from optix.networks.dense import Convolution, Dense
+from optix.xla.affine import affine
 from tests.quick import jit
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optix.neuroevo.cells import KINDS
-from optix.neuroevo.graph import NeuronGraph, Structure, Weights
+from optix.neuroevo.graph.cells import KINDS
+from optix.neuroevo.graph.graph import NeuronGraph, Structure, Weights
 
 
 class State(NamedTuple):

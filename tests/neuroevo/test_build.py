@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.neuroevo import forward
-from optix.neuroevo.build import GraphBuilder, draw, layered, random_graph
-from optix.neuroevo.cells import KINDS
-from optix.neuroevo.edges import (
+from optix.neuroevo.graph.build import GraphBuilder, draw, layered, random_graph
+from optix.neuroevo.graph.cells import KINDS
+from optix.neuroevo.graph.edges import (
     Edge,
     Neuron,
     from_edges,
@@ -17,6 +16,7 @@ from optix.neuroevo.edges import (
     to_edges,
     to_networkx,
 )
+from optix.neuroevo.graph.graph import forward
 from tests.neuroevo import reference
 
 RNG = np.random.default_rng(0)

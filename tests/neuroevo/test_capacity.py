@@ -7,11 +7,11 @@ import numpy as np
 import optax
 import pytest
 
-from optix.neuroevo import mutate
-from optix.neuroevo.adam import topology_adam
-from optix.neuroevo.capacity import grow_capacity, pad_like
-from optix.neuroevo.cells import KINDS
-from optix.neuroevo.levels import levels
+from optix.neuroevo.graph.capacity import grow_capacity, pad_like
+from optix.neuroevo.graph.cells import KINDS
+from optix.neuroevo.graph.levels import levels
+from optix.neuroevo.graph.optimizer import topology_adam
+from optix.neuroevo.topology import mutate
 from optix.types import Policy
 from tests.neuroevo import reference
 from tests.quick import jit

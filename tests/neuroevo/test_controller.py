@@ -12,13 +12,13 @@ from optix.agents.dqn import dqn
 from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
 from optix.learners.collect import Rollout
-from optix.neuroevo.build import GraphBuilder, layered
-from optix.neuroevo.controller import SIGNALS, topology_controller
-from optix.neuroevo.forward import initial_carry
-from optix.neuroevo.graph import is_hidden, num_edges, num_neurons
-from optix.neuroevo.network import graph_actor_critic, graph_network
-from optix.neuroevo.operators import OPERATORS, grow_neuron
-from optix.neuroevo.replay import graph_of
+from optix.neuroevo.graph.build import GraphBuilder, layered
+from optix.neuroevo.graph.forward import initial_carry
+from optix.neuroevo.graph.graph import is_hidden, num_edges, num_neurons
+from optix.neuroevo.graph.network import graph_actor_critic, graph_network
+from optix.neuroevo.growth.activity import graph_of
+from optix.neuroevo.growth.controller import SIGNALS, topology_controller
+from optix.neuroevo.topology.grow import OPERATORS, grow_neuron
 from optix.types import Discrete, Report, Signals, Trajectory
 from tests.neuroevo import reference
 from tests.quick import jit

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.neuroevo import forward
-from optix.neuroevo.build import layered
-from optix.neuroevo.graph import Structure, Weights
+from optix.neuroevo.graph.build import layered
+from optix.neuroevo.graph.graph import Structure, Weights, forward
 from tests.neuroevo import reference
 from tests.quick import jit
 

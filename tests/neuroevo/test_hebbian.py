@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.agents.proximal import Extras
-from optix.math.running import Moments, zero_moments
-from optix.neuroevo.build import layered
-from optix.neuroevo.forward import Carry
-from optix.neuroevo.graph import effective_weights
-from optix.neuroevo.hebbian import coactivation, hebbian, hebbian_step
+from optix.math.running import Moments, initial_moments
+from optix.neuroevo.graph.build import layered
+from optix.neuroevo.graph.forward import Carry
+from optix.neuroevo.graph.graph import effective_weights
+from optix.neuroevo.growth.hebbian import coactivation, hebbian, hebbian_step
 from optix.types import Policy, Report, Trajectory
 from tests.neuroevo import reference
 from tests.quick import jit
@@ -173,7 +172,7 @@ def test_signals_are_those_of_acting():
         next_obs=(),
         extras={"carry": carry},
     )
-    extras = Extras(moments, zero_moments(), jnp.int32(0))
+    extras = ProximalExtras(moments, initial_moments(), jnp.int32(0))
     policy = Policy(graph.weights, graph.structure, extras=extras)
     transform = hebbian(graph, rule="oja")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from optix.neuroevo import mutate, prune
-from optix.neuroevo.cells import KINDS
-from optix.neuroevo.graph import FAINTEST
-from optix.neuroevo.patch import Patch, apply_patch, no_patch
+from optix.neuroevo.graph.cells import KINDS
+from optix.neuroevo.graph.graph import FAINTEST
+from optix.neuroevo.topology.patch import Patch, apply_patch, no_patch
 from tests.neuroevo import reference
 from tests.quick import jit
 

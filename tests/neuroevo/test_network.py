@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 import optix
-from optix.neuroevo import forward
-from optix.neuroevo.brain import BrainNetwork
-from optix.neuroevo.build import GraphBuilder, layered
-from optix.neuroevo.graph import num_cells, num_neurons
-from optix.neuroevo.network import graph_actor_critic, graph_network, num_heads, trace
-from optix.neuroevo.replay import graph_of, replay
+from optix.neuroevo.graph.brain import BrainNetwork
+from optix.neuroevo.graph.build import GraphBuilder, layered
+from optix.neuroevo.graph.graph import forward, num_cells, num_neurons
+from optix.neuroevo.graph.network import (
+    graph_actor_critic,
+    graph_network,
+    num_heads,
+    trace,
+)
+from optix.neuroevo.growth.activity import graph_of, replay
 from optix.types import Box, Discrete, Policy, Trajectory
 from tests.quick import jit
 
@@ -136,7 +140,7 @@ def test_the_agent_follows_the_network(agent, network):
     run = optix.make(
         "CartPole-v1", num_envs=2, num_steps=16, num_minibatches=2, **network
     )
-    assert optix.algorithms.usual_agent("CartPole-v1", **network) == agent
+    assert optix.registry.usual_agent("CartPole-v1", **network) == agent
     state = run.learner.init(jax.random.key(0))
     assert (state.rollout.carry != ()) == (agent == "recurrent_ppo")
 

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
-from optix.neuroevo.brain import BrainNetwork
-from optix.neuroevo.capacity import grow_capacity
-from optix.neuroevo.edges import Edge, Neuron, from_edges
-from optix.neuroevo.layout import layout, merged, snapshot
-from optix.neuroevo.plot import animate, plot, strip
-from optix.neuroevo.summary import summary
+from optix.neuroevo.drawing.layout import layout, merged, snapshot
+from optix.neuroevo.drawing.plot import animate, plot, strip
+from optix.neuroevo.drawing.summary import summary
+from optix.neuroevo.graph.brain import BrainNetwork
+from optix.neuroevo.graph.capacity import grow_capacity
+from optix.neuroevo.graph.edges import Edge, Neuron, from_edges
 
 INPUT, OUTPUT = Neuron("input", "linear"), Neuron("output", "linear")
 # slots: inputs 0 and 1, output 2, hidden 3, 4 and 5; 5 is at level 2

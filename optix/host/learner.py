@@ -1,0 +1,202 @@
+"""Agents outside the device, in the same jitted loop as agents on it."""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+
+from optix import checks
+from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet, Pipeline
+from optix.host.slots import HostSlot, HostStore
+from optix.types import Learner, LearnerState, Policy, Report
+
+
+def host(
+    agent: BaseAgent,
+    pipeline: Pipeline,
+    *,
+    evaluation_episodes: int = 8,
+    validation: Pipeline | None = None,
+    metrics: Sequence[str] = (),
+    directory: str | None = None,
+) -> Learner:
+    """Return a learner around an agent that lives outside the device.
+
+    Its policy is the number of a slot of weights, kept by a `HostStore`. One callback
+    per window loads the slot if the agent has other weights, sets hyperparameters,
+    seeds the agent, collects, learns and puts the weights into a new slot; another one
+    per evaluation. Where an observation, an action, a reward or a number that `learn`
+    returns is not finite, the policy keeps its slot. Runs repeat and resume as exactly
+    as the agent's `save_weights` and `seed` allow.
+
+    It runs under jit, vmap and scan, in a process with one local device. An agent that
+    itself computes with JAX may block inside a callback.
+
+    Args:
+      agent: its float hyperparameters become the learner's, others stay as they are.
+      pipeline: collects the windows.
+      evaluation_episodes: whole episodes per score.
+      validation: evaluates in place of `pipeline`, by playing or in any other way.
+      metrics: names among the numbers of `learn` to report beside "window_return" (per
+        episode begun) and "window_episodes"; NaN where a window has no such number.
+      directory: in which to make the temporary folder of weights, or None.
+
+    Raises:
+      TypeError: `agent` is not a `BaseAgent`.
+      ValueError: `evaluation_episodes` is not a positive integer.
+
+    >>> import gymnasium
+    >>> from optix.host.pipelines import BatchPipeline
+    >>> class Still(BaseAgent):
+    ...     def act(self, observation): return 0
+    ...     def learn(self, episode_data): return {}
+    ...     def get_hyperparams(self): return HyperparamSet({"rate": 0.5})
+    ...     def set_hyperparams(self, hyperparams): pass
+    ...     def save_weights(self, path): open(path, "w").close()
+    ...     def load_weights(self, path): pass
+    >>> pipeline = BatchPipeline(lambda: gymnasium.make("CartPole-v1"), window_size=50)
+    >>> learner = host(Still(), pipeline)
+    >>> state, key = learner.init(jax.random.key(0)), jax.random.key(1)
+    >>> state, report = jax.jit(learner.step)(state, learner.hyperparams, key, True)
+    >>> bool(report.finite), state.policy.extras
+    (True, HostSlot(slot=Array(1, dtype=int32)))
+    """
+    if not isinstance(agent, BaseAgent):
+        raise TypeError(
+            "agent must derive from optix.host.agent.BaseAgent and define its six "
+            f"methods, got {type(agent).__name__}"
+        )
+    checks.positive_int("evaluation_episodes", evaluation_episodes)
+    store = HostStore(agent, directory)
+    initial = agent.get_hyperparams().copy()
+    tunable = {
+        name: float(value)
+        for name, value in initial.params.items()
+        if isinstance(value, float | np.floating)
+    }
+    reported = ("window_return", "window_episodes", *metrics)
+    train = store.guarded(_trainer(store, pipeline, initial, tuple(tunable), reported))
+    play = store.guarded(_player(store, validation or pipeline, evaluation_episodes))
+    outcome = (
+        jax.ShapeDtypeStruct((), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.bool_),
+        jax.ShapeDtypeStruct((len(reported),), jnp.float32),
+    )
+
+    def init(key):
+        del key  # the agent is there already
+        return LearnerState(Policy(params=(), extras=HostSlot(jnp.int32(0))))
+
+    def begin(policy, key):
+        del policy, key  # every window begins with a fresh episode
+        return ()
+
+    def step(state, hyperparams, key, active):
+        values = [jnp.asarray(hyperparams[name], jnp.float32) for name in tunable]
+        slot, env_steps, finite, numbers = io_callback(
+            train,
+            outcome,
+            state.policy.extras.slot,
+            jnp.stack(values) if values else jnp.zeros(0),
+            _seeds(key),
+            active,
+        )
+        policy = state.policy._replace(extras=HostSlot(slot))
+        report = Report(env_steps, finite, dict(zip(reported, numbers, strict=True)))
+        return state._replace(policy=policy), report
+
+    def evaluate(policy, key):
+        score = jax.ShapeDtypeStruct((), jnp.float32)
+        return io_callback(play, score, policy.extras.slot, _seeds(key))
+
+    return Learner(init, begin, step, evaluate, tunable, store)
+
+
+def _seeds(key: jax.Array) -> jax.Array:
+    """Return the seeds of environment and agent, [2] uint32."""
+    return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def _trainer(
+    store: HostStore,
+    pipeline: Pipeline,
+    initial: HyperparamSet,
+    tunable: Sequence[str],
+    reported: Sequence[str],
+) -> Callable:
+    """Return the callback of a window."""
+
+    def train(slot, values, seeds, active):
+        slot = int(slot)
+        if not active:
+            nothing = np.zeros(len(reported), np.float32)
+            return np.int32(slot), np.int32(0), np.True_, nothing
+        given = dict(zip(tunable, np.asarray(values).tolist(), strict=True))
+        env_seed, agent_seed = np.asarray(seeds).tolist()
+        store.hold(slot)
+        store.agent.set_hyperparams(HyperparamSet({**initial.params, **given}))
+        store.agent.seed(agent_seed)
+        data = pipeline.collect(store.agent, env_seed)
+        numbers, finite = {}, _finite(data)
+        if finite:
+            store.release()
+            numbers = _numbers(store.agent.learn(data))
+            finite = all(map(math.isfinite, numbers.values()))
+        episodes = data.rewards[0].size + data.dones[:-1].sum()
+        numbers["window_return"] = data.total_reward / episodes
+        numbers["window_episodes"] = episodes
+        row = [numbers.get(name, math.nan) for name in reported]
+        return (
+            np.int32(store.save() if finite else slot),
+            np.int32(data.length),
+            np.bool_(finite),
+            np.asarray(row, np.float32),
+        )
+
+    return train
+
+
+def _player(store: HostStore, pipeline: Pipeline, episodes: int) -> Callable:
+    """Return the callback of an evaluation."""
+
+    def play(slot, seeds):
+        slot, seeds = int(slot), np.asarray(seeds).tolist()
+        # a stopped seed asks for the same score in every round of the others
+        if store.scores.get(slot, (None,))[0] != seeds:
+            env_seed, agent_seed = seeds
+            store.hold(slot)
+            store.agent.seed(agent_seed)
+            score = float(pipeline.evaluate(store.agent, env_seed, episodes))
+            store.scores[slot] = seeds, score
+        return np.float32(store.scores[slot][1])
+
+    return play
+
+
+def _finite(data: EpisodeData) -> bool:
+    """Return whether observations, actions and rewards are finite."""
+    leaves = jax.tree.leaves(
+        (data.observations, data.actions, data.rewards, data.next_observations)
+    )
+    floats = [x for x in leaves if np.issubdtype(x.dtype, np.floating)]
+    return all(np.isfinite(leaf).all() for leaf in floats)
+
+
+def _numbers(info: Any) -> dict[str, float]:
+    """Return what is a number in what `learn` returned."""
+    if not isinstance(info, Mapping):
+        raise TypeError(
+            f"learn must return {{name: number}}, got {type(info).__name__}; return "
+            "{} if there is nothing to tell"
+        )
+    numbers = {}
+    for name, value in info.items():
+        with contextlib.suppress(TypeError, ValueError):
+            numbers[name] = float(value)
+    return numbers

@@ -1,0 +1,6 @@
+"""When and where a graph grows, is pruned and learns without gradients.
+
+controller: growth during a run. gradients: what the optimizer's moments tell. importance:
+what each neuron is worth. activity: the outputs of all neurons over a window. upkeep:
+pruning and merging. hebbian: local learning.
+"""

@@ -1,0 +1,130 @@
+"""Every name that a user can say: algorithms, networks, tuners."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.learners.off_policy import PRIORITY, off_policy
+from optix.learners.on_policy import on_policy
+from optix.networks.continuous import actor_and_critic
+from optix.networks.mlp import actor_critic
+from optix.networks.recurrent import recurrent_actor_critic
+from optix.networks.values import action_values
+from optix.neuroevo.graph.network import graph_actor_critic
+from optix.tuners.fixed import fixed
+from optix.tuners.spsa import spsa
+from optix.types import Agent, Box, Discrete, Tuner
+
+
+class Algorithm(NamedTuple):
+    """What makes an agent and its learner, and with which options.
+
+    agent: `(network, observation_shape, action_space, **options) -> Agent`.
+    network: `(observation_shape, action_space, **options) -> network` of the agent.
+    learner: `(agent, env, **options) -> Learner`.
+    actions: the action spaces it can act in.
+    hyperparams: {name: (default, low, high)} of the agent.
+    tuned: {name: (low, high)} that a tuner named without bounds changes.
+    options: those of the three whose default here is another one.
+    base: the agent that this one passes further options on to, if there is one.
+    """
+
+    agent: Callable[..., Agent]
+    network: Callable[..., Any]
+    learner: Callable[..., Any]
+    actions: tuple[type, ...]
+    hyperparams: Mapping[str, tuple[float, float, float]]
+    tuned: Mapping[str, tuple[float, float]]
+    options: Mapping[str, Any] = {}
+    base: Callable[..., Agent] | None = None
+
+    def network_options(self) -> set[str]:
+        """Return the names of the network's options."""
+        return keywords(self.network)
+
+    def agent_options(self) -> set[str]:
+        """Return the names of the agent's options, hyperparameters included."""
+        names = keywords(self.agent) | (keywords(self.base) if self.base else set())
+        return (names | set(self.hyperparams)) - {"reading"}
+
+    def learner_options(self) -> set[str]:
+        """Return the names of the learner's options, hyperparameters included."""
+        return keywords(self.learner) | (
+            set(PRIORITY) if self.learner is off_policy else set()
+        )
+
+
+# of every environment, as the papers of SAC and TD3 have it; a window is 1024 steps
+_AN_UPDATE_A_STEP = {"num_envs": 8, "num_steps": 128, "gradient_steps": 8}
+
+ALGORITHMS = {
+    "ppo": Algorithm(
+        agent=ppo.ppo,
+        network=actor_critic,
+        learner=on_policy,
+        actions=(Discrete, Box),
+        hyperparams=ppo.HYPERPARAMS,
+        tuned=ppo.TUNED,
+    ),
+    "recurrent_ppo": Algorithm(
+        agent=recurrent_ppo.recurrent_ppo,
+        network=recurrent_actor_critic,
+        learner=on_policy,
+        actions=(Discrete, Box),
+        hyperparams=ppo.HYPERPARAMS,
+        tuned=ppo.TUNED,
+        base=ppo.ppo,
+    ),
+    "dqn": Algorithm(
+        agent=dqn.dqn,
+        network=action_values,
+        learner=off_policy,
+        actions=(Discrete,),
+        hyperparams=dqn.HYPERPARAMS,
+        tuned=dqn.TUNED,
+    ),
+    "rainbow": Algorithm(
+        agent=rainbow.rainbow,
+        network=action_values,
+        learner=off_policy,
+        actions=(Discrete,),
+        hyperparams=rainbow.HYPERPARAMS,
+        tuned=rainbow.TUNED,
+        options={"dueling": True, "num_atoms": 51, "prioritised": True, "n_step": 3},
+    ),
+    "sac": Algorithm(
+        agent=sac.sac,
+        network=actor_and_critic,
+        learner=off_policy,
+        actions=(Box,),
+        hyperparams=sac.HYPERPARAMS,
+        tuned=sac.TUNED,
+        options=_AN_UPDATE_A_STEP,
+    ),
+    "td3": Algorithm(
+        agent=td3.td3,
+        network=actor_and_critic,
+        learner=off_policy,
+        actions=(Box,),
+        hyperparams=td3.HYPERPARAMS,
+        tuned=td3.TUNED,
+        options={"stochastic": False, **_AN_UPDATE_A_STEP},
+    ),
+}
+
+NETWORKS = {  # by name, in place of the usual one of ppo and recurrent_ppo
+    "graph": graph_actor_critic,
+}
+
+
+TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
+    "fixed": lambda bounds: fixed(),
+    "spsa": spsa,
+}
+
+
+def keywords(function: Callable) -> set[str]:
+    """Return the names of a function's keyword-only parameters."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -1,0 +1,90 @@
+"""Playing the best policy of a run."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from optix import checks
+from optix.run.folder import RunFolder
+from optix.run.programs import enable_compilation_cache, own_errors
+from optix.run.train import rebuild
+from optix.types import Loop
+
+_NO_ROUND = 2**31 - 1  # folded into the key: no round of a run has this number
+
+
+class Evaluation(NamedTuple):
+    """How the best policy of a run played."""
+
+    scores: np.ndarray  # [episodes] float32
+    mean: float
+    sd: float
+    low: float  # of the 95 % confidence interval of the mean (Student's t)
+    high: float
+    seed: int  # the seed of the run that the policy is from
+    round: int  # and the round
+
+    @property
+    def message(self) -> str:
+        """The figures in a sentence."""
+        return (
+            f"score {self.mean:.5g} (mean of {len(self.scores)} episodes), "
+            f"sd {self.sd:.3g}, 95 % confidence interval [{self.low:.5g}, "
+            f"{self.high:.5g}]; policy of seed {self.seed}, round {self.round}"
+        )
+
+
+def evaluate(
+    directory: str | os.PathLike,
+    episodes: int = 100,
+    *,
+    loop: Loop | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Play the best policy of a run, which may still be under way, on fresh keys.
+
+    Args:
+        directory: of the run.
+        episodes: how many, side by side.
+        loop: the loop of the run, needed only if `train` was given one. Then each score
+            is one call of its learner's `evaluate`, a mean of as many episodes as that
+            plays.
+        seed: of the random numbers of these episodes.
+
+    Raises:
+        RunFolderError: no run there, or one without a finite score yet.
+        CheckpointError: no intact policy, or one of another configuration.
+    """
+    checks.positive_int("episodes", episodes, minimum=2)
+    folder = RunFolder.open(directory, write=False)
+    loop = loop or rebuild(folder, evaluation_episodes=1)
+    enable_compilation_cache()
+    target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
+    best, snapshot = folder.load_best(target, loop)
+    keys = jax.random.split(
+        jax.random.fold_in(jax.random.key(seed), _NO_ROUND), episodes
+    )
+
+    @jax.jit
+    def play(policy: Any, keys: jax.Array) -> jax.Array:
+        if loop.learner.host is None:
+            return jax.vmap(loop.learner.evaluate, (None, 0))(policy, keys)
+        return jax.lax.map(lambda key: loop.learner.evaluate(policy, key), keys)
+
+    with own_errors(loop):
+        scores = np.asarray(play(best.policy, keys))
+    mean, sd = float(scores.mean()), float(scores.std(ddof=1))
+    margin = _student(episodes - 1) * sd / episodes**0.5
+    about = snapshot.metadata
+    return Evaluation(
+        scores, mean, sd, mean - margin, mean + margin, about["seed"], about["round"]
+    )
+
+
+def _student(degrees: int) -> float:
+    """Return the two-sided 95 % quantile of Student's t."""
+    from scipy.stats import t  # JAX itself depends on scipy; slow to import
+
+    return float(t.ppf(0.975, degrees))

@@ -1,0 +1,234 @@
+"""Training from the host: `train` starts a run, `resume` continues it."""
+
+import contextlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from optix import checks
+from optix.make import make, usual_agent
+from optix.run.folder import RunFolder, RunFolderError
+from optix.run.programs import (
+    Pause,
+    enable_compilation_cache,
+    programs,
+    vectorized,
+    with_limits,
+)
+from optix.run.result import Result
+from optix.run.session import Session
+from optix.types import Loop, LoopState
+
+
+def train(
+    environment_or_loop: Any,
+    *,
+    agent: str | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    directory: str | os.PathLike | None = None,
+    callbacks: Iterable[Any] = (),
+    max_seconds: float | None = None,
+    checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
+    progress: bool = True,
+    vectorize: bool | None = None,
+    **options: Any,
+) -> Result:
+    """Train until every seed has stopped by itself, and return what came of it.
+
+    SIGINT (Ctrl-C), SIGTERM and `max_seconds` pause the run: it is saved and `resume`
+    continues it bit for bit, as it does after a kill, from the last checkpoint, if that
+    holds the replay (see `memory_every`).
+
+    Args:
+        environment_or_loop: what `optix.make` takes, or the `Loop` itself.
+        agent: the algorithm, for `optix.make`; None picks one by the action space.
+        seeds: how many runs side by side; their results have a leading axis [seeds].
+        seed: of the random numbers.
+        directory: where the run is kept: checkpoints, the best policies, log and
+            learning curve. None keeps nothing.
+        callbacks: `LoopCallback`s, told of every round after it is over.
+        max_seconds: wall clock after which the run is paused.
+        checkpoint_seconds: time between two checkpoints, 0 for as often as possible.
+        memory_every: of so many checkpoints one holds the replay of an agent that has
+            one, besides the last of a session, which always does. A run that is killed
+            and resumed from another one goes on with an empty replay, and says so; 1
+            keeps the replay in every checkpoint.
+        progress: show a progress bar.
+        vectorize: map over the seeds all at once. None does so except on a CPU, where
+            one after another is faster.
+        **options: of `optix.make`: sizes, hyperparameters, budgets.
+
+    Raises:
+        ValueError: an option that is unknown or out of range.
+        RunFolderError: the directory is in use, or holds a run or something else.
+
+    Example:
+        >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2)
+        >>> result = train("CartPole-v1", max_rounds=2, progress=False, **small)
+        >>> result.message, result.scores.shape
+        ('the budget of rounds is spent', (1,))
+    """
+    checks.positive_int("seeds", seeds)
+    checks.positive_int("seed", seed, minimum=0)
+    if isinstance(environment_or_loop, Loop):
+        checks.known_names("option beside a loop", options, ())
+        loop, recipe = environment_or_loop, None
+    else:
+        if agent is None:
+            agent = usual_agent(environment_or_loop, **options)
+        loop = make(environment_or_loop, agent, **options)
+        recipe = _recipe(environment_or_loop, agent, options)
+    enable_compilation_cache()
+    config = {
+        "environment": recipe and recipe["environment"],
+        "recipe": recipe,
+        "seeds": seeds,
+        "seed": seed,
+        "vectorize": vectorized(loop, vectorize),
+        "budgets": {},
+        "platform": _platform(),
+    }
+    with contextlib.ExitStack() as stack:
+        pause = stack.enter_context(Pause(max_seconds))
+        folder = None
+        if directory is not None:
+            folder = stack.enter_context(RunFolder.create(directory, config))
+        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
+        state = session.programs.init(_keys(config))
+        title = f"{recipe['environment']} {agent}" if recipe else "training"
+        return session.play(
+            state, title, callbacks, checkpoint_seconds, memory_every, progress
+        )
+
+
+def resume(
+    directory: str | os.PathLike,
+    loop: Loop | None = None,
+    *,
+    callbacks: Iterable[Any] = (),
+    max_seconds: float | None = None,
+    checkpoint_seconds: float = 30.0,
+    memory_every: int = 10,
+    progress: bool = True,
+    **budgets: Any,
+) -> Result:
+    """Continue a run from its last checkpoint, bit for bit as if it had never paused.
+
+    That holds for the same versions and devices; a warning tells when they differ, or
+    when a kill has cost the replay. run.json then lists the checkpoint in `memory_lost`.
+
+    Args:
+        directory: of the run.
+        loop: the loop of the run, needed only if `train` was given one.
+        callbacks: as for `train`.
+        max_seconds: as for `train`.
+        checkpoint_seconds: as for `train`.
+        memory_every: as for `train`.
+        progress: as for `train`.
+        **budgets: new values of max_rounds, max_env_steps and target_score. Seeds that
+            had stopped for one of these go on if the new one allows it.
+
+    Raises:
+        RunFolderError: no run there, or one that is under way.
+        CheckpointError: no intact checkpoint, or one of another configuration.
+        ValueError: an unknown budget.
+    """
+    with contextlib.ExitStack() as stack:
+        pause = stack.enter_context(Pause(max_seconds))
+        folder = stack.enter_context(RunFolder.open(directory, write=True))
+        config = folder.config
+        loop = loop or rebuild(folder)
+        enable_compilation_cache()
+        _warn_of_differences(config["platform"])
+        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
+        target = jax.eval_shape(session.programs.init, _keys(config))
+        state = folder.load_state(target, loop)
+        if state is None:  # killed before the first checkpoint
+            state = session.programs.init(_keys(config))
+        elif jax.tree.structure(state) != jax.tree.structure(target):
+            state = _with_empty_memory(state, session.programs.init(_keys(config)))
+            step = int(np.asarray(state.round).sum())
+            folder.configure(memory_lost=[*config.get("memory_lost", []), step])
+        budgets = {**config["budgets"], **budgets}
+        state = with_limits(state, budgets)
+        folder.configure(budgets=budgets)  # a kill must not forget them
+        title = f"{config['environment'] or 'training'}, resumed"
+        return session.play(
+            state, title, callbacks, checkpoint_seconds, memory_every, progress
+        )
+
+
+def _with_empty_memory(state: LoopState, fresh: LoopState) -> LoopState:
+    """Return a state that was saved without its replay, with that of a fresh run."""
+    warnings.warn(
+        "the last checkpoint of the run holds no replay (memory_every), so it goes on "
+        "with an empty one: not bit for bit as without the pause",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    return state._replace(learner=state.learner._replace(memory=fresh.learner.memory))
+
+
+def rebuild(folder: RunFolder, **changes: Any) -> Loop:
+    """Return the loop of a run from what its folder says, with other options if given.
+
+    Raises:
+        RunFolderError: the run was not made by names and numbers alone.
+    """
+    recipe = folder.config["recipe"]
+    if recipe is None:
+        raise RunFolderError(
+            f"{folder.path} can not be rebuilt by name: the run was made from objects; "
+            "make the same loop again and pass it as loop="
+        )
+    options = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in recipe["options"].items()
+    }
+    return make(recipe["environment"], recipe["agent"], **{**options, **changes})
+
+
+def _keys(config: Mapping[str, Any]) -> jax.Array:
+    return jax.random.split(jax.random.key(config["seed"]), config["seeds"])
+
+
+def _recipe(
+    environment: Any, agent: str, options: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return what rebuilds the loop, None if that takes more than names and numbers."""
+    recipe = {"environment": environment, "agent": agent, "options": options}
+    try:
+        json.dumps(recipe, allow_nan=False)
+    except (TypeError, ValueError):
+        return None
+    return recipe
+
+
+def _platform() -> dict[str, str]:
+    try:
+        version = metadata.version("tensor-optix-jax")
+    except metadata.PackageNotFoundError:  # run from its source
+        version = "source"
+    return {
+        "optix": version,
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+
+
+def _warn_of_differences(then: Mapping[str, str]) -> None:
+    for name, now in _platform().items():
+        if then.get(name) != now:
+            warnings.warn(
+                f"the run began with {name} {then.get(name)} and goes on with {now}: "
+                "not bit for bit as without the pause",
+                stacklevel=3,
+            )
