@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.agents.ppo import Extras
+from optix.agents.ppo import ProximalExtras
 from optix.math.running import Moments
 from optix.types import Trajectory
 from tests.agents.ppo_reference import ACTIONS, INPUTS, B, T, build
@@ -29,7 +29,7 @@ def policy():
     fresh = build().init(jax.random.key(0))
     observations = Moments(jnp.float32(50), jnp.arange(3.0), jnp.array([1.0, 4.0, 0.5]))
     returns = Moments(jnp.float32(50), jnp.float32(2), jnp.float32(9))
-    extras = Extras(observations, returns, jnp.int32(10))
+    extras = ProximalExtras(observations, returns, jnp.int32(10))
     return fresh._replace(params=params, extras=extras)
 
 

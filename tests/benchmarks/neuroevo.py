@@ -19,8 +19,9 @@ import numpy as np
 from flax import linen
 
 import optix
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import GraphBuilder, layered, random_graph
-from optix.neuroevo.graph.graph import forward, is_hidden, num_edges
+from optix.neuroevo.graph.graph import is_hidden, num_edges
 from optix.neuroevo.growth.activity import graph_of
 from optix.neuroevo.growth.controller import topology_controller
 from tests.benchmarks.learning import MEMORY, environment, interval

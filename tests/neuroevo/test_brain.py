@@ -11,10 +11,10 @@ from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
 from optix.envs.device import device
 from optix.learners.on_policy import on_policy
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.build import layered
 from optix.neuroevo.graph.edges import Edge, Neuron
-from optix.neuroevo.graph.graph import forward
 from optix.neuroevo.graph.network import graph_actor_critic
 from optix.neuroevo.graph.regions import RegionEdge
 from optix.types import Discrete

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import GraphBuilder, draw, layered, random_graph
 from optix.neuroevo.graph.cells import KINDS
 from optix.neuroevo.graph.edges import (
@@ -16,7 +17,6 @@ from optix.neuroevo.graph.edges import (
     to_edges,
     to_networkx,
 )
-from optix.neuroevo.graph.graph import forward
 from tests.neuroevo import reference
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import layered
-from optix.neuroevo.graph.graph import Structure, Weights, forward
+from optix.neuroevo.graph.graph import Structure, Weights
 from tests.neuroevo import reference
 from tests.quick import jit
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.agents.ppo import ProximalExtras
 from optix.math.running import Moments, initial_moments
 from optix.neuroevo.graph.build import layered
 from optix.neuroevo.graph.forward import Carry

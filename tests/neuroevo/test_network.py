@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import optix
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.build import GraphBuilder, layered
-from optix.neuroevo.graph.graph import forward, num_cells, num_neurons
+from optix.neuroevo.graph.graph import num_cells, num_neurons
 from optix.neuroevo.graph.network import (
     graph_actor_critic,
     graph_network,

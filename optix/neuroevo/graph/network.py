@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import draw, layered
-from optix.neuroevo.graph.graph import NeuronGraph, forward
+from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.graph.optimizer import graph_optimizer
 from optix.types import Box, Discrete, Network, PyTree
 
