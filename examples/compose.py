@@ -25,7 +25,7 @@ def main(windows: int = 60, num_envs: int = 32, num_steps: int = 64) -> None:
     def step(carry, key):
         policy, env_state, obs = carry
         act_key, env_key = jax.random.split(key)
-        _, action, extras = agent.act(policy, (), obs, act_key, hyperparams, True)
+        _, action, extras = agent.act(policy, (), obs, hyperparams, act_key, True)
         env_state, result = env.step(env_key, env_state, action)
         transition = Trajectory(
             obs,
@@ -44,7 +44,7 @@ def main(windows: int = 60, num_envs: int = 32, num_steps: int = 64) -> None:
         keys = jax.random.split(step_key, num_steps)
         carry, trajectory = jax.lax.scan(step, (policy, env_state, obs), keys)
         _, env_state, obs = carry
-        policy, info = agent.learn(policy, trajectory, learn_key, hyperparams)
+        policy, info, *_ = agent.learn(policy, trajectory, hyperparams, learn_key)
         # a score of one's own: steps per finished episode
         ends = jnp.maximum((trajectory.terminated | trajectory.truncated).sum(), 1)
         history = push(history, trajectory.reward.sum() / ends)

@@ -66,7 +66,7 @@ def regression() -> Learner:
         )
         return LearnerState(policy), report
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
         return -error(policy.params, *data(key, 1024))
 
     return Learner(

@@ -54,7 +54,7 @@ def make(
         tunes the agent's usual ones within its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       validation: an environment of the same spaces; its score then decides.
-      score: `(policy, key) -> []`, any other score that then decides.
+      score: `(policy, hyperparams, key) -> []`, any other score that then decides.
       **options: any keyword of the agent (hyperparameters too), of its network, of its
         learner (`on_policy` or `off_policy`) and of the `loop`.
 
@@ -83,7 +83,8 @@ def make(
         tuner = TUNERS[tuner](row.tuned)
 
     built = build_agent(row, *spaces, network, options)
-    learner = build_learner(row, built, env, options)
+    lanes = {"lanes": tuner.lanes} if isinstance(tuner, Tuner) else {}
+    learner = build_learner(row, built, env, {**options, **lanes})
     if validation is not None:
         held_out = _environment(validation, None)
         if (held_out.observation_shape, held_out.action_space) != spaces:
@@ -97,7 +98,6 @@ def make(
             held_out,
             episodes=options.get("evaluation_episodes", 16),
             deterministic=options.get("deterministic_evaluation", True),
-            axis_name=options.get("axis_name"),
         )
     loop_options = {name: options[name] for name in loop_names & set(options)}
     return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
@@ -252,7 +252,8 @@ def build_agent(
 def build_learner(row: Algorithm, agent: Agent, env: Any, options: Mapping) -> Any:
     """Return the learner of a row; `options` may hold names of other parts too."""
     options = {**row.options, **options}
-    return row.learner(agent, env, **_named(options, row.learner_options()))
+    names = row.learner_options() | (keywords(row.learner) & {"lanes"})
+    return row.learner(agent, env, **_named(options, names))
 
 
 def _named(options, names):

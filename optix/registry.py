@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
-from optix.learners.off_policy import PRIORITY, off_policy
+from optix.learners.memory import PRIORITY
+from optix.learners.off_policy import off_policy
 from optix.learners.on_policy import on_policy
 from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
@@ -50,9 +51,8 @@ class Algorithm(NamedTuple):
 
     def learner_options(self) -> set[str]:
         """Return the names of the learner's options, hyperparameters included."""
-        return keywords(self.learner) | (
-            set(PRIORITY) if self.learner is off_policy else set()
-        )
+        more = set(PRIORITY) if self.learner is off_policy else set()
+        return (keywords(self.learner) | more) - {"lanes"}  # those of the tuner
 
 
 # of every environment, as the papers of SAC and TD3 have it; a window is 1024 steps

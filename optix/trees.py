@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from optix.types import LANE_AXIS, PyTree
+from optix.types import LANE_AXIS, MAX_INT32, PyTree
 
 Tree = TypeVar("Tree")
 
@@ -53,20 +53,20 @@ def differs(a: PyTree, b: PyTree) -> jax.Array:
     return jnp.stack(unequal).any() if unequal else jnp.bool_(False)
 
 
-def gather_lanes(tree: Tree) -> Tree:
+def gather_lanes(tree: Tree, lanes: int) -> Tree:
     """Concatenate [N, ...] leaves of all lanes to [L * N, ...], without a lane axis.
 
-    So a memory that the lanes share stays unbatched. Outside a map over the lanes there
-    is one lane, and the tree is returned as it is.
+    So a memory that the lanes share stays unbatched. A single lane is not mapped over,
+    and its tree is returned as it is.
     """
-    if not _in_lanes():
+    if lanes == 1:
         return tree
     return jax.tree.map(lambda x: jax.lax.all_gather(x, LANE_AXIS, tiled=True), tree)
 
 
-def mean_lanes(tree: Tree) -> Tree:
+def mean_lanes(tree: Tree, lanes: int) -> Tree:
     """Return the mean over the lanes of every leaf, without a lane axis."""
-    return jax.lax.pmean(tree, LANE_AXIS) if _in_lanes() else tree
+    return tree if lanes == 1 else jax.lax.pmean(tree, LANE_AXIS)
 
 
 def mean_devices(tree: Tree, axis_name: str | None) -> Tree:
@@ -90,9 +90,7 @@ def count_devices(axis_name: str | None) -> int:
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
-def _in_lanes() -> bool:
-    try:
-        jax.lax.axis_size(LANE_AXIS)
-    except NameError:
-        return False
-    return True
+def saturating_add(count: jax.Array, steps: jax.Array | int) -> jax.Array:
+    """Return `count + steps` [] int32; a count beyond 32 bits stays at its end."""
+    total = count + steps
+    return jnp.where(total < count, MAX_INT32, total).astype(jnp.int32)

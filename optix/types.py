@@ -5,12 +5,14 @@ functions; a state is a pytree of arrays. Whatever may differ between two seeds,
 hyperparameters included, is a traced leaf; sizes and flags are static arguments of the
 factory that made the record.
 
+One long file on purpose: whoever writes a part reads the contracts in one place.
+
 Axis letters: `L` lanes of a tuner, `T` steps of a window, `B` environments.
 """
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 
@@ -18,7 +20,7 @@ PyTree = Any
 Hyperparams = Mapping[str, Any]  # {name: [] float32}, or [L] where a tuner says so
 
 MAX_INT32 = 2**31 - 1  # of counts; no round has this number
-LANE_AXIS = "lane"  # the vmapped axis over a tuner's lanes, bound inside the loop
+LANE_AXIS = "optix/lane"  # the vmapped axis over a tuner's lanes; nobody else's name
 
 
 class Policy(NamedTuple):
@@ -38,6 +40,19 @@ class LearnerState(NamedTuple):
     memory: PyTree = ()  # replay, ONE for all lanes; () on policy
 
 
+class StepExtras(TypedDict, total=False):
+    """What is recorded of a step besides the transition: every key that optix reads.
+
+    An agent may add keys of its own.
+    """
+
+    log_prob: jax.Array  # [T, B] float32 of the action when it was chosen; of `act`
+    value: jax.Array  # [T, B] float32 of the observation acted on; of `act`
+    carry: PyTree  # [T, B, ...] before the step; of `act` where there is a carry
+    discounted_return: jax.Array  # [T, B] float32 running, this step's reward included
+    episode_return: jax.Array  # [T, B] float32 the same, undiscounted
+
+
 class Trajectory(NamedTuple):
     """A window of experience, time major. A reset never hides `next_obs`."""
 
@@ -47,7 +62,7 @@ class Trajectory(NamedTuple):
     terminated: jax.Array  # [T, B] bool: the return really ends here
     truncated: jax.Array  # [T, B] bool: cut off, the future is bootstrapped
     next_obs: PyTree  # [T, B, ...] float32, before any reset
-    extras: PyTree = ()  # what `act` and the collection add: log_prob, carries
+    extras: PyTree = ()  # `StepExtras`: what `act` and the collection add
 
 
 class Transition(NamedTuple):
@@ -95,8 +110,9 @@ class Report(NamedTuple):
 
     env_steps: jax.Array  # [] int32 environment steps of the window
     finite: jax.Array  # [] bool: data and update held no NaN or infinity
-    metrics: dict[str, jax.Array]  # {name: [] float32}
+    metrics: dict[str, jax.Array]  # {name: [] float32}; "return" is that of `Learner`
     trajectory: PyTree = ()  # Trajectory, or () where the learner has none
+    data_finite: Any = True  # [] bool: observations and rewards were finite
 
 
 class Discrete(NamedTuple):
@@ -167,27 +183,45 @@ class Network(NamedTuple):
     dense_rows: bool = False
 
 
+class Learned(NamedTuple):
+    """What an agent makes of a batch."""
+
+    policy: Policy
+    info: dict[str, jax.Array]  # {name: [] float32} for people
+    finite: Any = True  # [] bool: the update held no NaN or infinity
+    priority: PyTree = ()  # [M] float32 errors of the rows, for a prioritised replay
+
+
 class Agent(NamedTuple):
     """An algorithm: how to act and how to learn from a batch.
 
+    Wherever both are taken, hyperparameters stand before the key.
+
     init: `(key) -> Policy`.
     initial_carry: `(batch) -> carry`, () when feed-forward.
-    act: `(policy, carry, obs [B, ...], key, hyperparams, explore) -> (carry, action
-        [B, ...], extras)`; `explore` is a static bool, False plays deterministically.
-    learn: `(policy, batch, key, hyperparams) -> (policy, info)`; the batch is a
-        `Trajectory` on policy and a `Sample` of `Transition` off policy; `info` is
-        {name: [] float32}, off policy with "td_error" [M] for a prioritised replay.
-    hyperparams: {name: default float}.
+    act: `(policy, carry, obs [B, ...], hyperparams, key, explore) -> (carry, action
+        [B, ...], StepExtras)`; `explore` is a static bool, False plays
+        deterministically.
+    learn: `(policy, batch, hyperparams, key) -> Learned`; the batch is a `Trajectory` on
+        policy and a `Sample` of `Transition` off policy.
+    hyperparams: {name: default float}; "discount" is among them.
     observe: `(policy, trajectory) -> policy`, what experience changes before anything is
         learned from it: counters, normalisers. Off policy only; on policy `learn` does.
+    outputs: `(policy, carry, obs [B, ...]) -> (carry, outputs)`, what the choice of an
+        action is made from: parameters of its distribution (logits [B, n], or (mean, log
+        scale) [B, size]), the values of all actions [B, n], or the action itself where
+        the policy is deterministic. None where there is no such thing.
+    axis_name: the devices over which `learn` takes means, None for one.
     """
 
     init: Callable[[jax.Array], Policy]
     initial_carry: Callable[[int], PyTree]
     act: Callable[..., tuple[PyTree, PyTree, PyTree]]
-    learn: Callable[[Policy, PyTree, jax.Array, Hyperparams], tuple[Policy, dict]]
+    learn: Callable[[Policy, PyTree, Hyperparams, jax.Array], Learned]
     hyperparams: Mapping[str, float]
     observe: Callable[[Policy, PyTree], Policy] = lambda policy, trajectory: policy
+    outputs: Callable[[Policy, PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
+    axis_name: str | None = None
 
 
 class Learner(NamedTuple):
@@ -198,19 +232,27 @@ class Learner(NamedTuple):
     step: `(state, hyperparams, key, active) -> (state, Report)`: one window, collected
         and learned. The loop freezes policy and rollout of a stopped seed; what it can
         not reach, `memory` and anything outside the device, the learner leaves alone
-        where `active` is False. It runs inside a vmap over LANE_AXIS in which `memory`
-        is not batched, so what enters it is gathered over the lanes first.
-    evaluate: `(policy, key) -> score []`: whole episodes, nothing is learned.
+        where `active` is False. With several lanes it runs inside a vmap over LANE_AXIS
+        in which `memory` is not batched, so what enters it is gathered over the lanes
+        first. `Report.metrics["return"]` is the mean return of the episodes that ended
+        in the window, as they were played for training; of the latest ones before where
+        none ended, -inf where none has yet.
+    evaluate: `(policy, hyperparams, key) -> score []`: whole episodes, nothing is
+        learned.
     hyperparams: {name: default float}.
     host: None, or the part of the learner's state that lives outside the device.
+    agent: the agent that it binds, None where that is no `Agent`.
+    lanes: how many lanes may share its memory, None for any number.
     """
 
     init: Callable[[jax.Array], LearnerState]
     begin: Callable[[Policy, jax.Array], PyTree]
     step: Callable[..., tuple[LearnerState, Report]]
-    evaluate: Callable[[Policy, jax.Array], jax.Array]
+    evaluate: Callable[[Policy, Hyperparams, jax.Array], jax.Array]
     hyperparams: Mapping[str, float]
     host: Any = None
+    agent: Agent | None = None
+    lanes: int | None = None
 
 
 class Phase(enum.IntEnum):
@@ -240,6 +282,9 @@ class StopReason(enum.IntEnum):
     MAX_ROUNDS = 3
     MAX_ENV_STEPS = 4
     NON_FINITE = 5
+    NON_FINITE_DATA = 6
+    NON_FINITE_SCORE = 7
+    NO_SIGNAL = 8
 
     def describe(self) -> str:
         """Return the reason as a sentence for people."""
@@ -253,6 +298,12 @@ _STOP_SENTENCES = {
     StopReason.MAX_ROUNDS: "the budget of rounds is spent",
     StopReason.MAX_ENV_STEPS: "the budget of environment steps is spent",
     StopReason.NON_FINITE: "the updates kept producing NaN or infinity",
+    StopReason.NON_FINITE_DATA: "the environment kept giving rewards or observations "
+    "that are NaN or infinity",
+    StopReason.NON_FINITE_SCORE: "the scores kept being NaN or infinity, though data and "
+    "updates were finite",
+    StopReason.NO_SIGNAL: "no learning signal: the scores have not moved since the first "
+    "rounds",
 }
 
 
@@ -283,6 +334,7 @@ class Signals(NamedTuple):
     autocorrelation: jax.Array  # [] float32 lag one, of the residuals
     improved: jax.Array  # [] bool: this round set a new best
     hyperparams: Hyperparams  # what the round used: {name: [L]} or {name: []}
+    metrics: dict[str, jax.Array]  # of the learner: {name: [L]} or {name: []}
     key: jax.Array  # [] PRNG key of the round, for transforms; equal in all lanes
 
 
@@ -295,7 +347,13 @@ class Tuner(NamedTuple):
     ask: `(state) -> {name: [L]}`; reads only.
     tell: `(state, signals, key) -> (state, parents [L] int32 in [0, L])`: from which lane
         each lane goes on; L is the best snapshot.
-    centre: `(state) -> {name: []}`: what it would hand over now, never a probe.
+    centre: `(state) -> {name: []}`: what it would hand over now, never a probe. `finish`
+        takes it for what lane 0 ends with.
+    judged: how many of the first lanes stand for the run: their mean is its score, and
+        only they compete for the best policy; None for all.
+    common_random_numbers: whether all lanes begin as copies and train with the same keys.
+        Otherwise each begins from a policy of its own and sees experience of its own;
+        scores are on the same keys either way.
     """
 
     lanes: int
@@ -304,6 +362,8 @@ class Tuner(NamedTuple):
     ask: Callable[[PyTree], Hyperparams]
     tell: Callable[[PyTree, Signals, jax.Array], tuple[PyTree, jax.Array]]
     centre: Callable[[PyTree], Hyperparams]
+    judged: int | None = None
+    common_random_numbers: bool = True
 
 
 class Transform(NamedTuple):
@@ -311,7 +371,8 @@ class Transform(NamedTuple):
 
     init: `(policy) -> state`; the state travels with the policy.
     update: `(state, policy, rollout, report, signals) -> (state, policy, rollout,
-        modulation)`; `modulation` is {name: [] float32} factors that multiply the next
+        modulation)`: of the lane that the report is of, before any lane is forked;
+        `modulation` is {name: [] float32} factors that multiply the next
         round's hyperparameters, within bounds, unknown to the tuner.
     hyperparams: {"name/parameter": default float}, tunable like any other.
     """
@@ -325,7 +386,7 @@ class Limits(NamedTuple):
     """When the watchdog ends a run. Traced: they may differ between seeds."""
 
     max_rounds: jax.Array  # [] int32
-    max_env_steps: jax.Array  # [] int32
+    max_env_steps: jax.Array  # [] int32, 2**31 - 1 for none
     target_score: jax.Array  # [] float32, infinity for none
 
 
@@ -337,6 +398,8 @@ class Best(NamedTuple):
     hyperparams: Hyperparams  # {name: [] float32}
     score: jax.Array  # [] float32: in the run the score that chose it; after `finish`
     # the mean return on keys that no choice has seen
+    choice_score: jax.Array  # [] float32 that chose it, after `finish` too: by this one
+    # the policies of several seeds are compared
     round: jax.Array  # [] int32
 
 
@@ -345,6 +408,13 @@ class History(NamedTuple):
 
     scores: jax.Array  # [300] float32 ring
     count: jax.Array  # [] int32 scores since the last break
+
+
+class Baseline(NamedTuple):
+    """The first scores of a run; no break makes it forget them."""
+
+    scores: jax.Array  # [10] float32
+    count: jax.Array  # [] int32 of them
 
 
 class Progress(NamedTuple):
@@ -365,11 +435,12 @@ class LoopState(NamedTuple):
     tuner: PyTree
     best: Best
     history: History
+    baseline: Baseline
     curve: jax.Array  # [1024] float32 scores, NaN where none yet
     curve_stride: jax.Array  # [] int32 rounds between two points of the curve
     limits: Limits
     round: jax.Array  # [] int32
-    env_steps: jax.Array  # [] int32, all lanes together
+    env_steps: jax.Array  # [] int32, all lanes together; stays at 2**31 - 1
     progress: Progress
     stop_reason: jax.Array  # [] int32 StopReason
     non_finite: jax.Array  # [] int32 non-finite rounds in a row
@@ -390,7 +461,7 @@ class StepReport(NamedTuple):
 
     round: jax.Array  # [] int32
     env_steps: jax.Array  # [] int32 so far, all lanes
-    score: jax.Array  # [] float32, mean over the lanes
+    score: jax.Array  # [] float32, mean over the judged lanes
     lane_scores: jax.Array  # [L] float32
     best_score: jax.Array  # [] float32
     hyperparams: Hyperparams  # {name: [L]} as used in this round
@@ -410,6 +481,7 @@ class Loop(NamedTuple):
     run: `(state) -> state`: rounds until every seed has stopped, then `finish`.
     finish: `(state) -> state`: scores the best policy on unseen keys.
     restart: `(state, policy, hyperparams, key) -> state`: the same budget, a new start.
+    score: `(policy, hyperparams, key) -> []`, by which rounds are judged.
     learner, tuner: the parts, for drivers and for those who compose.
     """
 
@@ -418,5 +490,6 @@ class Loop(NamedTuple):
     run: Callable[[LoopState], LoopState]
     finish: Callable[[LoopState], LoopState]
     restart: Callable[..., LoopState]
+    score: Callable[[Policy, Hyperparams, jax.Array], jax.Array]
     learner: Learner
     tuner: Tuner

@@ -263,7 +263,9 @@ TABLE = {
         r"validation environment Pixels must have the spaces of Probe.*\(2,\)",
     ),
     "validation and score": (
-        lambda: make(PROBE, validation=PROBE, score=lambda policy, key: 0.0),
+        lambda: make(
+            PROBE, validation=PROBE, score=lambda policy, hyperparams, key: 0.0
+        ),
         "validation= or score=, not both",
     ),
     "parameters beside an Environment": (

@@ -26,7 +26,7 @@ def target_learner(scale=1.0, noise=0.0):
         policy = state.policy._replace(params={"rate": hyperparams["rate"]})
         return LearnerState(policy, state.rollout + 1, state.memory), report()
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
         exact = 1 - (policy.params["rate"] - 0.8) ** 2
         return scale * (exact + noise * jax.random.normal(key))
 
@@ -46,7 +46,7 @@ def scripted_learner(score_of_window):
         policy = state.policy._replace(params={"windows": windows})
         return LearnerState(policy, state.rollout + 1, state.memory), report()
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
         return score_of_window(policy.params["windows"], key)
 
     return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 1.0})
@@ -57,7 +57,7 @@ class Replay(NamedTuple):
     cursor: jax.Array  # [] int32
 
 
-def replay_learner(size):
+def replay_learner(size, lanes=1):
     """Linear regression by SGD on rows drawn from a replay that the lanes share."""
     # NumPy: the same bits however the process compiles
     truth = np.linspace(-1.0, 1.0, 15, dtype=np.float32)
@@ -70,7 +70,7 @@ def replay_learner(size):
     def step(state, hyperparams, key, active):
         data_key, sample_key = jax.random.split(key)
         x = jax.random.normal(data_key, (10, 15))
-        new = gather_lanes(jnp.concatenate([x, (x @ truth)[:, None]], 1))
+        new = gather_lanes(jnp.concatenate([x, (x @ truth)[:, None]], 1), lanes)
         rows, cursor = state.memory
         at = (cursor + jnp.arange(new.shape[0])) % size
         rows = rows.at[at].set(jnp.where(active, new, rows[at]))
@@ -92,8 +92,10 @@ def replay_learner(size):
             report(loss=value),
         )
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
         x = jax.random.normal(key, (64, 15))
         return -jnp.mean((x @ (policy.params["weights"] - truth)) ** 2)
 
-    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.05})
+    return Learner(
+        init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.05}, lanes=lanes
+    )

@@ -17,7 +17,8 @@ from optix.agents.fit import check_outputs, feed_forward
 from optix.agents.updates import apply_update, update_rule
 from optix.agents.view import replay_view
 from optix.trees import mean_devices
-from optix.types import Agent, Discrete, Network, Policy
+from optix.types import Agent, Discrete, Learned, Network, Policy
+from optix.xla.threefry import unrolled
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (5e-4, 0.0, 1.0),
@@ -95,18 +96,22 @@ def dqn(
         opt_state = update_rule(optimizer, floats).init(params)
         return Policy(params, structure, opt_state, view.init(params))
 
-    def act(policy, carry, obs, key, hyperparams, explore):
-        q = values(policy.params, policy.structure, view.normalize(policy.extras, obs))
-        greedy = jnp.argmax(q, -1)
+    def outputs(policy, carry, obs):
+        """The values of all actions."""
+        obs = view.normalize(policy.extras, obs)
+        return carry, values(policy.params, policy.structure, obs)
+
+    def act(policy, carry, obs, hyperparams, key, explore):
+        greedy = jnp.argmax(outputs(policy, carry, obs)[1], -1)
         if not explore:
             return carry, greedy, {}
         epsilon = exploration_rate(policy.extras.env_steps, hyperparams)
-        coin_key, action_key = jax.random.split(key)
+        coin_key, action_key = jax.random.split(unrolled(key))
         coin = jax.random.uniform(coin_key, greedy.shape)
         anything = jax.random.randint(action_key, greedy.shape, 0, action_space.n)
         return carry, jnp.where(coin < epsilon, anything, greedy), {}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
         del key
         params, structure, _, extras = policy
@@ -129,9 +134,18 @@ def dqn(
         rule = update_rule(optimizer, hyperparams)
         rate = hyperparams["target_rate"]
         policy = apply_update(policy, grads, rule, rate, target_period)
-        return policy, {**info, "td_error": jnp.abs(error)}
+        return Learned(policy, info, priority=jnp.abs(error))
 
-    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
+    return Agent(
+        init,
+        lambda batch: (),
+        act,
+        learn,
+        floats,
+        view.observe,
+        outputs,
+        axis_name,
+    )
 
 
 def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:

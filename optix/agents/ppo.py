@@ -27,6 +27,7 @@ from optix.types import (
     Box,
     Discrete,
     Hyperparams,
+    Learned,
     Network,
     Policy,
     PyTree,
@@ -248,12 +249,18 @@ def ppo(
         )
         return Policy(params, structure, opt_state, extras)
 
-    def act(policy, carry, obs, key, hyperparams, explore):
-        del hyperparams
+    def read(policy, carry, obs):
         obs = normal.normalize(policy.extras, obs)
-        after, (parameters, value) = network.apply(
-            policy.params, policy.structure, carry, obs
-        )
+        return network.apply(policy.params, policy.structure, carry, obs)
+
+    def outputs(policy, carry, obs):
+        """The parameters of the actions' distribution."""
+        after, (parameters, _) = read(policy, carry, obs)
+        return after, parameters
+
+    def act(policy, carry, obs, hyperparams, key, explore):
+        del hyperparams
+        after, (parameters, value) = read(policy, carry, obs)
         actions = distribution(parameters)
         if not explore:
             return after, actions.mode(), {}
@@ -262,7 +269,7 @@ def ppo(
         before = {"carry": carry, "value": value} if jax.tree.leaves(carry) else {}
         return after, action, {"log_prob": log_prob, **before}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         """Learn from one `Trajectory` [T, B]."""
         check_batch(batch, Trajectory, "on_policy")
         samples = prepare(policy, batch, hyperparams)
@@ -310,7 +317,7 @@ def ppo(
         info = jax.tree.map(jnp.mean, info)
         # of a divergence of NaN, which passes no limit, only the information tells
         finite = all_finite((new, info))
-        return select(finite, new, policy), {**info, "finite": finite}
+        return Learned(select(finite, new, policy), info, finite)
 
     def prepare(policy, batch, hyperparams):
         """Advantages and values of a window, in the rows that minibatches take."""
@@ -332,7 +339,15 @@ def ppo(
         )
         return reading.rows(samples, batch)
 
-    return Agent(init, network.initial_carry, act, learn, defaults)
+    return Agent(
+        init,
+        network.initial_carry,
+        act,
+        learn,
+        defaults,
+        outputs=outputs,
+        axis_name=axis_name,
+    )
 
 
 def _samples(network: Network) -> Reading:

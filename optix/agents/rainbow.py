@@ -21,7 +21,8 @@ from optix.agents.view import replay_view
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.trees import mean_devices
-from optix.types import Agent, Discrete, Network, Policy
+from optix.types import Agent, Discrete, Learned, Network, Policy
+from optix.xla.threefry import unrolled
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (2.5e-4, 0.0, 1.0),
@@ -108,7 +109,14 @@ def rainbow(
         opt_state = update_rule(optimizer, floats).init(params)
         return Policy(params, structure, opt_state, view.init(params))
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def outputs(policy, carry, obs):
+        """The mean returns of all actions, without noise, on the default support."""
+        obs = view.normalize(policy.extras, obs)
+        out = logits(policy.params.mean, policy.structure, obs)
+        atoms = support(floats["value_min"], floats["value_max"], out.shape[-1])
+        return carry, jax.nn.softmax(out) @ atoms
+
+    def act(policy, carry, obs, hyperparams, key, explore):
         # whatever the hyperparameters, the order of the actions' means is the same
         del hyperparams
         params, structure, _, extras = policy
@@ -120,16 +128,16 @@ def rainbow(
         if explore:
             # environments that shared a draw would do alike, and see less
             out = apply_with_noise(
-                logits_of, params, key, obs, dense_rows=network.dense_rows
+                logits_of, params, unrolled(key), obs, dense_rows=network.dense_rows
             )
         else:
             out = logits_of(params.mean, obs)
         return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
         params, structure, _, extras = policy
-        online_key, choose_key, target_key = jax.random.split(key, 3)
+        online_key, choose_key, target_key = jax.random.split(unrolled(key), 3)
         rows = view.rows(extras, batch)
 
         next_logits = logits(
@@ -161,9 +169,18 @@ def rainbow(
         rule = update_rule(optimizer, hyperparams)
         rate = hyperparams["target_rate"]
         policy = apply_update(policy, grads, rule, rate, target_period)
-        return policy, {**info, "td_error": divergence}
+        return Learned(policy, info, priority=divergence)
 
-    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
+    return Agent(
+        init,
+        lambda batch: (),
+        act,
+        learn,
+        floats,
+        view.observe,
+        outputs,
+        axis_name,
+    )
 
 
 def _best(logits, atoms):

@@ -17,8 +17,9 @@ from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
-from optix.types import Agent, Box, Policy
+from optix.types import Agent, Box, Learned, Policy
 from optix.xla.stored import stored
+from optix.xla.threefry import unrolled
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (1e-3, 0.0, 1.0),
@@ -108,23 +109,32 @@ def sac(
         opt_state = {part: rule.init(params[part]) for part in params}
         return Policy(params, structure, opt_state, view.init(params["critics"]))
 
-    def propose(params, structure, obs, noise):
+    def gaussian(params, structure, obs):
+        """The mean and log scale of the actions before they are squashed."""
         _, (mean, log_scale) = networks.actor.apply(params, structure["actor"], (), obs)
-        return squashed_gaussian(mean, jnp.clip(log_scale, *LOG_SCALE), noise)
+        return mean, jnp.clip(log_scale, *LOG_SCALE)
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def propose(params, structure, obs, noise):
+        return squashed_gaussian(*gaussian(params, structure, obs), noise)
+
+    def outputs(policy, carry, obs):
+        """The Gaussian whose samples tanh makes actions, (mean, log scale)."""
+        obs = view.normalize(policy.extras, obs)
+        return carry, gaussian(policy.params["actor"], policy.structure, obs)
+
+    def act(policy, carry, obs, hyperparams, key, explore):
         del hyperparams
         obs = view.normalize(policy.extras, obs)
         shape = (*obs.shape[: obs.ndim - len(observation_shape)], size)
-        noise = jax.random.normal(key, shape) if explore else jnp.zeros(shape)
+        noise = jax.random.normal(unrolled(key), shape) if explore else jnp.zeros(shape)
         action, _ = propose(policy.params["actor"], policy.structure, obs, noise)
         return carry, action, {}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
         rows = view.rows(extras, batch)
-        noise = _normal(key, (2, rows.reward.shape[0], size))
+        noise = _normal(unrolled(key), (2, rows.reward.shape[0], size))
         temperature = jnp.exp(params["log_temperature"])
 
         next_action, next_log_prob = propose(
@@ -185,6 +195,15 @@ def sac(
             },
             extras._replace(target=target_params, updates=extras.updates + 1),
         )
-        return policy, {**info, "td_error": td_error}
+        return Learned(policy, info, priority=td_error)
 
-    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
+    return Agent(
+        init,
+        lambda batch: (),
+        act,
+        learn,
+        floats,
+        view.observe,
+        outputs,
+        axis_name,
+    )

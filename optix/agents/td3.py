@@ -17,7 +17,8 @@ from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices
-from optix.types import Agent, Box, Policy
+from optix.types import Agent, Box, Learned, Policy
+from optix.xla.threefry import unrolled
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (1e-3, 0.0, 1.0),
@@ -89,20 +90,26 @@ def td3(
     def propose(params, structure, obs):
         return jnp.tanh(networks.actor.apply(params, structure["actor"], (), obs)[1])
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def outputs(policy, carry, obs):
+        """The action itself."""
         obs = view.normalize(policy.extras, obs)
-        action = propose(policy.params["actor"], policy.structure, obs)
+        return carry, propose(policy.params["actor"], policy.structure, obs)
+
+    def act(policy, carry, obs, hyperparams, key, explore):
+        _, action = outputs(policy, carry, obs)
         if explore:
-            noise = jax.random.normal(key, action.shape)
+            noise = jax.random.normal(unrolled(key), action.shape)
             action = action + hyperparams["exploration_noise"] * noise
             action = jnp.clip(action, -1.0, 1.0)
         return carry, action, {}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
         rows = view.rows(extras, batch)
-        noise = hyperparams["target_noise"] * jax.random.normal(key, rows.action.shape)
+        noise = hyperparams["target_noise"] * jax.random.normal(
+            unrolled(key), rows.action.shape
+        )
         limit = hyperparams["target_noise_limit"]
         next_action = propose(extras.target["actor"], structure, rows.next_obs)
         next_action = jnp.clip(next_action + jnp.clip(noise, -limit, limit), -1.0, 1.0)
@@ -153,6 +160,15 @@ def td3(
             {"actor": actor_state, "critics": critics_state},
             extras._replace(target=target_params, updates=updates),
         )
-        return policy, {**info, "td_error": td_error}
+        return Learned(policy, info, priority=td_error)
 
-    return Agent(init, lambda batch: (), act, learn, floats, view.observe)
+    return Agent(
+        init,
+        lambda batch: (),
+        act,
+        learn,
+        floats,
+        view.observe,
+        outputs,
+        axis_name,
+    )

@@ -9,6 +9,7 @@ import numpy as np
 from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
+from optix.xla.threefry import unrolled
 
 BRANCHES = 16  # measured on CPU against 2 to 128: fastest at 10 k and at 1 M rows
 UP_TO = np.triu(np.ones((BRANCHES, BRANCHES), np.float32))
@@ -90,7 +91,7 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
 
     def sample(state, key, batch_size, importance_exponent):
         batch_size = storage.checked_batch_size(batch_size, capacity)
-        uniform = jax.random.uniform(key, (batch_size,))
+        uniform = jax.random.uniform(unrolled(key), (batch_size,))
         fraction = (jnp.arange(batch_size) + uniform) / batch_size
         index, priority = _descend(state.tree, fraction)
         # in logarithms: the weight of the smallest priority is finite as well, and the

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
+from optix.xla.threefry import unrolled
 
 
 def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
@@ -44,7 +45,7 @@ def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     def sample(state, key, batch_size, importance_exponent=0.0):
         del importance_exponent
         batch_size = storage.checked_batch_size(batch_size, capacity)
-        index = kept.draw(state, key, batch_size)
+        index = kept.draw(state, unrolled(key), batch_size)
         return Sample(kept.rows(state, index), index, jnp.ones(batch_size))
 
     def update(state, index, priority, valid):

@@ -111,7 +111,8 @@ def host(
         report = Report(env_steps, finite, dict(zip(reported, numbers, strict=True)))
         return state._replace(policy=policy), report
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
+        del hyperparams  # the agent has those that it last learned with
         score = jax.ShapeDtypeStruct((), jnp.float32)
         return io_callback(play, score, policy.extras.slot, _seeds(key))
 

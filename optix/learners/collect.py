@@ -14,9 +14,9 @@ from optix.types import (
     Policy,
     PyTree,
     Report,
+    StepExtras,
     Trajectory,
 )
-from optix.xla.threefry import unrolled
 
 
 class Rollout(NamedTuple):
@@ -26,6 +26,10 @@ class Rollout(NamedTuple):
     obs: jax.Array  # [B, ...] float32
     carry: PyTree  # [B, ...] of a recurrent agent
     discounted_return: jax.Array  # [B] float32 of the running episodes
+    episode_return: jax.Array  # [B] float32 the same, undiscounted
+    latest_return: (
+        jax.Array
+    )  # [B] float32 of the latest episode that ended, -inf if none
 
 
 class Collector(NamedTuple):
@@ -45,13 +49,23 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     """Return the `Collector` of an agent in `num_envs` environments.
 
     Carries and running returns start afresh where an episode ended.
+
+    Raises:
+      ValueError: an agent without a "discount" among its hyperparameters.
     """
+    if "discount" not in agent.hyperparams:
+        known = ", ".join(agent.hyperparams) or "none"
+        raise ValueError(
+            'agent.hyperparams must have a "discount", by which returns are summed, got '
+            f"{known}; 1.0 sums rewards as they are"
+        )
 
     def begin(key):
-        env_state, obs = env.reset(unrolled(key), num_envs)
-        return Rollout(
-            env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
-        )
+        env_state, obs = env.reset(key, num_envs)
+        zeros = jnp.zeros(num_envs)
+        none = jnp.full(num_envs, -jnp.inf)
+        carry = agent.initial_carry(num_envs)
+        return Rollout(env_state, obs, carry, zeros, zeros, none)
 
     def step(
         policy: Policy,
@@ -62,14 +76,15 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         override: Callable | None = None,
     ) -> tuple[Rollout, Trajectory]:
         carry, action, extras = agent.act(
-            policy, rollout.carry, rollout.obs, act_key, hyperparams, True
+            policy, rollout.carry, rollout.obs, hyperparams, act_key, True
         )
         if override is not None:
             action = override(action)
-        env_state, result = env.step(unrolled(env_key), rollout.env_state, action)
+        env_state, result = env.step(env_key, rollout.env_state, action)
         done = result.terminated | result.truncated
-        discount = hyperparams.get("discount", 1.0)
+        discount = hyperparams["discount"]
         discounted = result.reward + discount * rollout.discounted_return
+        undiscounted = result.reward + rollout.episode_return
         transition = Trajectory(
             obs=rollout.obs,
             action=action,
@@ -77,29 +92,70 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
             terminated=result.terminated,
             truncated=result.truncated,
             next_obs=result.next_obs,
-            extras={**extras, "discounted_return": discounted},
+            extras=StepExtras(
+                **extras, discounted_return=discounted, episode_return=undiscounted
+            ),
         )
-        carry, discounted = select_rows(
-            done,
-            (agent.initial_carry(num_envs), jnp.zeros(num_envs)),
-            (carry, discounted),
+        carry = select_rows(done, agent.initial_carry(num_envs), carry)
+        rollout = Rollout(
+            env_state,
+            result.obs,
+            carry,
+            discounted_return=jnp.where(done, 0.0, discounted),
+            episode_return=jnp.where(done, 0.0, undiscounted),
+            latest_return=jnp.where(done, undiscounted, rollout.latest_return),
         )
-        return Rollout(env_state, result.obs, carry, discounted), transition
+        return rollout, transition
 
     return Collector(begin, step)
 
 
 def window_report(
     steps: int,
-    finite: jax.Array,
+    update_finite: jax.Array,
     metrics: dict[str, jax.Array],
     trajectory: Trajectory,
+    latest_return: jax.Array,
+    data_finite: jax.Array,
     axis_name: str | None,
 ) -> Report:
-    """Return the report of a window of `steps` environment steps, over all devices."""
+    """Return the report of a window, over all devices.
+
+    Args:
+      steps: environment steps of the window on this device.
+      update_finite: [] bool, what the agent says of its update.
+      metrics: {name: []} of the update.
+      trajectory: [T, B].
+      latest_return: [B] of the rollout after the window.
+      data_finite: [] bool, whether what was collected is finite.
+      axis_name: the devices, None for one.
+    """
     env_steps = jnp.int32(steps * count_devices(axis_name))
-    finite = on_all_devices(finite, axis_name)
-    return Report(env_steps, finite, metrics, trajectory)
+    data_finite = on_all_devices(data_finite, axis_name)
+    finite = on_all_devices(jnp.asarray(update_finite), axis_name) & data_finite
+    value = window_return(trajectory, latest_return, axis_name)
+    metrics = {**metrics, "return": value}
+    return Report(env_steps, finite, metrics, trajectory, data_finite)
+
+
+def window_return(
+    trajectory: Trajectory, latest_return: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+    """Return the mean return [] of the episodes that ended in a window.
+
+    Where none ended it is that of the latest ones before; -inf where none ever has.
+    """
+
+    def mean(values, counted):
+        total = jnp.where(counted, values, 0.0).sum(), counted.sum()
+        if axis_name is not None:
+            total = jax.lax.psum(total, axis_name)
+        return jnp.where(total[1] > 0, total[0] / jnp.maximum(total[1], 1), -jnp.inf)
+
+    ended = trajectory.terminated | trajectory.truncated
+    in_window = mean(trajectory.extras["episode_return"], ended)
+    before = mean(latest_return, latest_return > -jnp.inf)
+    return jnp.where(in_window > -jnp.inf, in_window, before)
 
 
 def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.learners.collect import own_key
-from optix.types import Agent, Discrete, Environment, Policy
-from optix.xla.threefry import unrolled
+from optix.types import Agent, Discrete, Environment, Hyperparams, Policy
+from optix.xla.threefry import plain, unrolled
 
 
 def evaluator(
@@ -17,27 +17,28 @@ def evaluator(
     *,
     episodes: int = 16,
     deterministic: bool = True,
-    axis_name: str | None = None,
-) -> Callable[[Policy, jax.Array], jax.Array]:
-    """Return `(policy, key) -> score []`: the mean undiscounted return of whole episodes.
+) -> Callable[[Policy, Hyperparams, jax.Array], jax.Array]:
+    """Return `(policy, hyperparams, key) -> score []`: the mean return of whole episodes.
 
-    The same key gives the same episodes to every policy (common random numbers).
+    Returns are not discounted. The same key gives the same episodes to every policy
+    (common random numbers).
 
     Args:
-      agent: whose `act` plays.
+      agent: whose `act` plays, with the hyperparameters that the score is asked for; on
+        the devices of its `axis_name` each plays `episodes`, and the score is their mean.
       env: where; any environment of the same spaces serves as a validation score.
       episodes: played side by side, each to its end.
       deterministic: play the mode of the policy, not samples.
-      axis_name: devices that play `episodes` each; the score is their mean.
 
     Raises:
       ValueError: no episodes, or an agent whose actions are not the environment's.
     """
     checks.positive_int("episodes", episodes)
     _check_fit(agent, env)
+    axis_name = agent.axis_name
 
-    def evaluate(policy, key):
-        reset_key, play_key = jax.random.split(unrolled(own_key(key, axis_name)))
+    def evaluate(policy, hyperparams, key):
+        reset_key, play_key = jax.random.split(own_key(key, axis_name))
         state, obs = env.reset(reset_key, episodes)
         carry = agent.initial_carry(episodes)
 
@@ -47,9 +48,10 @@ def evaluator(
 
         def play(loop):
             step, total, alive, state, obs, carry = loop
-            act_key, env_key = jax.random.split(jax.random.fold_in(play_key, step))
+            step_key = jax.random.fold_in(unrolled(play_key), step)
+            act_key, env_key = plain(jax.random.split(step_key))
             carry, action, _ = agent.act(
-                policy, carry, obs, act_key, agent.hyperparams, not deterministic
+                policy, carry, obs, hyperparams, act_key, not deterministic
             )
             state, result = env.play(env_key, state, action)
             # a reward after the end of an episode must not count, not even as NaN
@@ -77,7 +79,7 @@ def _check_fit(agent: Agent, env: Environment) -> None:
     def act(key):
         obs = jnp.zeros((1, *env.observation_shape))
         policy, carry = agent.init(key), agent.initial_carry(1)
-        return agent.act(policy, carry, obs, key, agent.hyperparams, False)[1]
+        return agent.act(policy, carry, obs, agent.hyperparams, key, False)[1]
 
     try:
         action = jax.eval_shape(act, jax.random.key(0))

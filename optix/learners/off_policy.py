@@ -7,38 +7,34 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.buffers.compact import compact
+from optix.buffers.n_step import NStep
 from optix.buffers.n_step import n_step as n_step_returns
-from optix.buffers.prioritised import prioritised as prioritised_buffer
-from optix.buffers.storage import checked_batch_size
-from optix.buffers.uniform import uniform
-from optix.learners.collect import Rollout, collector, own_key, window_report
-from optix.learners.evaluate import evaluator
-from optix.trees import (
-    all_finite,
-    count_devices,
-    gather_lanes,
-    mean_lanes,
-    on_all_devices,
-    select,
+from optix.learners.collect import (
+    Collector,
+    Rollout,
+    collector,
+    own_key,
+    window_report,
 )
+from optix.learners.evaluate import evaluator
+from optix.learners.memory import PRIORITY, ReplayMemory, replay_memory
+from optix.trees import all_finite, select
 from optix.types import (
     Agent,
     Box,
     Buffer,
     Environment,
+    Hyperparams,
+    Learned,
     Learner,
     LearnerState,
+    Policy,
     PyTree,
+    Report,
+    Trajectory,
     Transition,
 )
 from optix.xla.threefry import unrolled
-
-PRIORITY = {  # name: (default, low, high), of a prioritised replay
-    "priority_exponent": (0.6, 0.0, 1.0),
-    "importance_exponent": (0.4, 0.0, 1.0),
-    "importance_steps": (100_000.0, 1.0, 1e9),  # environment steps until it is 1
-}
 
 
 class OffPolicyRollout(NamedTuple):
@@ -48,11 +44,142 @@ class OffPolicyRollout(NamedTuple):
     pending: PyTree  # [B, ...] of the n-step returns
 
 
-class Memory(NamedTuple):
-    """What the lanes share."""
+class Parts(NamedTuple):
+    """What an off-policy window is made of; static."""
 
-    replay: PyTree  # the buffer's state
-    env_steps: jax.Array  # [] int32 collected by all lanes, on all devices
+    agent: Agent
+    env: Environment
+    experience: Collector
+    returns: NStep
+    memory: ReplayMemory
+    hindsight: Callable | None
+    num_envs: int
+    num_steps: int
+    collect_steps: int
+    gradient_steps: int
+
+
+def collect(
+    parts: Parts,
+    state: LearnerState,
+    hyperparams: Hyperparams,
+    keys: tuple[jax.Array, jax.Array, jax.Array],
+    active: jax.Array,
+) -> tuple[LearnerState, Trajectory]:
+    """Take one step of every environment, into the replay."""
+    policy, rollout, memory = state
+    act_key, env_key, random_key = keys
+    warm = parts.memory.warm(memory)
+
+    def random_until_warm(action):
+        anything = _random(parts.env.action_space, action, unrolled(random_key))
+        return jnp.where(warm, action, anything)
+
+    envs, trajectory = parts.experience.step(
+        policy, rollout.envs, hyperparams, act_key, env_key, random_until_warm
+    )
+    pending, rows, valid = parts.returns.push(
+        rollout.pending, trajectory._replace(extras=()), hyperparams["discount"]
+    )
+    valid &= jax.vmap(all_finite)(rows)
+    memory = parts.memory.collect(memory, rows, valid, active)
+    policy = parts.agent.observe(policy, trajectory)
+    return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory
+
+
+def learn(
+    parts: Parts,
+    state: LearnerState,
+    hyperparams: Hyperparams,
+    keys: tuple[jax.Array, jax.Array],
+    active: jax.Array,
+    was_ready: jax.Array,
+) -> tuple[LearnerState, tuple[Learned, jax.Array]]:
+    """Make one update, once there is enough to learn from; the policy is in the state.
+
+    Returns:
+      The state; what was learned, without the policy, and whether it was [] bool.
+    """
+    policy, _, memory = state
+    sample_key, learn_key = keys
+    ready = parts.memory.ready(memory, was_ready)
+    batch = parts.memory.sample(memory, hyperparams, sample_key)
+    # traced once for its result and for its shapes
+    update = jax.jit(parts.agent.learn)
+
+    def wait(policy, *arguments):
+        learned = jax.eval_shape(update, policy, *arguments)
+        nothing = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), learned._replace(policy=())
+        )
+        return nothing._replace(policy=policy, finite=jnp.bool_(True))
+
+    def update_once(*arguments):
+        learned = update(*arguments)
+        return learned._replace(finite=jnp.asarray(learned.finite))
+
+    learned = jax.lax.cond(
+        ready, update_once, wait, policy, batch, hyperparams, learn_key
+    )
+    memory = parts.memory.prioritise(
+        memory, batch.index, learned.priority, hyperparams, ready & active
+    )
+    state = state._replace(policy=learned.policy, memory=memory)
+    return state, (learned._replace(policy=(), priority=()), ready)
+
+
+def window(
+    parts: Parts,
+    state: LearnerState,
+    hyperparams: Hyperparams,
+    key: jax.Array,
+    active: jax.Array,
+) -> tuple[LearnerState, Report]:
+    """Alternate between steps and updates for `num_steps` steps."""
+    axis_name = parts.agent.axis_name
+    was_ready = parts.memory.ready(state.memory, jnp.bool_(False))
+
+    def turn(state, keys):
+        state, trajectory = jax.lax.scan(
+            lambda state, keys: collect(parts, state, hyperparams, keys, active),
+            state,
+            keys[0],
+        )
+        state, learned = jax.lax.scan(
+            lambda state, keys: learn(
+                parts, state, hyperparams, keys, active, was_ready
+            ),
+            state,
+            keys[1],
+        )
+        return state, (trajectory, *learned)
+
+    collect_key, learn_key, relabel_key = jax.random.split(own_key(key, axis_name), 3)
+    # split once for the whole window, not anew in every step
+    turns = parts.num_steps // parts.collect_steps
+    collect_keys = jax.random.split(collect_key, (3, turns, parts.collect_steps))
+    learn_keys = jax.random.split(learn_key, (2, turns, parts.gradient_steps))
+    keys = tuple(collect_keys), tuple(learn_keys)
+    new, (trajectory, learned, ready) = jax.lax.scan(turn, state, keys)
+    policy, rollout, memory = new
+    trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
+    if parts.hindsight is not None:
+        rows, valid = parts.hindsight(trajectory, relabel_key, hyperparams["discount"])
+        memory = parts.memory.store(memory, rows, valid, active)
+    update_finite = all_finite(policy) & learned.finite.all()
+    # a window whose updates went astray changes nothing
+    policy = select(update_finite, policy, state.policy)
+    updates = jnp.maximum(ready.sum(), 1)
+    report = window_report(
+        parts.num_steps * parts.num_envs,
+        update_finite,
+        jax.tree.map(lambda x: x.sum() / updates, learned.info),
+        trajectory,
+        rollout.envs.latest_return,
+        all_finite((trajectory.obs, trajectory.reward, rollout.envs.obs)),
+        axis_name,
+    )
+    return LearnerState(policy, rollout, memory), report
 
 
 def off_policy(
@@ -74,7 +201,7 @@ def off_policy(
     one_copy: bool | None = None,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
-    axis_name: str | None = None,
+    lanes: int = 1,
     **hyperparams: float,
 ) -> Learner:
     """Return a learner that alternates between a few steps and a few updates.
@@ -84,7 +211,8 @@ def off_policy(
     replay and learn from the same rows of it.
 
     Args:
-      agent: an agent whose `learn` takes a `Sample` of `Transition`.
+      agent: an agent whose `learn` takes a `Sample` of `Transition`; on the devices of
+        its `axis_name` the batches form one.
       env: a batch of environments on the device.
       num_envs: environments side by side, on each device.
       num_steps: steps of a window.
@@ -109,7 +237,7 @@ def off_policy(
         `hindsight` or with a `buffer`, see the `streams` of `optix.buffers.uniform`.
       evaluation_episodes: whole episodes per score.
       deterministic_evaluation: score the mode of the policy, not samples.
-      axis_name: devices whose batches form one.
+      lanes: of the tuner, which share the replay; `optix.make` tells it.
       **hyperparams: defaults of the traced floats in `PRIORITY`, if prioritised.
 
     Raises:
@@ -126,23 +254,25 @@ def off_policy(
     >>> int(state.memory.env_steps)
     0
     """
-    for name, value in {
+    sizes = {
         "num_envs": num_envs,
         "num_steps": num_steps,
         "collect_steps": collect_steps,
         "gradient_steps": gradient_steps,
+    }
+    others = {
         "batch_size": batch_size,
         "learning_starts": learning_starts,
         "n_step": n_step,
-    }.items():
+        "lanes": lanes,
+    }
+    for name, value in (sizes | others).items():
         checks.positive_int(name, value)
     if num_steps % collect_steps:
         raise ValueError(
             f"num_steps must be divisible by collect_steps={collect_steps}, got "
             f"{num_steps}"
         )
-    if buffer is not None:
-        checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
     if hindsight is not None and not callable(hindsight):
         raise ValueError(
             f"hindsight must be a function that relabels a window, got {hindsight!r}; "
@@ -150,163 +280,67 @@ def off_policy(
         )
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
-    one_copy = _checked_one_copy(one_copy, env, hindsight, buffer)
-    # the tuners of optix have at most two lanes, whose rows come side by side
-    streams = 2 * num_envs if one_copy else 0
-    kind = prioritised_buffer if prioritised else uniform
-    replay = buffer or kind(capacity, streams=streams, n_step=n_step)
-    if observation_dtype is not None:
-        replay = compact(replay, observation_dtype)
-    checked_batch_size(batch_size, replay.capacity)
-    _check_capacity(replay.capacity, n_step * num_envs, one_copy)
-    # a replay of one copy, ours or the user's, may never hold more than this quarter
-    enough = min(batch_size, learning_starts, -(-replay.capacity // 4))
-    returns = n_step_returns(n_step)
-    experience = collector(agent, env, num_envs)
-    learn_once = jax.jit(agent.learn)  # traced once for its result and for its shapes
+    memory = replay_memory(
+        env,
+        rows_at_once=n_step * num_envs * lanes,
+        streams=num_envs * lanes,
+        lanes=lanes,
+        batch_size=batch_size,
+        capacity=capacity,
+        learning_starts=learning_starts,
+        n_step=n_step,
+        prioritised=prioritised,
+        buffer=buffer,
+        hindsight=hindsight,
+        observation_dtype=observation_dtype,
+        one_copy=one_copy,
+        axis_name=agent.axis_name,
+    )
+    parts = Parts(
+        agent=agent,
+        env=env,
+        experience=collector(agent, env, num_envs),
+        returns=n_step_returns(n_step),
+        memory=memory,
+        hindsight=hindsight,
+        **sizes,
+    )
     evaluate = evaluator(
         agent,
         env,
         episodes=evaluation_episodes,
         deterministic=deterministic_evaluation,
-        axis_name=axis_name,
     )
 
     def begin(policy, key):
-        envs = experience.begin(own_key(key, axis_name))
-        return OffPolicyRollout(envs, returns.init(_example(policy, envs), num_envs))
-
-    def _example(policy, envs):
-        """The shapes of one step of one environment, nothing computed."""
-        key = jax.random.key(0)
-        shapes = jax.eval_shape(
-            experience.step, policy, envs, agent.hyperparams, key, key
-        )[1]
-        return jax.tree.map(
-            lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes._replace(extras=())
-        )
+        envs = parts.experience.begin(own_key(key, agent.axis_name))
+        waiting = parts.returns.init(_example(parts, policy, envs), num_envs)
+        return OffPolicyRollout(envs, waiting)
 
     def init(key):
         policy_key, begin_key = jax.random.split(key)
         policy = agent.init(policy_key)
         rollout = begin(policy, begin_key)
-        step = _example(policy, rollout.envs)
+        step = _example(parts, policy, rollout.envs)
         row = Transition(step.obs, step.action, step.reward, step.reward, step.next_obs)
-        memory = Memory(replay.init(row), jnp.int32(0))
-        return LearnerState(policy, rollout, memory)
-
-    def collect(state, hyperparams, keys, active):
-        """One step of every environment, into the replay."""
-        policy, rollout, memory = state
-        act_key, env_key, random_key = keys
-        warm = memory.env_steps >= learning_starts
-
-        def random_until_warm(action):
-            return jnp.where(
-                warm, action, _random(env.action_space, action, random_key)
-            )
-
-        envs, trajectory = experience.step(
-            policy, rollout.envs, hyperparams, act_key, env_key, random_until_warm
-        )
-        pending, rows, valid = returns.push(
-            rollout.pending,
-            trajectory._replace(extras=()),
-            hyperparams.get("discount", 1.0),
-        )
-        rows, valid = gather_lanes((rows, valid & active & jax.vmap(all_finite)(rows)))
-        steps = valid.size * count_devices(axis_name)
-        memory = Memory(
-            replay.add(memory.replay, rows, valid),
-            jnp.where(active, memory.env_steps + steps, memory.env_steps),
-        )
-        policy = agent.observe(policy, trajectory)
-        return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory
-
-    def is_ready(memory, was_ready):
-        """Whether every device has enough to learn from; once it has, it stays so."""
-        ready = memory.env_steps >= learning_starts
-        ready &= replay.size(memory.replay) >= enough
-        if axis_name is None:
-            return ready
-        # devices that knew it when the window began need not ask again
-        return jax.lax.cond(
-            was_ready, lambda: was_ready, lambda: on_all_devices(ready, axis_name)
-        )
-
-    def learn(state, hyperparams, keys, active, was_ready):
-        """One update, once there is enough to learn from."""
-        memory = state.memory
-        sample_key, learn_key = keys
-        ready = is_ready(memory, was_ready)
-        exponent = 0.0
-        if prioritised:
-            share = memory.env_steps / hyperparams["importance_steps"]
-            first = hyperparams["importance_exponent"]
-            exponent = first + jnp.clip(share, 0.0, 1.0) * (1.0 - first)
-        batch = replay.sample(memory.replay, sample_key, batch_size, exponent)
-
-        def wait(policy, *arguments):
-            shapes = jax.eval_shape(learn_once, policy, *arguments)[1]
-            return policy, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-        policy, info = jax.lax.cond(
-            ready, learn_once, wait, state.policy, batch, learn_key, hyperparams
-        )
-        error = info.pop("td_error", None)
-        if prioritised:
-            priority = mean_lanes(error ** hyperparams["priority_exponent"])
-            replayed = replay.update(
-                memory.replay, batch.index, priority, ready & active
-            )
-            memory = memory._replace(replay=replayed)
-        return state._replace(policy=policy, memory=memory), (info, ready)
+        return LearnerState(policy, rollout, memory.init(row))
 
     def step(state, hyperparams, key, active):
-        was_ready = is_ready(state.memory, jnp.bool_(False))
+        return window(parts, state, hyperparams, key, active)
 
-        def iterate(state, keys):
-            state, trajectory = jax.lax.scan(
-                lambda state, keys: collect(state, hyperparams, keys, active),
-                state,
-                keys[0],
-            )
-            state, learned = jax.lax.scan(
-                lambda state, keys: learn(state, hyperparams, keys, active, was_ready),
-                state,
-                keys[1],
-            )
-            return state, (trajectory, *learned)
+    hyperparams = {**agent.hyperparams, **floats}
+    return Learner(init, begin, step, evaluate, hyperparams, agent=agent, lanes=lanes)
 
-        collect_key, learn_key, relabel_key = jax.random.split(
-            own_key(key, axis_name), 3
-        )
-        # split once for the whole window, not anew in every step
-        turns = num_steps // collect_steps
-        collect_keys = jax.random.split(collect_key, (3, turns, collect_steps))
-        learn_keys = jax.random.split(learn_key, (2, turns, gradient_steps))
-        keys = tuple(unrolled(collect_keys)), tuple(unrolled(learn_keys))
-        new, (trajectory, info, ready) = jax.lax.scan(iterate, state, keys)
-        policy, rollout, memory = new
-        trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
-        if hindsight is not None:
-            discount = hyperparams.get("discount", 1.0)
-            rows, valid = hindsight(trajectory, relabel_key, discount)
-            rows, valid = gather_lanes((rows, valid & active))
-            memory = memory._replace(replay=replay.add(memory.replay, rows, valid))
-        sound = all_finite(policy)
-        # a window whose updates went astray changes nothing
-        policy = select(sound, policy, state.policy)
-        finite = sound & all_finite(
-            (trajectory.obs, trajectory.reward, rollout.envs.obs)
-        )
-        updates = jnp.maximum(ready.sum(), 1)
-        metrics = jax.tree.map(lambda x: x.sum() / updates, info)
-        steps = num_steps * num_envs
-        report = window_report(steps, finite, metrics, trajectory, axis_name)
-        return LearnerState(policy, rollout, memory), report
 
-    return Learner(init, begin, step, evaluate, {**agent.hyperparams, **floats})
+def _example(parts: Parts, policy: Policy, envs: Rollout) -> Trajectory:
+    """Return one step of one environment, zeros of its shapes; nothing is computed."""
+    key = jax.random.key(0)
+    shapes = jax.eval_shape(
+        parts.experience.step, policy, envs, parts.agent.hyperparams, key, key
+    )[1]
+    return jax.tree.map(
+        lambda x: jnp.zeros(x.shape[1:], x.dtype), shapes._replace(extras=())
+    )
 
 
 def _random(space, action, key):
@@ -314,29 +348,3 @@ def _random(space, action, key):
     if isinstance(space, Box):
         return jax.random.uniform(key, action.shape, action.dtype, -1.0, 1.0)
     return jax.random.randint(key, action.shape, 0, space.n, action.dtype)
-
-
-def _checked_one_copy(one_copy, env, hindsight, buffer):
-    """Whether the replay keeps each observation once."""
-    if one_copy not in (None, True, False):
-        raise ValueError(f"one_copy must be True, False or None, got {one_copy!r}")
-    can = hindsight is None and buffer is None
-    if one_copy and not can:
-        raise ValueError(
-            "one_copy must be None or False with hindsight, whose rows start from other "
-            "goals, and with a buffer, which takes `streams` itself"
-        )
-    return can and len(env.observation_shape) > 1 if one_copy is None else one_copy
-
-
-def _check_capacity(capacity, needed, one_copy):
-    if capacity < needed:
-        raise ValueError(
-            f"capacity must be at least n_step * num_envs = {needed}, got {capacity}"
-        )
-    if one_copy and capacity < 4 * needed:
-        raise ValueError(
-            "capacity must be at least 4 * n_step * num_envs = "
-            f"{4 * needed} where observations are kept once, got {capacity}; a longer "
-            "replay or one_copy=False"
-        )

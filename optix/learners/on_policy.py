@@ -17,18 +17,17 @@ def on_policy(
     num_steps: int = 128,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
-    axis_name: str | None = None,
 ) -> Learner:
     """Return a learner that collects a window and learns from it once.
 
     Args:
-      agent: an agent whose `learn` takes a `Trajectory`.
+      agent: an agent whose `learn` takes a `Trajectory`; on the devices of its
+        `axis_name` the experience of all forms one window.
       env: a batch of environments on the device.
       num_envs: environments side by side, on each device.
       num_steps: steps of a window.
       evaluation_episodes: whole episodes per score.
       deterministic_evaluation: score the mode of the policy, not samples.
-      axis_name: devices whose experience forms one window.
 
     Raises:
       ValueError: sizes below one, or an agent whose actions are not the environment's.
@@ -50,9 +49,8 @@ def on_policy(
         env,
         episodes=evaluation_episodes,
         deterministic=deterministic_evaluation,
-        axis_name=axis_name,
     )
-
+    axis_name = agent.axis_name
     experience = collector(agent, env, num_envs)
 
     def begin(policy, key):
@@ -77,13 +75,18 @@ def on_policy(
         rollout, trajectory = collect(
             state.policy, state.rollout, hyperparams, collect_key
         )
-        policy, info = agent.learn(
-            state.policy, trajectory, own_key(learn_key, axis_name), hyperparams
+        learned = agent.learn(
+            state.policy, trajectory, hyperparams, own_key(learn_key, axis_name)
         )
-        seen = (trajectory.obs, trajectory.reward, rollout.obs)
-        finite = info.pop("finite", True) & all_finite(seen)
-        steps = num_steps * num_envs
-        report = window_report(steps, finite, info, trajectory, axis_name)
-        return LearnerState(policy, rollout, state.memory), report
+        report = window_report(
+            num_steps * num_envs,
+            learned.finite,
+            learned.info,
+            trajectory,
+            rollout.latest_return,
+            all_finite((trajectory.obs, trajectory.reward, rollout.obs)),
+            axis_name,
+        )
+        return LearnerState(learned.policy, rollout, state.memory), report
 
-    return Learner(init, begin, step, evaluate, agent.hyperparams)
+    return Learner(init, begin, step, evaluate, agent.hyperparams, agent=agent)

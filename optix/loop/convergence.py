@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from optix.math.statistics import slope_test
-from optix.types import History, Verdict
+from optix.types import Baseline, History, Verdict
 
 WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in this range
+
+FIRST_SCORES = 10  # of a run, with which later ones are compared
+_MOVED_MEAN = 3.0  # standard errors between the first scores' mean and the latest
+_MOVED_ONE = 4.0  # standard deviations between any of the first scores and the latest
 
 _COLLAPSE = 10  # so many low scores in a row are no accident
 _BEFORE_COLLAPSE = 20  # what they are compared with is at least so old
@@ -24,6 +28,8 @@ class Assessment(NamedTuple):
     autocorrelation: jax.Array  # [] float32 lag one, of the residuals
     slope: jax.Array  # [] float32 score per round
     window: jax.Array  # [] int32 scores looked at
+    level: jax.Array  # [] float32 mean of these
+    residual_sd: jax.Array  # [] float32 about the slope
 
 
 def initial_history() -> History:
@@ -38,6 +44,46 @@ def push(history: History, score: jax.Array) -> History:
     at = count % scores.shape[0]
     scores = scores.at[at].set(jnp.where(finite, score, scores[at]))
     return History(scores, count + finite.astype(count.dtype))
+
+
+def initial_baseline() -> Baseline:
+    """Return a baseline without scores."""
+    return Baseline(jnp.zeros(FIRST_SCORES), jnp.int32(0))
+
+
+def note_first(baseline: Baseline, score: jax.Array) -> Baseline:
+    """Return the baseline with one more score, as long as it takes any."""
+    scores, count = baseline
+    takes = jnp.isfinite(score) & (count < scores.shape[0])
+    at = jnp.minimum(count, scores.shape[0] - 1)
+    scores = scores.at[at].set(jnp.where(takes, score, scores[at]))
+    return Baseline(scores, count + takes.astype(count.dtype))
+
+
+def has_moved(baseline: Baseline, assessment: Assessment) -> jax.Array:
+    """Return whether the latest scores are others than the first ones, [] bool.
+
+    They are if the mean of the first ten lies three standard errors from the latest
+    level, with as few independent scores as their autocorrelation leaves, or if one of
+    the ten lies four standard deviations from it: a run may learn all there is in its
+    first rounds. Of scores that never move by more than chance, one run in some hundred
+    is called moved.
+
+    Args:
+        baseline: the first scores.
+        assessment: of the latest ones.
+    """
+    scores, count = baseline
+    used = jnp.arange(scores.shape[0]) < count
+    distance = jnp.where(used, scores - assessment.level, 0.0)
+    persistence = jnp.clip(assessment.autocorrelation, 0.0, 0.99)
+    independent = jnp.maximum(1.0, count * (1 - persistence) / (1 + persistence))
+    window = jnp.maximum(assessment.window, 1) * (1 - persistence) / (1 + persistence)
+    error = jnp.sqrt(1 / independent + 1 / jnp.maximum(window, 1.0))
+    mean = jnp.abs(distance.sum()) / jnp.maximum(count, 1)
+    far = mean > _MOVED_MEAN * error * assessment.residual_sd
+    farthest = jnp.max(jnp.abs(distance))
+    return (count > 0) & (far | (farthest > _MOVED_ONE * assessment.residual_sd))
 
 
 def recent_mean(history: History, rounds: int) -> jax.Array:
@@ -94,6 +140,8 @@ def assess(history: History, best_score: jax.Array | float) -> Assessment:
         autocorrelation=test.autocorrelation,
         slope=test.slope,
         window=window,
+        level=test.mean,
+        residual_sd=test.residual_sd,
     )
 
 

@@ -14,6 +14,7 @@ class Thresholds(NamedTuple):
     plateau: int = 5  # flat verdicts to COOLING
     dormant: int = 65  # flat verdicts to DORMANT; a pause of 100 rounds fits in between
     min_rounds: int = 100  # no DORMANT before
+    min_rounds_without_signal: int = 300  # nor before, if the scores have never moved
     degradations: int = 5  # degrading verdicts in a row to a rollback
 
 
@@ -27,6 +28,7 @@ def advance(
     verdict: jax.Array,
     round_count: jax.Array,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 immutable
+    moved: jax.Array | bool = True,
 ) -> tuple[Progress, jax.Array, jax.Array]:
     """Take one verdict into account.
 
@@ -40,6 +42,7 @@ def advance(
         verdict: [] int32 `Verdict` of this round.
         round_count: [] int32 rounds so far, this one included.
         thresholds: how many verdicts each change takes.
+        moved: [] bool, whether the scores are others than those of the first rounds.
 
     Returns:
         The progress after the round; the events [] int32: PLATEAU in every round that
@@ -53,10 +56,13 @@ def advance(
     decided = verdict != Verdict.UNDECIDED
     degrading = jnp.where(decided & ~falling, 0, progress.degrading + falling)
 
+    min_rounds = jnp.where(
+        moved, thresholds.min_rounds, thresholds.min_rounds_without_signal
+    )
     phase = jnp.select(
         [
             progress.phase == Phase.STOPPED,
-            (stagnant >= thresholds.dormant) & (round_count >= thresholds.min_rounds),
+            (stagnant >= thresholds.dormant) & (round_count >= min_rounds),
             stagnant >= thresholds.plateau,
         ],
         [Phase.STOPPED, Phase.DORMANT, Phase.COOLING],

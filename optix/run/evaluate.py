@@ -68,13 +68,17 @@ def evaluate(
     )
 
     @jax.jit
-    def play(policy: Any, keys: jax.Array) -> jax.Array:
+    def play(best: Any, keys: jax.Array) -> jax.Array:
         if loop.learner.host is None:
-            return jax.vmap(loop.learner.evaluate, (None, 0))(policy, keys)
-        return jax.lax.map(lambda key: loop.learner.evaluate(policy, key), keys)
+            return jax.vmap(loop.learner.evaluate, (None, None, 0))(
+                best.policy, best.hyperparams, keys
+            )
+        return jax.lax.map(
+            lambda key: loop.learner.evaluate(best.policy, best.hyperparams, key), keys
+        )
 
     with own_errors(loop):
-        scores = np.asarray(play(best.policy, keys))
+        scores = np.asarray(play(best, keys))
     mean, sd = float(scores.mean()), float(scores.std(ddof=1))
     margin = _student(episodes - 1) * sd / episodes**0.5
     about = snapshot.metadata

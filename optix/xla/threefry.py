@@ -16,6 +16,7 @@ from jax.extend.random import define_prng_impl
 
 from optix.xla.stored import stored
 
+_TAG = "unrolled"  # what JAX calls the kind of key
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -31,6 +32,18 @@ def unrolled(key: jax.Array) -> jax.Array:
     if str(jax.random.key_impl(key)) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_IMPLEMENTATION)
+
+
+def plain(key: jax.Array) -> jax.Array:
+    """Return a key of `unrolled` as one of JAX's own kind, with the same bits.
+
+    >>> key = plain(unrolled(jax.random.key(0)))
+    >>> str(jax.random.key_impl(key))
+    'threefry2x32'
+    """
+    if str(jax.random.key_impl(key)) != _TAG:
+        return key
+    return jax.random.wrap_key_data(jax.random.key_data(key), impl="threefry2x32")
 
 
 def _hash(key, high, low):
@@ -85,5 +98,5 @@ _IMPLEMENTATION = define_prng_impl(
     random_bits=_random_bits,
     fold_in=_fold_in,
     name="threefry2x32_unrolled",
-    tag="unrolled",
+    tag=_TAG,
 )

@@ -42,7 +42,7 @@ def window(policy):
         return jnp.asarray(rng.normal(size=(T, B, *shape)), jnp.float32)
 
     obs = 2 * draw(INPUTS)
-    _, action, extras = build().act(policy, (), obs, jax.random.key(5), {}, True)
+    _, action, extras = build().act(policy, (), obs, {}, jax.random.key(5), True)
     return Trajectory(
         obs=obs,
         action=action,
@@ -60,5 +60,5 @@ def window(policy):
 @pytest.fixture(scope="session")
 def own_window(policy, window):
     """The same, from the policy itself."""
-    _, action, extras = build().act(policy, (), window.obs, jax.random.key(5), {}, True)
+    _, action, extras = build().act(policy, (), window.obs, {}, jax.random.key(5), True)
     return window._replace(action=action, extras={**window.extras, **extras})

@@ -35,7 +35,7 @@ def acting(algorithm, draws=4000, explore=True, env_steps=0, **floats):
     hyperparams = {**agent.hyperparams, **floats}
 
     def act(key):
-        return agent.act(policy, (), obs, key, hyperparams, explore)[1][0]
+        return agent.act(policy, (), obs, hyperparams, key, explore)[1][0]
 
     return policy, obs[0], jit(jax.vmap(act))(jax.random.split(KEY, draws))
 
@@ -98,7 +98,7 @@ def test_rainbow_draws_noise_for_every_step_and_plays_without():
     keys = jax.random.split(KEY, 400)
 
     def act(key, policy, explore):
-        return agent.act(policy, (), obs, key, agent.hyperparams, explore)[1]
+        return agent.act(policy, (), obs, agent.hyperparams, key, explore)[1]
 
     noisy = jit(jax.vmap(lambda key: act(key, policy, True)))(keys)
     assert set(np.asarray(noisy[:, 0])) == set(range(ACTIONS))

@@ -26,8 +26,8 @@ def test_two_devices_are_one(learn, policy, window):
     halves = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(T, 2, B // 2, *x.shape[2:]), 1, 0), window
     )
-    split, split_info = devices(policy, halves, jax.random.key(0), floats())
-    whole, info = learn(policy, window, jax.random.key(0), floats())
+    split, split_info, *_ = devices(policy, halves, floats(), jax.random.key(0))
+    whole, info, *_ = learn(policy, window, floats(), jax.random.key(0))
     for i in range(2):
         assert_trees(
             jax.tree.map(lambda x, i=i: x[i], split), whole, rtol=1e-4, atol=1e-5
@@ -53,7 +53,7 @@ network = linear(1, 2)
 
 def learner(axis_name):
     agent = ppo(network, *spaces, axis_name=axis_name, learning_rate=0.5, **options)
-    return agent, on_policy(agent, env, num_envs=3, num_steps=8, axis_name=axis_name)
+    return agent, on_policy(agent, env, num_envs=3, num_steps=8)
 
 agent, split = learner("device")
 keys = [jnp.stack([k, k]) for k in jax.random.split(jax.random.key(0))]
@@ -77,7 +77,7 @@ batch = jax.tree.map(
     lambda x: np.concatenate(np.asarray(x), axis=1), report.trajectory
 )
 alone, _ = learner(None)
-new, _ = jax.jit(alone.learn)(start, batch, jax.random.key(9), agent.hyperparams)
+new, *_ = jax.jit(alone.learn)(start, batch, agent.hyperparams, jax.random.key(9))
 for a, b, c in zip(*map(jax.tree.leaves, (new, states.policy, start))):
     np.testing.assert_allclose(a, b[0], rtol=1e-3, atol=1e-5)
 moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), new.params, start.params)

@@ -26,16 +26,17 @@ from tests.quick import jit
 @pytest.mark.parametrize("max_grad_norm", [0.01, 100.0])
 def test_an_update_is_the_one_of_numpy(learn, policy, window, max_grad_norm):
     changed = {"max_grad_norm": max_grad_norm}
-    new, info = learn(policy, window, jax.random.key(0), floats(**changed))
+    learned = learn(policy, window, floats(**changed), jax.random.key(0))
+    new, info = learned.policy, learned.info
     expected = slow_update(policy, window, {**FLOATS, **changed})
     step = jax.tree.map(lambda x, y: np.asarray(x, np.float64) - y, new, policy).params
     expected_step = {n: expected[n] - policy.params[n] for n in expected}
     assert_trees(step, expected_step, rtol=1e-4, atol=1e-6)
-    assert info["finite"] and 0.1 < info["clip_fraction"] < 0.9
+    assert learned.finite and 0.1 < info["clip_fraction"] < 0.9
 
 
 def test_the_normalisers_see_the_window(learn, policy, window):
-    new, _ = learn(policy, window, jax.random.key(0), floats())
+    new, *_ = learn(policy, window, floats(), jax.random.key(0))
     extras, old = new.extras, policy.extras
     assert extras.updates == 11
     obs = np.asarray(window.obs, np.float64).reshape(-1, INPUTS)
@@ -82,7 +83,7 @@ def test_loss(clip_values):
 def test_minibatches_that_do_not_divide_are_refused(policy, window):
     agent = build(num_minibatches=5)
     with pytest.raises(ValueError, match="divisible by num_minibatches=5, got 48"):
-        jax.eval_shape(agent.learn, policy, window, jax.random.key(0), floats())
+        jax.eval_shape(agent.learn, policy, window, floats(), jax.random.key(0))
 
 
 # flags and hyperparameters
@@ -92,10 +93,11 @@ def test_learning_rates_side_by_side_without_another_trace(learn, policy, window
     """`learn` itself was compiled for the rates one by one, and traced once."""
     rates = (0.1, 0.2)
     key = jax.random.key(0)
-    alone = [learn(policy, window, key, floats(learning_rate=r))[0] for r in rates]
+    alone = [learn(policy, window, floats(learning_rate=r), key)[0] for r in rates]
     axes = {name: 0 if name == "learning_rate" else None for name in FLOATS}
-    vmapped = jit(jax.vmap(build().learn, in_axes=(None, None, None, axes)))
-    both, _ = vmapped(policy, window, key, floats(learning_rate=jnp.array(rates)))
+    vmapped = jit(jax.vmap(build().learn, in_axes=(None, None, axes, None)))
+    hyperparams = floats(learning_rate=jnp.array(rates))
+    both, *_ = vmapped(policy, window, hyperparams, key)
     for i, one in enumerate(alone):
         row = jax.tree.map(lambda x, i=i: x[i], both)
         assert_trees(row, one, rtol=1e-4, atol=1e-5)
@@ -104,7 +106,9 @@ def test_learning_rates_side_by_side_without_another_trace(learn, policy, window
 
 
 def test_no_learning_rate_no_change(learn, policy, own_window):
-    new, info = learn(policy, own_window, jax.random.key(0), floats(learning_rate=0.0))
+    new, info, *_ = learn(
+        policy, own_window, floats(learning_rate=0.0), jax.random.key(0)
+    )
     assert_trees(new.params, policy.params, rtol=0)
     np.testing.assert_allclose(info["kl"], 0, atol=1e-6)
     assert info["clip_fraction"] == 0
@@ -115,14 +119,14 @@ def test_actions_are_drawn_from_the_policy(policy):
     agent = build()
     obs = jnp.broadcast_to(jnp.array([1.0, -1.0, 0.3]), (4000, INPUTS))
     act = jit(agent.act, static_argnums=5)
-    _, action, extras = act(policy, (), obs, jax.random.key(0), {}, True)
+    _, action, extras = act(policy, (), obs, {}, jax.random.key(0), True)
     view = standardize(policy.extras.observations, obs[0])
     logits = (view @ policy.params["kernel"] + policy.params["bias"])[:ACTIONS]
     chances = special.softmax(np.asarray(logits, np.float64))
     counts = np.bincount(action, minlength=ACTIONS)
     assert stats.chisquare(counts, 4000 * chances).pvalue > 1e-3
     np.testing.assert_allclose(extras["log_prob"], np.log(chances)[action], rtol=1e-4)
-    _, mode, nothing = act(policy, (), obs, jax.random.key(0), {}, False)
+    _, mode, nothing = act(policy, (), obs, {}, jax.random.key(0), False)
     np.testing.assert_array_equal(mode, chances.argmax())
     assert nothing == {}
 
@@ -136,12 +140,12 @@ def test_what_is_not_finite_changes_nothing(learn, policy, window, where, value)
     else:
         spoilt = getattr(window, where).at[2, 1].set(value)
         batch = window._replace(**{where: spoilt})
-    new, info = learn(policy, batch, jax.random.key(0), floats())
+    new, _, finite, _ = learn(policy, batch, floats(), jax.random.key(0))
     if where == "obs" and value == np.inf:
         # standardised observations are clipped: what is too large is only large
-        assert info["finite"] and np.isfinite(new.params["kernel"]).all()
+        assert finite and np.isfinite(new.params["kernel"]).all()
         return
-    assert not info["finite"]
+    assert not finite
     assert_trees(new, policy, rtol=0)
 
 
@@ -149,20 +153,21 @@ def test_a_divergence_that_is_not_finite_is_no_quiet_stop(policy, window):
     """A NaN never passes a limit, so no update would ever be tried."""
     learn = jit(build(target_kl=0.1).learn)
     batch = window._replace(obs=window.obs.at[2, 1].set(jnp.nan))
-    new, info = learn(policy, batch, jax.random.key(0), floats(target_kl=0.1))
-    assert not info["finite"]
+    hyperparams = floats(target_kl=0.1)
+    new, _, finite, _ = learn(policy, batch, hyperparams, jax.random.key(0))
+    assert not finite
     assert_trees(new, policy, rtol=0)
 
 
 def test_target_kl_ends_the_updates(learn, policy, own_window):
     """Four epochs that must end after the first are one epoch."""
     key, large = jax.random.key(0), {"learning_rate": 1.0}
-    one, _ = learn(policy, own_window, key, floats(**large))
+    one, *_ = learn(policy, own_window, floats(**large), key)
     many = jit(build(num_epochs=4, target_kl=0.01).learn)
-    stopped, info = many(policy, own_window, key, floats(target_kl=1e-4, **large))
+    stopped, info, *_ = many(policy, own_window, floats(target_kl=1e-4, **large), key)
     assert_trees(stopped, one, rtol=1e-4, atol=1e-5)
     assert info["kl"] > 1e-4
-    free, _ = many(policy, own_window, key, floats(target_kl=1e9, **large))
+    free, *_ = many(policy, own_window, floats(target_kl=1e9, **large), key)
     apart = np.abs(free.params["kernel"] - one.params["kernel"]).max()
     moved = np.abs(one.params["kernel"] - policy.params["kernel"]).max()
     assert apart > 0.3 * moved
@@ -177,7 +182,7 @@ def test_decay_reaches_zero(learn, policy, window):
     def after(updates, learn, rate=0.1):
         extras = policy.extras._replace(updates=jnp.int32(updates))
         start = policy._replace(extras=extras)
-        return learn(start, window, key, floats(learning_rate=rate))[0].params
+        return learn(start, window, floats(learning_rate=rate), key)[0].params
 
     for updates, fraction in [(0, 1.0), (5, 0.75), (10, 0.5), (19, 0.05)]:
         expected = after(0, learn, 0.1 * fraction)
@@ -188,8 +193,8 @@ def test_decay_reaches_zero(learn, policy, window):
 
 def test_the_optimizer_is_told_the_structure(learn, policy, window):
     key = jax.random.key(0)
-    one, _ = learn(policy, window, key, floats())
-    two, _ = learn(policy._replace(structure=jnp.float32(2)), window, key, floats())
+    one, *_ = learn(policy, window, floats(), key)
+    two, *_ = learn(policy._replace(structure=jnp.float32(2)), window, floats(), key)
     steps = [new.params["kernel"] - policy.params["kernel"] for new in (one, two)]
     np.testing.assert_allclose(steps[1], 2 * steps[0], rtol=1e-3, atol=1e-6)
 
@@ -206,9 +211,9 @@ def test_minibatches_cover_the_window_once(policy, window):
     )
     hyperparams["max_grad_norm"] = jnp.float32(1e9)
     # no ratio is within [1, 1]; those beyond the clipped side leave the value alone
-    new, _ = jit(agent.learn)(policy, window, jax.random.key(0), hyperparams)
-    whole, _ = jit(build(**options).learn)(
-        policy, window, jax.random.key(0), {**hyperparams, "learning_rate": 4e-4}
+    new, *_ = jit(agent.learn)(policy, window, hyperparams, jax.random.key(0))
+    whole, *_ = jit(build(**options).learn)(
+        policy, window, {**hyperparams, "learning_rate": 4e-4}, jax.random.key(0)
     )
     kernels = [np.asarray(x.params["kernel"][:, -1], np.float64) for x in (new, whole)]
     start = np.asarray(policy.params["kernel"][:, -1], np.float64)

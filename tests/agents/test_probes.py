@@ -110,7 +110,7 @@ def train(algorithm, name, *, updates=1500, learner=None, **options):
     def act(obs):
         obs = jnp.array([[obs]], jnp.float32)
         key = jax.random.key(0)
-        return agent.act(policy, (), obs, key, agent.hyperparams, False)[1][0]
+        return agent.act(policy, (), obs, agent.hyperparams, key, False)[1][0]
 
     return value, act
 

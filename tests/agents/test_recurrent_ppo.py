@@ -86,12 +86,12 @@ def test_no_learning_rate_no_divergence(cell):
     batch = window(agent, policy)
     assert (batch.terminated | batch.truncated).sum() > 5
     learn = jit(agent.learn)
-    new, info = learn(policy, batch, jax.random.key(1), agent.hyperparams)
+    new, info, *_ = learn(policy, batch, agent.hyperparams, jax.random.key(1))
     assert_trees(new.params, policy.params, rtol=0)
     assert info["clip_fraction"] == 0 and abs(info["kl"]) < 1e-6
     # other ends are other carries
     other = batch._replace(truncated=~batch.truncated & ~batch.terminated)
-    _, info = learn(policy, other, jax.random.key(1), agent.hyperparams)
+    _, info, *_ = learn(policy, other, agent.hyperparams, jax.random.key(1))
     assert info["kl"] > 1e-5
 
 
@@ -160,7 +160,7 @@ def test_gradients_flow_through_time_within_a_sequence_only(length):
     learn = jit(agent.learn)
     # nothing but the value loss counts
     hyperparams = {**agent.hyperparams, "value_coefficient": 1e6}
-    new, info = learn(policy, batch, jax.random.key(1), hyperparams)
+    new, info, *_ = learn(policy, batch, hyperparams, jax.random.key(1))
     expected = slow_value_loss(batch, 0.5, 2.0, length)
     np.testing.assert_allclose(info["value_loss"], expected, rtol=1e-5)
     for name, (keep, gain) in {"keep": (1e-5, 0.0), "gain": (0.0, 1e-5)}.items():
@@ -181,10 +181,10 @@ def test_learning_rates_side_by_side_without_another_trace():
         return {**hyperparams, "learning_rate": rate}
 
     rates = jnp.array([0.01, 0.02])
-    alone = [learn(policy, batch, key, floats(rate))[0].params for rate in rates]
+    alone = [learn(policy, batch, floats(rate), key)[0].params for rate in rates]
     axes = {name: 0 if name == "learning_rate" else None for name in agent.hyperparams}
     vmapped = jit(jax.vmap(agent.learn, in_axes=(None, None, None, axes)))
-    both = vmapped(policy, batch, key, floats(rates))[0].params
+    both = vmapped(policy, batch, floats(rates), key)[0].params
     for i, one in enumerate(alone):
         row = jax.tree.map(lambda x, i=i: x[i], both)
         assert_trees(row, one, rtol=1e-4, atol=1e-5)
@@ -204,7 +204,7 @@ def train(agent, probe, windows):
 
         keys = jax.random.split(key, windows)
         policy = jax.lax.scan(one, learner.init(key), keys)[0].policy
-        return policy, learner.evaluate(policy, key)
+        return policy, learner.evaluate(policy, learner.hyperparams, key)
 
     return run(jax.random.key(0))
 
@@ -243,7 +243,7 @@ def test_sequences_that_do_not_divide_are_refused():
         agent = recurrent_ppo(leaky(), (1,), Discrete(2), **options)
         policy = agent.init(jax.random.key(0))
         batch = window(agent, policy)
-        jax.eval_shape(agent.learn, policy, batch, jax.random.key(0), agent.hyperparams)
+        jax.eval_shape(agent.learn, policy, batch, agent.hyperparams, jax.random.key(0))
 
     with pytest.raises(ValueError, match="divisible by sequence_length=5, got 12"):
         attempt(sequence_length=5)

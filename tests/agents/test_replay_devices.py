@@ -33,11 +33,11 @@ def test_two_halves_of_a_batch_are_the_whole(algorithm, monkeypatch):
     policy, batch = policy_of(whole, 2), batch_of(algorithm)
     hyperparams = jax.tree.map(jnp.float32, floats(whole))
     key = jax.random.key(0)
-    alone, info = jit(whole.learn)(policy, batch, key, hyperparams)
+    alone, info, _, errors = jit(whole.learn)(policy, batch, hyperparams, key)
 
     halves = jax.tree.map(lambda x: x.reshape(2, N // 2, *x.shape[1:]), batch)
     learn = jax.vmap(split.learn, (None, 0, None, None), axis_name="device")
-    both, split_info = jit(learn)(policy, halves, key, hyperparams)
+    both, split_info, _, split_errors = jit(learn)(policy, halves, hyperparams, key)
     moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), alone.params, policy.params)
     assert max(jax.tree.leaves(moved)) > 1e-2
     for device in range(2):
@@ -46,8 +46,7 @@ def test_two_halves_of_a_batch_are_the_whole(algorithm, monkeypatch):
             both,
             alone,
         )
-    errors = split_info.pop("td_error")
-    np.testing.assert_allclose(errors.ravel(), info.pop("td_error"), rtol=1e-4)
+    np.testing.assert_allclose(split_errors.ravel(), errors, rtol=1e-4)
     for name, value in info.items():
         np.testing.assert_allclose(split_info[name], [value] * 2, 1e-4, 1e-5)
 
@@ -70,7 +69,7 @@ def test_runs_on_two_real_devices_share_one_policy():
         """
         import jax, numpy as np
         from optix.make import build_agent, build_learner
-from optix.registry import ALGORITHMS
+        from optix.registry import ALGORITHMS
         from optix.envs.device import device
         from tests import probes
         from tests.quick import jit

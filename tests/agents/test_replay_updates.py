@@ -61,9 +61,9 @@ def floats(agent, **changed):
 def learned(agent, algorithm, updates, hyperparams):
     policy, batch = policy_of(agent, updates), batch_of(algorithm)
     traced = jax.tree.map(jnp.float32, hyperparams)
-    new, info = agent.learn(policy, batch, KEY, traced)
+    new, info, _, priority = agent.learn(policy, batch, traced, KEY)
     assert new.extras.updates == updates + 1
-    return policy, batch, new, info
+    return policy, batch, new, {**info, "error": priority}
 
 
 def assert_near(got, expected, start):
@@ -81,7 +81,7 @@ def assert_update(got, info, expected, policy):
     new, target, error, told = expected
     assert_near(got[0], new, policy[0])
     assert_near(got[1], target, policy[1])
-    np.testing.assert_allclose(info["td_error"], error, rtol=1e-4)
+    np.testing.assert_allclose(info["error"], error, rtol=1e-4)
     for name, value in told.items():
         np.testing.assert_allclose(info[name], value, rtol=1e-3, err_msg=name)
 

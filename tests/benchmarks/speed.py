@@ -208,7 +208,7 @@ def parts(environment, repeats):
         key = jax.random.fold_in(state.key, number)
         one = jax.tree.map(lambda x: x[0], state.learner)
         one, _ = learner.step(one, hyperparams, key, True)
-        value = learner.evaluate(one.policy, key) if score else 0.0
+        value = learner.evaluate(one.policy, learner.hyperparams, key) if score else 0.0
         best = state.best._replace(score=state.best.score + value)
         one = jax.tree.map(lambda x: x[None], one)
         return state._replace(learner=one, best=best)

@@ -102,7 +102,9 @@ def test_a_window_is_what_the_agent_does_by_itself(learner):
     assert np.isnan(report.metrics["loss"])
     assert report.metrics["window_episodes"] == 2
     assert report.metrics["window_return"] == (1 + seeds(key)[0] % 7) / 2
-    assert learner.evaluate(state.policy, key) == np.float32(weight)
+    assert learner.evaluate(state.policy, learner.hyperparams, key) == np.float32(
+        weight
+    )
 
 
 def test_only_floats_are_hyperparameters(learner):
@@ -127,7 +129,10 @@ def test_old_policies_stay_what_they_were(learner):
     states = [learner.init(keys[0])]
     for key in keys:
         states.append(learner.step(states[-1], {"rate": 1.0}, key, True)[0])
-    scores = [float(learner.evaluate(s.policy, keys[0])) for s in reversed(states)]
+    scores = [
+        float(learner.evaluate(s.policy, learner.hyperparams, keys[0]))
+        for s in reversed(states)
+    ]
     assert scores == [replay(1.0, keys[:n]) for n in (3, 2, 1, 0)]
 
 
@@ -236,7 +241,7 @@ def test_a_score_is_not_played_twice():
     learner = host(Adder(), pipeline)
     policy = learner.init(jax.random.key(0)).policy
     for number in (1, 1, 2, 2):
-        learner.evaluate(policy, jax.random.key(number))
+        learner.evaluate(policy, learner.hyperparams, jax.random.key(number))
     assert len(pipeline.evaluated) == 2
 
 
@@ -269,11 +274,13 @@ def test_what_is_not_finite_changes_nothing(where):
     same, report = learner.step(good, {"rate": 1.0}, key, True)
     assert not report.finite and report.env_steps == 2
     assert same.policy.extras.slot == good.policy.extras.slot
-    assert learner.evaluate(same.policy, key) == replay(1.0, [key])
+    assert learner.evaluate(same.policy, learner.hyperparams, key) == replay(1.0, [key])
     broken = False
     after, report = learner.step(same, {"rate": 1.0}, key, True)
     assert report.finite
-    assert learner.evaluate(after.policy, key) == replay(1.0, [key, key])
+    assert learner.evaluate(after.policy, learner.hyperparams, key) == replay(
+        1.0, [key, key]
+    )
 
 
 def test_weights_are_loaded_only_if_the_agent_has_others(learner):
@@ -281,9 +288,9 @@ def test_weights_are_loaded_only_if_the_agent_has_others(learner):
     state = learner.init(key)
     for _ in range(3):
         state, _ = learner.step(state, {"rate": 1.0}, key, True)
-        learner.evaluate(state.policy, key)
+        learner.evaluate(state.policy, learner.hyperparams, key)
     assert learner.host.agent.loads == 0
-    learner.evaluate(learner.init(key).policy, key)
+    learner.evaluate(learner.init(key).policy, learner.hyperparams, key)
     assert learner.host.agent.loads == 1
 
 
@@ -321,11 +328,13 @@ def test_checkpoints_go_to_another_process(make):
     other = host(make(), Rewards(), evaluation_episodes=1)
     other.host.restore(weights)
     assert other.host.slots == {0, 2}
-    assert other.evaluate(state.policy, keys[0]) == replay(1.0, keys[:2])
-    assert other.evaluate(other.init(keys[0]).policy, keys[0]) == 0.0
+    assert other.evaluate(state.policy, other.hyperparams, keys[0]) == replay(
+        1.0, keys[:2]
+    )
+    assert other.evaluate(other.init(keys[0]).policy, other.hyperparams, keys[0]) == 0.0
     state, _ = other.step(state, {"rate": 1.0}, keys[2], True)
     assert state.policy.extras.slot == 3
-    assert other.evaluate(state.policy, keys[0]) == replay(1.0, keys)
+    assert other.evaluate(state.policy, other.hyperparams, keys[0]) == replay(1.0, keys)
 
 
 def with_weight(weight):
@@ -337,9 +346,9 @@ def with_weight(weight):
 def test_a_checkpoint_may_bring_its_own_initial_weights(learner):
     key = jax.random.key(0)
     policy = learner.init(key).policy
-    assert learner.evaluate(policy, key) == 0.0
+    assert learner.evaluate(policy, learner.hyperparams, key) == 0.0
     learner.host.restore(with_weight(9.0).host.export({0}))
-    assert learner.evaluate(policy, key) == 9.0
+    assert learner.evaluate(policy, learner.hyperparams, key) == 9.0
 
 
 def test_restore_never_changes_a_slot(learner):
@@ -350,13 +359,19 @@ def test_restore_never_changes_a_slot(learner):
     learner.host.retain(learner.host.slots_in(after))
     learner.host.restore(own)  # one of them is there, the other comes back
     assert learner.host.slots == {0, 1, 2}
-    assert learner.evaluate(state.policy, key) == replay(1.0, [key])
-    assert learner.evaluate(after.policy, key) == replay(1.0, [key, key])
+    assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
+        1.0, [key]
+    )
+    assert learner.evaluate(after.policy, learner.hyperparams, key) == replay(
+        1.0, [key, key]
+    )
     for slot in (0, 1):
         other = {slot: with_weight(9.0).host.export({0})[0]}
         with pytest.raises(ValueError, match=f"slot {slot} has other weights here"):
             learner.host.restore(other)
-    assert learner.evaluate(state.policy, key) == replay(1.0, [key])
+    assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
+        1.0, [key]
+    )
 
 
 def test_retain_drops_the_rest(learner, tmp_path):
@@ -370,7 +385,9 @@ def test_retain_drops_the_rest(learner, tmp_path):
     learner.host.retain(live)
     assert learner.host.slots == {0, 2, 4}
     assert len([f for f in tmp_path.rglob("*") if f.is_file()]) == 3
-    assert learner.evaluate(states[2].policy, keys[0]) == replay(1.0, keys[:2])
+    assert learner.evaluate(states[2].policy, learner.hyperparams, keys[0]) == replay(
+        1.0, keys[:2]
+    )
     with pytest.raises(
         ValueError, match=r"slots \[3\] hold no weights \(of 5 ever made"
     ):
@@ -378,7 +395,9 @@ def test_retain_drops_the_rest(learner, tmp_path):
     with pytest.raises(ValueError, match=r"slots \[1\]"):
         learner.host.export({1})
     with pytest.raises(jax.errors.JaxRuntimeError):
-        jax.block_until_ready(learner.evaluate(states[1].policy, keys[0]))
+        jax.block_until_ready(
+            learner.evaluate(states[1].policy, learner.hyperparams, keys[0])
+        )
     with pytest.raises(ValueError, match=r"slots \[1\]"):
         learner.host.raise_if_failed()
     # numbers go on
@@ -420,7 +439,9 @@ def test_an_exception_keeps_its_type_and_place(method):
     assert learner.host.error is None
     delattr(agent, method)
     state, _ = jax.jit(learner.step)(state, {"rate": 1.0}, key, True)
-    assert learner.evaluate(state.policy, key) == replay(1.0, [key])
+    assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
+        1.0, [key]
+    )
 
 
 def test_what_is_no_agent_is_refused():

@@ -13,6 +13,7 @@ from tests import probes
 from tests.quick import jit
 
 EPISODES = 6
+FLOATS = {"learning_rate": 0.1}
 
 
 def agent_of(act, initial_carry=lambda batch: ()):
@@ -20,10 +21,10 @@ def agent_of(act, initial_carry=lambda batch: ()):
         del key
         return Policy(jnp.float32(0))
 
-    return Agent(init, initial_carry, act, None, {"learning_rate": 0.1})
+    return Agent(init, initial_carry, act, None, FLOATS)
 
 
-def swaying(policy, carry, obs, key, hyperparams, explore):
+def swaying(policy, carry, obs, hyperparams, key, explore):
     """Push where the pole leans; every `params`-th step push left."""
     del key, hyperparams
     assert not explore
@@ -84,7 +85,7 @@ def slow_score(inner, params, starts, lazy):
 def test_the_score_is_that_of_a_python_loop(cartpole, lazy):
     evaluate, inner, params, starts = cartpole
     returns = slow_score(inner, params, starts, lazy)
-    score = evaluate(Policy(jnp.float32(lazy)), jax.random.key(0))
+    score = evaluate(Policy(jnp.float32(lazy)), FLOATS, jax.random.key(0))
     np.testing.assert_allclose(score, np.mean(returns), rtol=1e-5)
     if lazy == 2:  # episodes of different lengths, none as long as another's limit
         assert len(set(returns)) > 1 and max(returns) < 60
@@ -92,7 +93,7 @@ def test_the_score_is_that_of_a_python_loop(cartpole, lazy):
         assert max(returns) == 60
 
 
-def still(policy, carry, obs, key, hyperparams, explore):
+def still(policy, carry, obs, hyperparams, key, explore):
     del key, hyperparams, explore
     action = jnp.broadcast_to(policy.params, obs.shape[:1]).astype(jnp.int32)
     return carry, action, {}
@@ -103,16 +104,18 @@ def test_a_key_gives_the_same_episodes_to_every_policy():
     env = device(probes.RewardIsObservation())
     evaluate = jit(evaluator(agent_of(still), env, episodes=51))
     policies = [Policy(jnp.float32(x)) for x in (0, 1)]
-    scores = {seed: evaluate(policies[0], jax.random.key(seed)) for seed in range(6)}
+    scores = {
+        seed: evaluate(policies[0], FLOATS, jax.random.key(seed)) for seed in range(6)
+    }
     for seed, score in scores.items():
-        assert score == evaluate(policies[1], jax.random.key(seed))
+        assert score == evaluate(policies[1], FLOATS, jax.random.key(seed))
         assert score != 0 and abs(score) <= 1
     assert len({float(score) for score in scores.values()}) > 2
     # 306 signs: the mean of all is near zero
     assert abs(np.mean(list(scores.values()))) < 4 / np.sqrt(306)
 
 
-def coin(policy, carry, obs, key, hyperparams, explore):
+def coin(policy, carry, obs, hyperparams, key, explore):
     """Plays 1 for certain, or a fair coin where it may explore."""
     del policy, hyperparams
     tossed = jax.random.bernoulli(key, 0.5, obs.shape[:1])
@@ -133,7 +136,7 @@ class ActionIsReward(probes.Probe):
 def test_modes_or_samples(deterministic):
     env = device(ActionIsReward(), probes.Params(max_steps_in_episode=100))
     evaluate = evaluator(agent_of(coin), env, episodes=200, deterministic=deterministic)
-    score = jit(evaluate)(Policy(()), jax.random.key(0))
+    score = jit(evaluate)(Policy(()), FLOATS, jax.random.key(0))
     if deterministic:
         assert score == 5.0
     else:  # 1000 tosses: every step and episode has its own
@@ -160,7 +163,7 @@ def test_nothing_after_the_end_counts():
     """Episodes of one to three steps side by side; the dead ones see NaN."""
     env = device(Unequal(), probes.Params(max_steps_in_episode=1000))
     evaluate = jit(evaluator(agent_of(still), env, episodes=60))
-    score = evaluate(Policy(jnp.float32(0)), jax.random.key(0))
+    score = evaluate(Policy(jnp.float32(0)), FLOATS, jax.random.key(0))
     assert 1.5 < score < 2.5
 
 
@@ -170,7 +173,7 @@ def test_a_nan_within_an_episode_does_count():
             return jnp.nan
 
     evaluate = jit(evaluator(agent_of(still), device(Sick()), episodes=2))
-    assert np.isnan(evaluate(Policy(jnp.float32(0)), jax.random.key(0)))
+    assert np.isnan(evaluate(Policy(jnp.float32(0)), FLOATS, jax.random.key(0)))
 
 
 def test_the_time_limit_ends_evaluation():
@@ -181,15 +184,15 @@ def test_the_time_limit_ends_evaluation():
             return False
 
     evaluate = jit(evaluator(agent_of(still), device(Forgetful()), episodes=2))
-    assert evaluate(Policy(jnp.float32(0)), jax.random.key(0)) == 10 + 4 * 1
+    assert evaluate(Policy(jnp.float32(0)), FLOATS, jax.random.key(0)) == 10 + 4 * 1
 
 
 def test_devices_play_their_own_episodes_and_share_the_mean():
     env = device(probes.RewardIsObservation())
-    split = evaluator(agent_of(still), env, episodes=5, axis_name="device")
+    split = evaluator(agent_of(still)._replace(axis_name="device"), env, episodes=5)
 
     def one(_, key):
-        return split(Policy(jnp.float32(0)), key)
+        return split(Policy(jnp.float32(0)), FLOATS, key)
 
     devices = jit(jax.vmap(one, in_axes=(0, None), axis_name="device"))
     scores = [devices(jnp.arange(2), jax.random.key(seed)) for seed in range(8)]

@@ -14,7 +14,7 @@ from optix.learners.off_policy import off_policy
 from optix.loop.loop import loop
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
-from optix.types import Agent, Event, Policy
+from optix.types import Agent, Event, Learned, Policy
 from tests import probes
 from tests.quick import jit
 
@@ -51,14 +51,15 @@ class Walk(probes.Probe):
 def counting_agent():
     """Always action 1; `params` counts the updates; `info` tells of the batch."""
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def act(policy, carry, obs, hyperparams, key, explore):
         del policy, key, hyperparams, explore
         return carry, jnp.ones(obs.shape[:1], jnp.int32), {}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         del key, hyperparams
-        info = {"weight": batch.weight.mean(), "td_error": batch.weight}
-        return policy._replace(params=policy.params + 1), info
+        info = {"weight": batch.weight.mean()}
+        learned = policy._replace(params=policy.params + 1)
+        return Learned(learned, info, priority=batch.weight)
 
     def init(key):
         del key
@@ -202,7 +203,7 @@ def test_importance_weights_are_annealed_over_the_environment_steps():
 
 
 def test_two_lanes_fill_one_replay_and_both_learn_from_it():
-    learner = off_policy(counting_agent(), device(Walk()), **SIZES)
+    learner = off_policy(counting_agent(), device(Walk()), lanes=2, **SIZES)
     run = loop(learner, spsa({"discount": (0.5, 0.99)}, lanes=2))
     state, report = jit(run.step)(run.init(jax.random.key(0)))
     assert state.learner.memory.env_steps == 2 * NUM_ENVS * NUM_STEPS
@@ -220,7 +221,7 @@ def test_two_lanes_fill_one_replay_and_both_learn_from_it():
 def test_a_rollback_keeps_the_replay():
     """The score is of the updates: it rises, and then all that is learned is worse."""
 
-    def score(policy, key):
+    def score(policy, hyperparams, key):
         updates = policy.params
         rise = jnp.where(updates < 1600, updates, 0.0)
         return rise + 0.1 * jax.random.normal(key)

@@ -8,7 +8,7 @@ import pytest
 
 from optix.envs.device import device
 from optix.learners.on_policy import on_policy
-from optix.types import Agent, Policy
+from optix.types import Agent, Learned, Policy
 from tests import probes
 from tests.quick import jit
 
@@ -21,7 +21,7 @@ def counting_agent():
     Learning adds one to the params, so that each window says which policy made it.
     """
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def act(policy, carry, obs, hyperparams, key, explore):
         del hyperparams
         chance = 0.8 if explore else 0.0
         action = jax.random.bernoulli(key, chance, obs.shape[:1]).astype(jnp.int32)
@@ -32,10 +32,10 @@ def counting_agent():
     def initial_carry(batch):
         return {"steps": jnp.full((batch, 1), 100), "last": jnp.zeros((batch, 4))}
 
-    def learn(policy, batch, key, hyperparams):
+    def learn(policy, batch, hyperparams, key):
         del key
         info = {"reward": batch.reward.mean(), "discount": hyperparams["discount"]}
-        return policy._replace(params=policy.params + 1), info
+        return Learned(policy._replace(params=policy.params + 1), info)
 
     def init(key):
         del key
@@ -123,7 +123,7 @@ def test_reports_and_policies(run):
     assert [float(state.policy.params) for state in states] == [0, 1, 2]
     for report in reports:
         assert report.env_steps == NUM_ENVS * NUM_STEPS and report.finite
-        assert report.metrics.keys() == {"reward", "discount"}
+        assert report.metrics.keys() == {"reward", "discount", "return"}
         np.testing.assert_allclose(report.metrics["reward"], 1.0)
         np.testing.assert_allclose(report.metrics["discount"], DISCOUNT)
     assert learner.hyperparams == {"discount": DISCOUNT}
@@ -181,7 +181,7 @@ def test_what_is_not_finite_is_reported(where, value, finite):
     agent = counting_agent()
     agent = agent._replace(initial_carry=lambda batch: {"steps": jnp.zeros((batch, 1))})
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def act(policy, carry, obs, hyperparams, key, explore):
         del policy, key, hyperparams, explore
         return carry, jnp.zeros(obs.shape[0], jnp.int32), {}
 
@@ -202,18 +202,19 @@ def test_devices_are_counted_and_share_the_verdict():
         def reward(self, state, action, params):
             return jnp.where(state.obs[0] > 0, jnp.nan, 1.0)
 
-    def act(policy, carry, obs, key, hyperparams, explore):
+    def act(policy, carry, obs, hyperparams, key, explore):
         del policy, key, hyperparams, explore
         return carry, jnp.zeros(obs.shape[0], jnp.int32), {}
 
-    agent = counting_agent()._replace(act=act, initial_carry=lambda batch: ())
+    agent = counting_agent()._replace(
+        act=act, initial_carry=lambda batch: (), axis_name="device"
+    )
     learner = on_policy(
         agent,
         device(SometimesSpoilt()),
         num_envs=1,
         num_steps=1,
         evaluation_episodes=1,
-        axis_name="device",
     )
 
     @jit
@@ -222,7 +223,7 @@ def test_devices_are_counted_and_share_the_verdict():
             init_key, step_key, score_key = jax.random.split(key, 3)
             state = learner.init(init_key)
             after, report = learner.step(state, agent.hyperparams, step_key, True)
-            score = learner.evaluate(state.policy, score_key)
+            score = learner.evaluate(state.policy, learner.hyperparams, score_key)
             return state.rollout.obs[0, 0], report, score
 
         return jax.vmap(one, axis_name="device")(jnp.arange(2))

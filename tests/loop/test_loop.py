@@ -83,16 +83,18 @@ def test_at_the_end_the_last_policy_challenges_the_best(best, last, kept):
     def policy(value):
         return state.best.policy._replace(params={"windows": jnp.float32(value)})
 
-    lucky = state.best._replace(policy=policy(best), score=jnp.float32(1e6))
+    luck = jnp.float32(1e6)
+    lucky = state.best._replace(policy=policy(best), score=luck, choice_score=luck)
     lanes = jax.tree.map(lambda x: x[None], policy(last))
     learner = state.learner._replace(policy=lanes)
     end = state._replace(best=lucky, learner=learner, round=jnp.int32(9))
     end = jit(run_loop.finish)(end)
     np.testing.assert_array_equal(end.best.policy.params["windows"], kept)
     assert int(end.best.round) == (8 if kept is last else 0)
-    # by the mean of five scores, on keys that have not chosen
-    score = kept if np.isfinite(kept) else -np.inf
+    # by the mean of five scores, on keys that have not chosen; without any, the run's
+    score = kept if np.isfinite(kept) else 1e6
     np.testing.assert_allclose(end.best.score, score, atol=0.2)
+    np.testing.assert_allclose(end.best.choice_score, score, atol=0.2)
     jax.effects_barrier()
     drawn = {tuple(key) for key in keys}
     assert len(keys) == 15 and len(drawn) == 10
@@ -111,7 +113,7 @@ def test_a_run_whose_end_had_no_score_may_improve_when_it_goes_on():
         learner=state.learner._replace(policy=lanes),
     )
     end = jit(run_loop.finish)(end)
-    assert end.best.score == -np.inf
+    assert end.best.score == 4  # that of the run stays
     assert jit(run_loop.run)(with_limits(end, {"max_rounds": 6})).best.score == 7
 
 
@@ -131,12 +133,47 @@ def test_a_run_that_goes_on_from_its_end_is_scored_on_unseen_keys_again():
     assert abs(scores.mean()) < 4 * scores.std() / np.sqrt(2000)
 
 
-def test_constant_scores_converge():
-    flat = scripted_learner(lambda windows, key: jnp.float32(7))
+def test_constant_scores_after_a_rise_converge():
+    flat = scripted_learner(lambda windows, key: jnp.where(windows > 3, 7.0, 0.0))
     state = run(loop(flat, fixed(), max_rounds=1000))
     assert state.stop_reason == StopReason.CONVERGED
     assert 100 <= state.round < 200
     assert state.best.score == 7
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_scores_that_never_moved_are_no_convergence(noise):
+    flat = scripted_learner(lambda _, key: -200.0 + noise * jax.random.normal(key))
+    quiet = loop(flat, fixed(), max_rounds=2000, min_rounds_without_signal=150)
+    state = run(quiet)
+    assert state.stop_reason == StopReason.NO_SIGNAL
+    assert 150 <= state.round < 600
+    assert "no learning signal" in StopReason(int(state.stop_reason)).describe()
+
+
+def test_one_final_score_that_is_not_finite_leaves_the_others():
+    """A validation that fails on some keys: the mean is of those it does not fail on."""
+
+    def course(windows, key):
+        return jnp.where(jax.random.bernoulli(key, 0.3), jnp.nan, windows)
+
+    run_loop = loop(scripted_learner(lambda w, key: w), fixed(), final_scores=32)
+    state = run_loop.init(jax.random.key(0))
+    for _ in range(3):
+        state, _ = run_loop.step(state)
+    spoilt = loop(scripted_learner(course), fixed(), final_scores=32)
+    assert jit(spoilt.finish)(state).best.score == 3
+
+
+def test_a_last_policy_of_nan_is_no_challenger():
+    """Its action is the first of all, whose score may be finite."""
+    learner = scripted_learner(lambda w, key: jnp.where(jnp.isnan(w), 9.0, w))
+    run_loop = loop(learner, fixed(), final_scores=2)
+    state, _ = run_loop.step(run_loop.init(jax.random.key(0)))
+    broken = state.learner.policy._replace(params={"windows": jnp.full(1, jnp.nan)})
+    state = state._replace(learner=state.learner._replace(policy=broken))
+    best = jit(run_loop.finish)(state).best
+    assert best.policy.params["windows"] == 1 and best.score == 1
 
 
 def test_a_run_on_the_budget_of_environment_steps():
@@ -145,12 +182,14 @@ def test_a_run_on_the_budget_of_environment_steps():
     assert state.env_steps == 100
 
 
-def test_a_count_of_steps_beyond_32_bits_ends_the_run_instead_of_wrapping():
-    run_loop = loop(scripted_learner(rising), fixed())
+@pytest.mark.parametrize("budget", [None, 2**31 - 2])
+def test_a_count_of_steps_beyond_32_bits_stays_and_is_no_budget(budget):
+    run_loop = loop(scripted_learner(rising), fixed(), max_env_steps=budget)
     state = run_loop.init(jax.random.key(0))
     state, _ = jit(run_loop.step)(state._replace(env_steps=jnp.int32(2**31 - 5)))
     assert state.env_steps == 2**31 - 1
-    assert state.stop_reason == StopReason.MAX_ENV_STEPS
+    ends = StopReason.RUNNING if budget is None else StopReason.MAX_ENV_STEPS
+    assert state.stop_reason == ends
 
 
 def test_the_target_must_hold_for_three_rounds():
@@ -212,17 +251,19 @@ def test_without_rollback_a_collapsed_run_goes_on_and_still_offers_the_best():
     assert state.best.policy.params["windows"] == 80
 
 
-@pytest.mark.parametrize("where", ["policy", "score", "report"])
+@pytest.mark.parametrize("where", ["policy", "score", "report", "data"])
 def test_what_is_not_finite_goes_back_to_the_best_and_then_stops(where):
     def step(state, hyperparams, key, active):
         windows = state.policy.params["windows"] + 1
         bad = windows > 5
         value = jnp.where(bad & (where == "policy"), jnp.nan, windows)
         policy = Policy({"windows": value})
-        finite = ~(bad & (where == "report"))
-        return LearnerState(policy, state.rollout), report(finite)
+        finite = ~(bad & (where in ("report", "data")))
+        data_finite = ~(bad & (where == "data"))
+        told = report(finite)._replace(data_finite=data_finite)
+        return LearnerState(policy, state.rollout), told
 
-    def evaluate(policy, key):
+    def evaluate(policy, hyperparams, key):
         windows = policy.params["windows"]
         return jnp.where((windows > 5) & (where == "score"), jnp.nan, windows)
 
@@ -230,7 +271,8 @@ def test_what_is_not_finite_goes_back_to_the_best_and_then_stops(where):
     learner = base._replace(step=step, evaluate=evaluate)
     run_loop = loop(learner, fixed(), max_rounds=100)
     state = run(run_loop)
-    assert state.stop_reason == StopReason.NON_FINITE
+    reasons = {"score": StopReason.NON_FINITE_SCORE, "data": StopReason.NON_FINITE_DATA}
+    assert state.stop_reason == reasons.get(where, StopReason.NON_FINITE)
     assert state.round == 10
     assert state.best.score == 5
     assert state.best.policy.params["windows"] == 5
@@ -243,7 +285,7 @@ def test_what_is_not_finite_goes_back_to_the_best_and_then_stops(where):
 def test_a_run_that_never_is_finite_reports_no_score():
     bad = scripted_learner(lambda windows, key: jnp.float32(jnp.nan))
     state = run(loop(bad, fixed(), max_rounds=100))
-    assert state.stop_reason == StopReason.NON_FINITE
+    assert state.stop_reason == StopReason.NON_FINITE_SCORE
     assert state.best.score == -jnp.inf
 
 
@@ -253,7 +295,7 @@ def test_a_run_that_never_is_finite_reports_no_score():
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_vmapped_seeds_equal_single_runs(lanes):
     tuner = fixed() if lanes == 1 else spsa({"rate": (0.01, 0.1)})
-    run_loop = loop(replay_learner(500), tuner, max_rounds=12)
+    run_loop = loop(replay_learner(500, lanes), tuner, max_rounds=12)
     keys = jax.random.split(jax.random.key(1), 5)
     whole_run = lambda key: run_loop.run(run_loop.init(key))  # noqa: E731
     together = jit(jax.vmap(whole_run))(keys)
@@ -302,7 +344,9 @@ def test_step_is_traced_once_whatever_the_floats():
 def test_a_large_replay_is_never_copied(lanes, seeds):
     rows = 1_000_000
     tuner = fixed() if lanes == 1 else spsa({"rate": (0.01, 0.1)})
-    run_loop = loop(replay_learner(rows), tuner, max_rounds=5, windows_per_round=2)
+    run_loop = loop(
+        replay_learner(rows, lanes), tuner, max_rounds=5, windows_per_round=2
+    )
     keys = jax.random.split(jax.random.key(0), seeds)
     states = jax.eval_shape(jax.vmap(run_loop.init), keys)
     compiled = jax.jit(jax.vmap(run_loop.run), donate_argnums=0).lower(states).compile()
@@ -318,7 +362,7 @@ def test_two_devices_equal_one():
         from tests.toys import replay_learner
         assert jax.local_device_count() == 2
         run_loop = loop(
-            replay_learner(200), spsa({"rate": (0.01, 0.1)}), max_rounds=9
+            replay_learner(200, lanes=2), spsa({"rate": (0.01, 0.1)}), max_rounds=9
         )
         run = lambda key: run_loop.run(run_loop.init(key))
         keys = jax.random.split(jax.random.key(0), 6)

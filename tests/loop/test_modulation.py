@@ -104,7 +104,7 @@ def test_a_graph_learns_by_gradients_and_activity_under_modulation():
         on_policy(agent, env, num_envs=2, num_steps=4),
         fixed(),
         transforms=transforms,
-        score=lambda policy, key: policy.params.bias.sum(),
+        score=lambda policy, hyperparams, key: policy.params.bias.sum(),
     )
     keys = jnp.stack([jax.random.key(0)] * 2)
     settings = {"hebbian/rate": jnp.array([0.0, 0.01])}
