@@ -12,6 +12,7 @@ from optix.host.regime import RegimeDetector
 from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
+from optix.run.load import LoadedPolicy, load
 from optix.run.result import Result
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
@@ -23,6 +24,7 @@ __all__ = [
     "EpisodeData",
     "Event",
     "HyperparamSet",
+    "LoadedPolicy",
     "LoopCallback",
     "ObsNormalizer",
     "Phase",
@@ -33,6 +35,7 @@ __all__ = [
     "StopReason",
     "Verdict",
     "evaluate",
+    "load",
     "make",
     "make_agent",
     "resume",

@@ -147,6 +147,8 @@ class Environment(NamedTuple):
     step: `(key, state, action) -> (state, EnvStep)`; where an episode ended the state is
         of a fresh one.
     play: as `step`, but an ended episode is not replaced: for evaluation.
+    decode: `(action) -> action` of one environment, as the one behind takes it: within
+        its bounds, in its shape. None where that is the same.
     """
 
     name: str
@@ -156,6 +158,7 @@ class Environment(NamedTuple):
     reset: Callable[..., tuple[PyTree, jax.Array]]
     step: Callable[..., tuple[PyTree, EnvStep]]
     play: Callable[..., tuple[PyTree, EnvStep]]
+    decode: Callable[[Any], Any] | None = None
 
 
 class Network(NamedTuple):
@@ -242,6 +245,7 @@ class Learner(NamedTuple):
     hyperparams: {name: default float}.
     host: None, or the part of the learner's state that lives outside the device.
     agent: the agent that it binds, None where that is no `Agent`.
+    env: the environment that it acts in, None where that is no `Environment`.
     lanes: how many lanes may share its memory, None for any number.
     """
 
@@ -252,6 +256,7 @@ class Learner(NamedTuple):
     hyperparams: Mapping[str, float]
     host: Any = None
     agent: Agent | None = None
+    env: Environment | None = None
     lanes: int | None = None
 
 

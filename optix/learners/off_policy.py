@@ -329,7 +329,9 @@ def off_policy(
         return window(parts, state, hyperparams, key, active)
 
     hyperparams = {**agent.hyperparams, **floats}
-    return Learner(init, begin, step, evaluate, hyperparams, agent=agent, lanes=lanes)
+    return Learner(
+        init, begin, step, evaluate, hyperparams, agent=agent, env=env, lanes=lanes
+    )
 
 
 def _example(parts: Parts, policy: Policy, envs: Rollout) -> Trajectory:

@@ -89,4 +89,4 @@ def on_policy(
         )
         return LearnerState(learned.policy, rollout, state.memory), report
 
-    return Learner(init, begin, step, evaluate, agent.hyperparams, agent=agent)
+    return Learner(init, begin, step, evaluate, agent.hyperparams, agent=agent, env=env)

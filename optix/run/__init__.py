@@ -2,5 +2,6 @@
 
 train: `train` and `resume`. session: dispatches, and what is told and saved in between.
 programs: the compiled functions. pause: what leaves a run. folder: what is on disk.
-result: how a run ended. evaluate: its best policy, played.
+result: how a run ended. evaluate: its best policy, played. load: its best policy as an
+object that acts.
 """

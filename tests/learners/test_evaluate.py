@@ -123,6 +123,20 @@ def coin(policy, carry, obs, hyperparams, key, explore):
     return carry, action.astype(jnp.int32), {}
 
 
+def biased_coin(policy, carry, obs, hyperparams, key, explore):
+    tossed = jax.random.bernoulli(key, hyperparams["bias"], obs.shape[:1])
+    return carry, tossed.astype(jnp.int32), {}
+
+
+def test_samples_are_drawn_with_the_hyperparameters_that_are_asked_about():
+    """Not with the defaults of the agent's factory."""
+    env = device(ActionIsReward(), probes.Params(max_steps_in_episode=100))
+    agent = agent_of(biased_coin)._replace(hyperparams={"bias": 0.5})
+    play = jit(evaluator(agent, env, episodes=20, deterministic=False))
+    scores = [play(Policy(()), {"bias": x}, jax.random.key(0)) for x in (0.0, 1.0)]
+    assert scores == [0.0, 5.0]
+
+
 class ActionIsReward(probes.Probe):
     """Five steps, each rewarded by its action."""
 

@@ -78,6 +78,7 @@ def player(controller):
             autocorrelation=zero,
             improved=zero > 0,
             hyperparams=hyperparams,
+            metrics={},
             key=jax.random.fold_in(jax.random.key(1), number),
         )
         state, policy, rollout, _ = controller.update(

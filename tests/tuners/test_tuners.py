@@ -20,7 +20,9 @@ def signals(score, hyperparams=None):
     zero = jnp.float32(0)
     score = jnp.asarray(score, jnp.float32)
     key = jax.random.key(0)
-    return Signals(score, *[zero] * 6, hyperparams=hyperparams or {}, key=key)
+    return Signals(
+        score, *[zero] * 6, hyperparams=hyperparams or {}, metrics={}, key=key
+    )
 
 
 def tune(tuner, score_of, base, key, rounds):

@@ -1,0 +1,161 @@
+"""The best policy of a run as an object that acts."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from optix import checks
+from optix.run.folder import RunFolder, RunFolderError
+from optix.run.train import rebuild
+from optix.types import Agent, Best, Discrete, Environment, Loop, Policy
+
+
+class LoadedPolicy:
+    """The best policy of a run: NumPy in, NumPy out, without a loop.
+
+    A recurrent policy remembers what it has acted on until `reset`.
+
+    agent: the `Agent`, for JAX code.
+    policy: its `Policy`.
+    hyperparams: {name: [] float32} that it was trained with.
+    env: the `Environment` it was trained in.
+    score: how it was scored.
+    """
+
+    agent: Agent
+    policy: Policy
+    hyperparams: dict[str, Any]
+    env: Environment
+    score: float
+
+    def __init__(self, agent: Agent, env: Environment, best: Best, seed: int = 0):
+        """See the class; `seed` is of actions that are drawn."""
+        checks.record("agent", agent, Agent, "take it from Learner.agent")
+        checks.record("env", env, Environment, "take it from Learner.env")
+        checks.positive_int("seed", seed, minimum=0)
+        self.agent, self.env, self.policy = agent, env, best.policy
+        self.hyperparams, self.score = dict(best.hyperparams), float(best.score)
+        self._key, self._turn = jax.random.key(seed), 0
+        self._carry: Any = None
+        self._rows: int | None = None  # of the carry
+
+        def act(carry, obs, key, explore):
+            carry, action, _ = agent.act(
+                best.policy, carry, obs, best.hyperparams, key, explore
+            )
+            if env.decode is not None:
+                action = jax.vmap(env.decode)(action)
+            return carry, action
+
+        self._act = jax.jit(act, static_argnames="explore")
+
+    def act(self, observation: Any, explore: bool = False) -> np.ndarray:
+        """Return the action of one observation, or those of a batch [B, ...].
+
+        Actions are what the environment itself takes: within its bounds, not in [-1, 1].
+
+        Args:
+            observation: of the environment's shape, or with one axis before it. Of an
+                environment whose observations are numbers of states, one-hot.
+            explore: draw the action as in training, not the mode.
+
+        Raises:
+            ValueError: another shape; or, of a policy that remembers, another number of
+                rows than before without a `reset`.
+        """
+        checks.boolean("explore", explore)
+        obs, shape = np.asarray(observation, np.float32), self.env.observation_shape
+        single = obs.shape == shape
+        if single:
+            obs = obs[None]
+        if obs.ndim != len(shape) + 1 or obs.shape[1:] != shape:
+            raise ValueError(
+                f"an observation of {self.env.name} must have the shape {shape}, or "
+                f"(B, {', '.join(map(str, shape))}) for a batch, got "
+                f"{np.shape(observation)}"
+            )
+        if self._rows != len(obs):
+            if self._rows is not None and jax.tree.leaves(self._carry):
+                raise ValueError(
+                    f"the policy remembers {self._rows} rows, got {len(obs)}; call "
+                    "reset() where other episodes begin"
+                )
+            self._carry, self._rows = self.agent.initial_carry(len(obs)), len(obs)
+        key = jax.random.fold_in(self._key, self._turn)
+        self._turn += 1
+        self._carry, action = self._act(self._carry, obs, key, explore=explore)
+        actions = np.asarray(action)
+        return actions[0] if single else actions
+
+    def reset(self, which: Any = None) -> None:
+        """Forget what was acted on: where episodes begin.
+
+        Args:
+            which: [B] bool, rows of the batch; None forgets all and lets the next batch
+                have another size.
+
+        Raises:
+            ValueError: `which` of another length than the batch.
+        """
+        if which is None:
+            self._carry = self._rows = None
+            return
+        which = np.asarray(which, bool)
+        if self._rows is None or which.shape != (self._rows,):
+            raise ValueError(
+                f"which must be [B] for the B={self._rows} rows acted on, got a shape of "
+                f"{which.shape}"
+            )
+        fresh = self.agent.initial_carry(self._rows)
+        self._carry = jax.tree.map(
+            lambda new, old: np.where(
+                which.reshape(-1, *[1] * (np.ndim(old) - 1)), new, old
+            ),
+            fresh,
+            self._carry,
+        )
+
+    def __repr__(self) -> str:
+        """Say what it plays and how well."""
+        kind = "discrete" if isinstance(self.env.action_space, Discrete) else "box"
+        return f"LoadedPolicy({self.env.name}, {kind} actions, score {self.score:.5g})"
+
+
+def load(
+    directory: str | os.PathLike, *, loop: Loop | None = None, seed: int = 0
+) -> LoadedPolicy:
+    """Return the best policy of a run, which may still be under way.
+
+    Args:
+        directory: of the run.
+        loop: the loop of the run, needed only if `train` was given one.
+        seed: of the actions that are drawn where `act` explores.
+
+    Raises:
+        RunFolderError: no run there, one without a finite score yet, or one of an agent
+            that is not JAX's.
+        CheckpointError: no intact policy, or one of another configuration.
+
+    Example:
+        >>> import tempfile
+        >>> from optix.run.train import train
+        >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2, max_rounds=1)
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     _ = train("CartPole-v1", directory=parent + "/run", progress=False, **small)
+        ...     player = load(parent + "/run")
+        >>> player.act(np.zeros(4)).shape, player.act(np.zeros((3, 4))).shape
+        ((), (3,))
+    """
+    folder = RunFolder.open(directory, write=False)
+    loop = loop or rebuild(folder)
+    agent, env = loop.learner.agent, loop.learner.env
+    if agent is None or env is None:
+        raise RunFolderError(
+            f"{folder.path} holds an agent outside JAX; let it load its own weights, or "
+            "play it with optix.evaluate"
+        )
+    target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
+    best, _ = folder.load_best(target, loop)
+    return LoadedPolicy(agent, env, best, seed)
