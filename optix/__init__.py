@@ -1,7 +1,10 @@
 """Autonomous training loops as pure JAX functions over immutable pytrees.
 
-Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `learners`,
-`tuners`, `loop` (the autonomous run), `make` (where they meet), `train` (the driver).
+In the order of reading, each importing only what is above it: `types` (the contracts),
+`exports`, `checks`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
+`agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous run), `callbacks`,
+`neuroevo`; `host` (agents outside JAX); `registry` (every name), `make` (where the parts
+meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.
 """
 
 from optix.callbacks.base import LoopCallback

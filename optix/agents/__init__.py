@@ -3,4 +3,7 @@
 ppo: proximal policy optimisation. recurrent_ppo: the same of networks that remember.
 dqn, rainbow, sac, td3: learning from a replay; twin_critics is what sac and td3 share.
 updates: how parameters move. view: normalisers and counters. fit: what agents refuse.
+
+A factory is named like its module, so nothing is exported: `from optix.agents.ppo import
+ppo`, or `optix.make_agent` by name.
 """

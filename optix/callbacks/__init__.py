@@ -1,7 +1,29 @@
 """Observers of a run on the host.
 
-base       the hooks, and what calls them
-console    a progress bar
-jsonl      a log with one line per round and seed
-plot       the learning curve as a picture
+base: the hooks, and what calls them. console: a progress bar. jsonl: a log with one line
+per round and seed. curve: the learning curve as a picture.
 """
+
+from typing import TYPE_CHECKING
+
+from optix.exports import export
+
+if TYPE_CHECKING:
+    from optix.callbacks.base import EvalMetrics as EvalMetrics
+    from optix.callbacks.base import LoopCallback as LoopCallback
+    from optix.callbacks.base import PolicySnapshot as PolicySnapshot
+    from optix.callbacks.console import Console as Console
+    from optix.callbacks.curve import CurvePlot as CurvePlot
+    from optix.callbacks.curve import learning_curve as learning_curve
+    from optix.callbacks.jsonl import JsonlLog as JsonlLog
+    from optix.callbacks.jsonl import read_log as read_log
+
+export(
+    globals(),
+    {
+        "base": ("EvalMetrics", "LoopCallback", "PolicySnapshot"),
+        "console": ("Console",),
+        "curve": ("CurvePlot", "learning_curve"),
+        "jsonl": ("JsonlLog", "read_log"),
+    },
+)

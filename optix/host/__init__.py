@@ -4,3 +4,29 @@ agent: the methods of a `BaseAgent`. pipelines: windows from Gymnasium environme
 learner: both behind the `Learner` record. slots: the host's half of its state.
 normalizers, regime: running statistics for code outside JAX.
 """
+
+from typing import TYPE_CHECKING
+
+from optix.exports import export
+
+if TYPE_CHECKING:
+    from optix.host.agent import BaseAgent as BaseAgent
+    from optix.host.agent import EpisodeData as EpisodeData
+    from optix.host.agent import HyperparamSet as HyperparamSet
+    from optix.host.agent import Pipeline as Pipeline
+    from optix.host.learner import host as host
+    from optix.host.normalizers import ObsNormalizer as ObsNormalizer
+    from optix.host.normalizers import RewardNormalizer as RewardNormalizer
+    from optix.host.pipelines import BatchPipeline as BatchPipeline
+    from optix.host.regime import RegimeDetector as RegimeDetector
+
+export(
+    globals(),
+    {
+        "agent": ("BaseAgent", "EpisodeData", "HyperparamSet", "Pipeline"),
+        "learner": ("host",),
+        "normalizers": ("ObsNormalizer", "RewardNormalizer"),
+        "pipelines": ("BatchPipeline",),
+        "regime": ("RegimeDetector",),
+    },
+)

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from optix.callbacks.base import LoopCallback
 from optix.callbacks.jsonl import read_log
@@ -38,20 +37,12 @@ QUIET = {"progress": False, "checkpoint_seconds": 0.0, "memory_every": 1}
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compile_once(tmp_path_factory):
-    """Programs that several tests need are compiled once, and nobody's cache grows."""
-    names = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,  # what runs for a moment only
-    }
-    before = {name: jax.config.values[name] for name in names}
-    for settings in (names, before):
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if settings is names:
-            yield
+def compile_fast():
+    """What runs for a moment only is not worth a long compilation."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
