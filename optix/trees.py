@@ -73,6 +73,7 @@ def mean_devices(tree: Tree, axis_name: str | None) -> Tree:
     """Return the mean over the devices of `axis_name`, if there are several."""
     if axis_name is None:
         return tree
+    count_devices(axis_name)  # refuses the name of no axis
     # one meeting of the devices in place of one for each leaf
     flat, restore = ravel_pytree(jax.lax.optimization_barrier(tree))
     return restore(jax.lax.pmean(flat, axis_name))
@@ -86,8 +87,20 @@ def on_all_devices(condition: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def count_devices(axis_name: str | None) -> int:
-    """Return how many devices `axis_name` spans, one without it; nothing is computed."""
-    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    """Return how many devices `axis_name` spans, one without it; nothing is computed.
+
+    Raises:
+      ValueError: nothing around the call maps an axis of that name.
+    """
+    if axis_name is None:
+        return 1
+    try:
+        return jax.lax.axis_size(axis_name)
+    except NameError:
+        raise ValueError(
+            f"axis_name={axis_name!r} must be that of a mapped axis around the call, as "
+            f"in jax.pmap(..., axis_name={axis_name!r}), but no axis is called so"
+        ) from None
 
 
 def _in_lanes() -> bool:

@@ -180,6 +180,8 @@ class Agent(NamedTuple):
     hyperparams: {name: default float}.
     observe: `(policy, trajectory) -> policy`, what experience changes before anything is
         learned from it: counters, normalisers. Off policy only; on policy `learn` does.
+    check_window: `(num_steps, num_envs)` raises ValueError where windows of that size
+        can not be learned from. Static ints; on policy.
     """
 
     init: Callable[[jax.Array], Policy]
@@ -188,6 +190,7 @@ class Agent(NamedTuple):
     learn: Callable[[Policy, PyTree, jax.Array, Hyperparams], tuple[Policy, dict]]
     hyperparams: Mapping[str, float]
     observe: Callable[[Policy, PyTree], Policy] = lambda policy, trajectory: policy
+    check_window: Callable[[int, int], Any] = lambda num_steps, num_envs: None
 
 
 class Learner(NamedTuple):

@@ -8,7 +8,9 @@ is run over a window, and what the rows of a minibatch are, a `Reading` says: si
 samples here, sequences in `optix.agents.recurrent_ppo`.
 """
 
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,11 +18,12 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_batch, feed_forward
-from optix.agents.updates import update_rule
+from optix.agents.fit import check_batch, check_network, check_outputs, feed_forward
+from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
+from optix.networks.mlp import check_actions
 from optix.trees import all_finite, mean_devices, select
 from optix.types import (
     Agent,
@@ -150,6 +153,8 @@ class Reading(NamedTuple):
     """How an agent runs its network over a window and learns from parts of it.
 
     agent: its name, for messages.
+    count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
+        they do not fit.
     unit: what the rows are, for messages.
     values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
         the observations acted on and of those that followed.
@@ -158,6 +163,7 @@ class Reading(NamedTuple):
     """
 
     agent: str
+    count: Callable[[int, int], int]
     unit: str
     values: Callable[..., PyTree]
     rows: Callable[[Batch, Trajectory], PyTree]
@@ -218,8 +224,11 @@ def ppo(
     if reading is None:
         feed_forward("ppo", network)
         reading = _samples(network)
+    check_network(network)
+    check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
+    checks.boolean("clip_values", clip_values)
     defaults = checks.floats(
         f"hyperparameter of {reading.agent}", hyperparams, HYPERPARAMS
     )
@@ -227,11 +236,18 @@ def ppo(
         defaults["target_kl"] = checks.within("target_kl", target_kl, 0.0, 1e9)
     if decay_over is not None:
         checks.positive_int("decay_over", decay_over)
-    optimizer = optimizer or network.optimizer
-    discrete = isinstance(action_space, Discrete)
-    distribution = distribution or (categorical if discrete else gaussian)
+    optimizer = checked_optimizer(optimizer, network.optimizer)
     normal = normalizers(
         observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+    if distribution is not None:
+        checks.function("distribution", distribution, "it makes one of parameters")
+    _check_heads(reading.agent, network, observation_shape, action_space, distribution)
+    if distribution is None:
+        discrete = isinstance(action_space, Discrete)
+        distribution = categorical if discrete else gaussian
+    check_window = partial(
+        _check_window, reading, num_minibatches, alone=axis_name is None
     )
 
     def rule_at(hyperparams, updates):
@@ -265,13 +281,8 @@ def ppo(
     def learn(policy, batch, key, hyperparams):
         """Learn from one `Trajectory` [T, B]."""
         check_batch(batch, Trajectory, "on_policy")
+        count = check_window(*batch.reward.shape)
         samples = prepare(policy, batch, hyperparams)
-        count = jax.tree.leaves(samples)[0].shape[0]
-        if count % num_minibatches:
-            raise ValueError(
-                f"the {reading.unit} must be divisible by "
-                f"num_minibatches={num_minibatches}, got {count}"
-            )
         rule = rule_at(hyperparams, policy.extras.updates)
 
         def minibatch(carry, index):
@@ -332,7 +343,60 @@ def ppo(
         )
         return reading.rows(samples, batch)
 
-    return Agent(init, network.initial_carry, act, learn, defaults)
+    return Agent(
+        init, network.initial_carry, act, learn, defaults, check_window=check_window
+    )
+
+
+def _check_window(
+    reading: Reading,
+    num_minibatches: int,
+    num_steps: int,
+    num_envs: int,
+    *,
+    alone: bool,
+) -> int:
+    """Return the rows of a window, or raise ValueError: minibatches must divide them.
+
+    Args:
+      reading: what the rows are.
+      num_minibatches: parts of a window.
+      num_steps: of a window.
+      num_envs: of a window.
+      alone: whether no other device has a part of a minibatch.
+    """
+    count = reading.count(num_steps, num_envs)
+    if count % num_minibatches:
+        raise checks.OptionError(
+            f"the {reading.unit} must be divisible by "
+            f"num_minibatches={num_minibatches}, got {count}"
+        )
+    if alone and num_steps * num_envs == num_minibatches:
+        # less their own mean, the advantages of one sample are zero
+        raise checks.OptionError(
+            f"num_minibatches={num_minibatches} must leave two samples or more in each, "
+            f"got a window of {num_steps * num_envs}: of one alone the advantage is zero"
+        )
+    return count
+
+
+def _check_heads(agent, network, observation_shape, action_space, distribution):
+    """Refuse a network that does not give a distribution of the actions and a value."""
+    if isinstance(action_space, Discrete):
+        heads, wanted = (action_space.n,), f"logits of {action_space.n} actions"
+    else:
+        size = action_space.shape[0]
+        heads, wanted = ((size,), (size,)), f"(mean, log_scale) of {size} actions"
+    if distribution is not None:
+        wanted = "the parameters of its distribution"
+
+    def fits(out):
+        pair = isinstance(out, tuple) and len(out) == 2
+        return pair and out[1] == () and (distribution is not None or out[0] == heads)
+
+    shape = checks.shape("observation_shape", observation_shape)
+    wanted = f"({wanted}, one value), as actor_critic(...) does"
+    check_outputs(f"network of {agent}", network, (shape,), fits, wanted)
 
 
 def _samples(network: Network) -> Reading:
@@ -350,4 +414,4 @@ def _samples(network: Network) -> Reading:
         return network.apply(params, structure, (), part.obs)[1], part
 
     unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", unit, values, rows, outputs)
+    return Reading("ppo", operator.mul, unit, values, rows, outputs)

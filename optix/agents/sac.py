@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
@@ -92,14 +92,17 @@ def sac(
     >>> agent.hyperparams["discount"], agent.hyperparams["target_rate"]
     (0.98, 0.005)
     """
-    checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
+    checks.boolean("tune_temperature", tune_temperature)
+    initial_temperature = checks.within(
+        "initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True
+    )
     size = action_size(action_space)
-    twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
-    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
     view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
+    optimizer = part_optimizer("sac", networks, optimizer)
+    twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
 
     def init(key):
         params, structure = twins.init(key)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
@@ -73,12 +73,12 @@ def td3(
     """
     checks.positive_int("policy_delay", policy_delay)
     size = action_size(action_space)
-    twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
-    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
     view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
+    optimizer = part_optimizer("td3", networks, optimizer)
+    twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
 
     def init(key):
         params, structure = twins.init(key)

@@ -37,6 +37,9 @@ def normalizers(
 ) -> Normalizers:
     """Return the `Normalizers` of an agent; what is not asked for changes nothing."""
     shape = checks.shape("observation_shape", observation_shape)
+    checks.boolean("normalize_observations", normalize_observations)
+    checks.boolean("normalize_rewards", normalize_rewards)
+    checks.axis_name(axis_name)
 
     def normalize(extras, obs):
         # moments of another shape would broadcast

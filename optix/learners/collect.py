@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
@@ -46,6 +47,9 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
 
     Carries and running returns start afresh where an episode ended.
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
+    checks.positive_int("num_envs", num_envs)
 
     def begin(key):
         env_state, obs = env.reset(unrolled(key), num_envs)
@@ -106,4 +110,5 @@ def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
     """Return a key of this device's own: experience differs, parameters do not."""
     if axis_name is None:
         return key
+    count_devices(axis_name)  # refuses the name of no axis
     return jax.random.fold_in(key, jax.lax.axis_index(axis_name))

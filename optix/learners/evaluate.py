@@ -33,7 +33,11 @@ def evaluator(
     Raises:
       ValueError: no episodes, or an agent whose actions are not the environment's.
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("episodes", episodes)
+    checks.boolean("deterministic", deterministic)
+    checks.axis_name(axis_name)
     _check_fit(agent, env)
 
     def evaluate(policy, key):

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix import checks
-from optix.buffers.compact import compact
+from optix.buffers.compact import compact, numbers_dtype
 from optix.buffers.n_step import n_step as n_step_returns
 from optix.buffers.prioritised import prioritised as prioritised_buffer
 from optix.buffers.storage import checked_batch_size
@@ -126,6 +127,8 @@ def off_policy(
     >>> int(state.memory.env_steps)
     0
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in dqn(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     for name, value in {
         "num_envs": num_envs,
         "num_steps": num_steps,
@@ -134,8 +137,13 @@ def off_policy(
         "batch_size": batch_size,
         "learning_starts": learning_starts,
         "n_step": n_step,
+        "evaluation_episodes": evaluation_episodes,
     }.items():
         checks.positive_int(name, value)
+    checks.positive_int("num_steps * num_envs", num_steps * num_envs)
+    checks.boolean("prioritised", prioritised)
+    checks.boolean("deterministic_evaluation", deterministic_evaluation)
+    checks.axis_name(axis_name)
     if num_steps % collect_steps:
         raise ValueError(
             f"num_steps must be divisible by collect_steps={collect_steps}, got "
@@ -143,19 +151,19 @@ def off_policy(
         )
     if buffer is not None:
         checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
-    if hindsight is not None and not callable(hindsight):
-        raise ValueError(
-            f"hindsight must be a function that relabels a window, got {hindsight!r}; "
-            "make it by optix.buffers.hindsight.hindsight(...)"
-        )
+    if hindsight is not None:
+        remedy = "make it by optix.buffers.hindsight.hindsight(...)"
+        checks.function("hindsight", hindsight, remedy)
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
     one_copy = _checked_one_copy(one_copy, env, hindsight, buffer)
     # the tuners of optix have at most two lanes, whose rows come side by side
     streams = 2 * num_envs if one_copy else 0
     kind = prioritised_buffer if prioritised else uniform
+    checks.positive_int("capacity", capacity)
     replay = buffer or kind(capacity, streams=streams, n_step=n_step)
     if observation_dtype is not None:
+        numbers_dtype("observation_dtype", observation_dtype)
         replay = compact(replay, observation_dtype)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, n_step * num_envs, one_copy)
@@ -318,8 +326,10 @@ def _random(space, action, key):
 
 def _checked_one_copy(one_copy, env, hindsight, buffer):
     """Whether the replay keeps each observation once."""
-    if one_copy not in (None, True, False):
-        raise ValueError(f"one_copy must be True, False or None, got {one_copy!r}")
+    if one_copy is not None and not isinstance(one_copy, bool | np.bool_):
+        raise checks.OptionError(
+            f"one_copy must be True, False or None, got {one_copy!r}"
+        )
     can = hindsight is None and buffer is None
     if one_copy and not can:
         raise ValueError(

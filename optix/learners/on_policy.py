@@ -44,7 +44,13 @@ def on_policy(
     """
     checks.positive_int("num_envs", num_envs)
     checks.positive_int("num_steps", num_steps)
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
+    checks.positive_int("num_steps * num_envs", num_steps * num_envs)
     checks.positive_int("evaluation_episodes", evaluation_episodes)
+    checks.boolean("deterministic_evaluation", deterministic_evaluation)
+    checks.axis_name(axis_name)
+    agent.check_window(num_steps, num_envs)
     evaluate = evaluator(
         agent,
         env,

@@ -8,6 +8,7 @@ finite, is only one more parent.
 """
 
 from collections.abc import Callable
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -85,8 +86,9 @@ def loop(
     """
     checks.record("learner", learner, Learner, "bind the agent to an environment")
     checks.record("tuner", tuner, Tuner, "call its factory, as in fixed()")
-    if score is not None and not callable(score):
-        raise ValueError(f"score must be a function of (policy, key), got {score!r}")
+    if score is not None:
+        checks.function("score", score, "it takes (policy, key) and returns a number")
+    checks.boolean("rollback", rollback)
     thresholds = Thresholds(
         plateau=checks.positive_int("plateau_threshold", plateau_threshold),
         dormant=checks.positive_int("dormant_threshold", dormant_threshold),
@@ -110,7 +112,7 @@ def loop(
         checks.known_names("hyperparameter", hyperparams or {}, defaults)
         run_key, learner_key, tuner_key = jax.random.split(key, 3)
         base = {
-            name: jnp.asarray(value, jnp.float32)
+            name: _scalar(name, value)
             for name, value in {**defaults, **(hyperparams or {})}.items()
         }
         learner_state = learner.init(learner_key)
@@ -301,6 +303,17 @@ def loop(
     )
 
 
+def _scalar(name, value):
+    """A hyperparameter of one seed, which may be traced."""
+    number = isinstance(value, Real) or getattr(value, "shape", None) == ()
+    if not number or jnp.result_type(value) == bool:
+        raise checks.OptionError(
+            f"{name} must be one number in each seed, got {value!r}; vmap init over "
+            "seeds that differ"
+        )
+    return jnp.asarray(value, jnp.float32)
+
+
 def _modulate(asked, modulation, bounds):
     """Multiply what the tuner asked by the transforms' factors, within bounds."""
     hyperparams = {}
@@ -317,12 +330,6 @@ def _limits(max_rounds, max_env_steps, target_score) -> Callable[[], Limits]:
     if max_env_steps is None:
         max_env_steps = MAX_INT32
     checks.positive_int("max_env_steps", max_env_steps)
-    for name, value in {
-        "max_rounds": max_rounds,
-        "max_env_steps": max_env_steps,
-    }.items():
-        if value > MAX_INT32:
-            raise ValueError(f"{name} must be at most {MAX_INT32}, got {value}")
     infinity = float("inf")
     target = infinity if target_score is None else target_score
     checks.within("target_score", target, -infinity, infinity)

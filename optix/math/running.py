@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from optix.trees import count_devices
+
 
 class Moments(NamedTuple):
     """Count, mean and variance of a stream, per feature.
@@ -68,6 +70,7 @@ def pool(moments: Moments, axis_name: str | None) -> Moments:
     """Merge the moments that each device of `axis_name` has of its own samples."""
     if axis_name is None:
         return moments
+    count_devices(axis_name)  # refuses the name of no axis
     # one meeting of the devices in place of one for each number
     flat, restore = ravel_pytree(moments)
     count, mean, variance = jax.vmap(restore)(jax.lax.all_gather(flat, axis_name))

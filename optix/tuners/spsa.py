@@ -95,13 +95,11 @@ def spsa(
         [0.00045, 0.00223]
     """
     box = space(bounds, log)
-    if lanes not in (1, 2) or isinstance(lanes, bool):
-        raise ValueError(
+    if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes not in (1, 2):
+        raise checks.OptionError(
             f"lanes must be 1 or 2, got {lanes!r}; at equal training more gain nothing"
         )
-    for name, gain in {"step_size": step_size, "probe": probe}.items():
-        if not isinstance(gain, jax.Array):
-            checks.within(name, gain, 0.0, float("inf"), open_ends=True)
+    step_size, probe = _gain("step_size", step_size), _gain("probe", probe)
     outcome = _compare_forks if lanes == 2 else _compare_rounds
 
     def reach():
@@ -170,6 +168,13 @@ def spsa(
         return {**state.base, **box.decode(state.average)}
 
     return Tuner(lanes, box.bounds, init, ask, tell, centre)
+
+
+def _gain(name: str, value: float | jax.Array) -> float | jax.Array:
+    """Return a positive number; one that is traced is not looked at."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    return checks.within(name, value, 0.0, float("inf"), open_ends=True)
 
 
 def _compare_forks(sequence: tuple, signals: Signals) -> _Outcome:
