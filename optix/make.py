@@ -1,5 +1,6 @@
 """Where the parts meet: an agent, or an autonomous loop, from an environment's name."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -112,7 +113,7 @@ def _about(keyword: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if keyword in str(error):
+        if re.search(rf"\b{keyword}\b", str(error)):
             raise
         raise checks.OptionError(f"{keyword}: {error}") from error
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from optix.types import LANE_AXIS, PyTree
+from optix.types import LANE_AXIS, MAX_INT32, PyTree
 
 Tree = TypeVar("Tree")
 
@@ -51,6 +51,28 @@ def differs(a: PyTree, b: PyTree) -> jax.Array:
     """Return whether any leaf of two equally shaped trees differs, [] bool."""
     unequal = jax.tree.leaves(jax.tree.map(lambda x, y: jnp.any(x != y), a, b))
     return jnp.stack(unequal).any() if unequal else jnp.bool_(False)
+
+
+def saturating_add(count: jax.Array, steps: jax.Array | int) -> jax.Array:
+    """Return `count + steps` [] int32; a count beyond 32 bits stays at its end.
+
+    >>> saturating_add(jnp.int32(2**31 - 3), 40).tolist()
+    2147483647
+    """
+    total = count + jnp.asarray(steps, count.dtype)
+    return jnp.where(total < count, MAX_INT32, total)
+
+
+def next_turn(count: jax.Array, period: int = 1) -> jax.Array:
+    """Return `count + 1` [] int32; before 32 bits end it goes back by one period.
+
+    So what is due at every `period`-th turn stays so for ever.
+
+    >>> next_turn(jnp.int32(2**31 - 1)).tolist(), next_turn(jnp.int32(7), 50).tolist()
+    (2147483647, 8)
+    """
+    last = MAX_INT32 - MAX_INT32 % period
+    return jnp.where(count >= last, last - period, count) + 1
 
 
 def gather_lanes(tree: Tree) -> Tree:

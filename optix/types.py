@@ -368,7 +368,7 @@ class LoopState(NamedTuple):
     tuner: PyTree
     best: Best
     history: History
-    curve: jax.Array  # [1024] float32 scores, NaN where none yet
+    curve: jax.Array  # [1024] float32 scores, -inf where none yet
     curve_stride: jax.Array  # [] int32 rounds between two points of the curve
     limits: Limits
     round: jax.Array  # [] int32

@@ -52,7 +52,7 @@ def agent(observation_shape=(1,), space=Discrete(2), **options):  # noqa: B008
 
 
 def learner(**options):
-    return on_policy(agent(), ENV, num_envs=2, num_steps=2, **options)
+    return on_policy(agent(), ENV, num_envs=2, num_steps=4, **options)
 
 
 def stepped(learner):

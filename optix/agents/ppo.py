@@ -24,7 +24,7 @@ from optix.agents.view import normalizers
 from optix.math.returns import generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
 from optix.networks.mlp import check_actions
-from optix.trees import all_finite, mean_devices, select
+from optix.trees import all_finite, mean_devices, next_turn, select
 from optix.types import (
     Agent,
     Box,
@@ -316,7 +316,7 @@ def ppo(
 
         # afterwards: a window is learned from with the view that it was acted with
         extras = normal.observe(policy.extras, batch)
-        extras = extras._replace(updates=extras.updates + 1)
+        extras = extras._replace(updates=next_turn(extras.updates))
         new = Policy(params, policy.structure, opt_state, extras)
         info = jax.tree.map(jnp.mean, info)
         # of a divergence of NaN, which passes no limit, only the information tells

@@ -16,7 +16,7 @@ from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
-from optix.trees import mean_devices
+from optix.trees import mean_devices, next_turn
 from optix.types import Agent, Box, Policy
 from optix.xla.stored import stored
 
@@ -186,7 +186,7 @@ def sac(
                 "critics": critics_state,
                 "log_temperature": temperature_state,
             },
-            extras._replace(target=target_params, updates=extras.updates + 1),
+            extras._replace(target=target_params, updates=next_turn(extras.updates)),
         )
         return policy, {**info, "td_error": td_error}
 

@@ -16,7 +16,7 @@ from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
-from optix.trees import mean_devices
+from optix.trees import mean_devices, next_turn
 from optix.types import Agent, Box, Policy
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -133,12 +133,12 @@ def td3(
             new, actor_state = update("actor", grads)
             moved = {"actor": new, "critics": critics}
             target = update_target(extras.target, moved, hyperparams["target_rate"])
-            return new, actor_state, target, policy_loss
+            return new, actor_state, target, jnp.float32(policy_loss)
 
         def wait():
             return params["actor"], opt_state["actor"], extras.target, jnp.float32(0)
 
-        updates = extras.updates + 1
+        updates = next_turn(extras.updates, policy_delay)
         due = updates % policy_delay == 0
         new, actor_state, target_params, policy_loss = jax.lax.cond(
             due, move_actor, wait

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from optix import checks
-from optix.trees import select
+from optix.trees import next_turn, select
 from optix.types import Hyperparams, Policy, PyTree
 
 Optimizer = Callable[[], optax.GradientTransformation] | None
@@ -60,6 +60,8 @@ def apply_gradients(
     version: PyTree,
 ) -> tuple[PyTree, PyTree]:
     """Return (params, opt_state) after one step of the rule."""
+    # of 64 bit numbers somewhere, as noise, what is learned keeps its own type
+    grads = jax.tree.map(lambda grad, x: grad.astype(x.dtype), grads, params)
     # flattened gradients that fuse into the backward pass make it several times slower
     grads = jax.lax.optimization_barrier(grads)
     updates, opt_state = rule.update(grads, opt_state, params, version=version)
@@ -88,7 +90,7 @@ def apply_update(
         rule, grads, policy.opt_state, policy.params, policy.structure
     )
     extras = policy.extras
-    updates = extras.updates + 1
+    updates = next_turn(extras.updates, target_period)
     target = update_target(
         extras.target, params, target_rate, updates % target_period == 0
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from optix import checks
 from optix.agents.fit import check_batch
 from optix.math.running import Moments, initial_moments, standardize, update_moments
-from optix.trees import count_devices
+from optix.trees import count_devices, saturating_add
 from optix.types import Policy, PyTree, Sample, Trajectory, Transition
 
 
@@ -117,7 +117,7 @@ def replay_view(
     def observe(policy, trajectory):
         steps = trajectory.reward.size * count_devices(axis_name)
         extras = normal.observe(policy.extras, trajectory)
-        extras = extras._replace(env_steps=extras.env_steps + steps)
+        extras = extras._replace(env_steps=saturating_add(extras.env_steps, steps))
         return policy._replace(extras=extras)
 
     return ReplayView(init, normal.normalize, rows, observe)

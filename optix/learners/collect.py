@@ -54,7 +54,10 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     def begin(key):
         env_state, obs = env.reset(unrolled(key), num_envs)
         return Rollout(
-            env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
+            env_state,
+            obs,
+            agent.initial_carry(num_envs),
+            jnp.zeros(num_envs, jnp.float32),
         )
 
     def step(
@@ -85,7 +88,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         )
         carry, discounted = select_rows(
             done,
-            (agent.initial_carry(num_envs), jnp.zeros(num_envs)),
+            (agent.initial_carry(num_envs), jnp.zeros(num_envs, jnp.float32)),
             (carry, discounted),
         )
         return Rollout(env_state, result.obs, carry, discounted), transition

@@ -63,7 +63,7 @@ def evaluator(
 
         start = (
             jnp.int32(0),
-            jnp.zeros(episodes),
+            jnp.zeros(episodes, jnp.float32),
             jnp.ones(episodes, bool),
             state,
             obs,

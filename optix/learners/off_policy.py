@@ -21,6 +21,7 @@ from optix.trees import (
     gather_lanes,
     mean_lanes,
     on_all_devices,
+    saturating_add,
     select,
 )
 from optix.types import (
@@ -226,7 +227,7 @@ def off_policy(
         steps = valid.size * count_devices(axis_name)
         memory = Memory(
             replay.add(memory.replay, rows, valid),
-            jnp.where(active, memory.env_steps + steps, memory.env_steps),
+            saturating_add(memory.env_steps, jnp.where(active, steps, 0)),
         )
         policy = agent.observe(policy, trajectory)
         return LearnerState(policy, OffPolicyRollout(envs, pending), memory), trajectory

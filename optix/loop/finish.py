@@ -44,7 +44,7 @@ def finisher(
             return scores.at[turn].set(value), None
 
         # one turn after another, so that an evaluation is compiled once
-        scores = jax.lax.scan(play, jnp.zeros(3), jnp.arange(3))[0]
+        scores = jax.lax.scan(play, jnp.zeros(3, jnp.float32), jnp.arange(3))[0]
         best = take(pool, _better(scores))._replace(score=scores[2])
         # a run that never had a finite score has nothing to score now
         best = select(jnp.isfinite(state.best.score), best, state.best)

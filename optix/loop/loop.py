@@ -22,7 +22,7 @@ from optix.loop.lanes import fork, freeze, over_lanes
 from optix.loop.phases import Thresholds, initial_progress
 from optix.loop.transforms import chain
 from optix.loop.until_stopped import until_stopped
-from optix.trees import all_finite, differs, repeat
+from optix.trees import all_finite, differs, repeat, saturating_add
 from optix.types import (
     MAX_INT32,
     Best,
@@ -110,11 +110,12 @@ def loop(
     def init(key, hyperparams=None):
         """A fresh run; `hyperparams` overrides defaults, traced."""
         checks.known_names("hyperparameter", hyperparams or {}, defaults)
+        given = {**defaults, **(hyperparams or {})}
+        return begin(key, {name: _scalar(name, x) for name, x in given.items()})
+
+    @jax.jit  # else `best` would alias `params`
+    def begin(key, base):
         run_key, learner_key, tuner_key = jax.random.split(key, 3)
-        base = {
-            name: _scalar(name, value)
-            for name, value in {**defaults, **(hyperparams or {})}.items()
-        }
         learner_state = learner.init(learner_key)
         return start(run_key, learner_state, base, tuner_key, default_limits())
 
@@ -134,7 +135,7 @@ def loop(
             key=key,
             learner=LearnerState(repeat(policy, lanes), repeat(rollout, lanes), memory),
             transforms=repeat(transform_state, lanes),
-            modulation={name: jnp.ones(lanes) for name in base},
+            modulation={name: jnp.ones(lanes, jnp.float32) for name in base},
             tuner=tuner_state,
             best=best,
             history=initial_history(),
@@ -154,7 +155,7 @@ def loop(
         run_key, begin_key, tuner_key = jax.random.split(key, 3)
         base = {name: state.best.hyperparams[name] for name in defaults}
         for name, value in (hyperparams or {}).items():
-            base[name] = jnp.asarray(value, jnp.float32)
+            base[name] = _scalar(name, value)
         rollout = learner.begin(policy, begin_key)
         learner_state = LearnerState(policy, rollout, state.learner.memory)
         return start(run_key, learner_state, base, tuner_key, state.limits)
@@ -202,6 +203,7 @@ def loop(
             lanes, train, (0, 0, None, 0, None, None), (0, 0, None, 0)
         )(*state.learner, hyperparams, train_key, state.active)
         scores = over_lanes(lanes, score, (0, None), 0)(policies, score_key)
+        scores = scores.astype(jnp.float32)
         sound = reports.finite & jnp.isfinite(scores)
         sound &= jax.vmap(all_finite)(policies)
         scores = jnp.where(sound, scores, -jnp.inf)
@@ -241,9 +243,8 @@ def loop(
         judged = start_afresh(judged, judged.rollback | restructured)
 
         # whether the run goes on
-        env_steps = state.env_steps + reports.env_steps.sum()
         # a count beyond 32 bits stays at its end, so that the budget ends the run
-        env_steps = jnp.where(env_steps < state.env_steps, MAX_INT32, env_steps)
+        env_steps = saturating_add(state.env_steps, reports.env_steps.sum())
         reason = stop_reason(state, judged, env_steps, max_non_finite)
         stopped = reason != StopReason.RUNNING
         phase = jnp.where(stopped, Phase.STOPPED, judged.progress.phase)
@@ -252,7 +253,10 @@ def loop(
             key=state.key,
             learner=LearnerState(policies, rollouts),
             transforms=transform_states,
-            modulation={name: jnp.ones(lanes) for name in defaults} | factors,
+            modulation={
+                name: jnp.float32(factors.get(name, jnp.ones(lanes)))
+                for name in defaults
+            },
             tuner=tuner_state,
             best=best,
             history=judged.history,
@@ -293,7 +297,7 @@ def loop(
     rounds = until_stopped(lambda state: step(state)[0])
 
     return Loop(
-        init=jax.jit(init),  # not jitted, `best` would alias `params`
+        init=init,
         step=step,
         run=lambda state: finish(rounds(state)),
         finish=finish,
@@ -306,7 +310,7 @@ def loop(
 def _scalar(name, value):
     """A hyperparameter of one seed, which may be traced."""
     number = isinstance(value, Real) or getattr(value, "shape", None) == ()
-    if not number or jnp.result_type(value) == bool:
+    if not number or jnp.issubdtype(jnp.result_type(value), jnp.bool_):
         raise checks.OptionError(
             f"{name} must be one number in each seed, got {value!r}; vmap init over "
             "seeds that differ"
@@ -318,7 +322,7 @@ def _modulate(asked, modulation, bounds):
     """Multiply what the tuner asked by the transforms' factors, within bounds."""
     hyperparams = {}
     for name, value in asked.items():
-        value = value * modulation[name]
+        value = jnp.float32(value * modulation[name])
         if name in bounds:
             value = jnp.clip(value, *bounds[name])
         hyperparams[name] = value

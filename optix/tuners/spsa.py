@@ -104,7 +104,7 @@ def spsa(
 
     def reach():
         """How far a probe goes, [D] in parts of the range."""
-        return jnp.minimum(probe / jnp.asarray(box.spans), 0.25)
+        return jnp.minimum(probe / jnp.asarray(box.spans, jnp.float32), 0.25)
 
     def inside(position):
         return jnp.clip(position, reach(), 1 - reach())
@@ -122,14 +122,16 @@ def spsa(
             probe_scale=jnp.float32(1),
             square=jnp.float32(0),
             weight=jnp.float32(0),
-            sequence=() if lanes == 2 else _Sequence(jnp.int32(_CENTRE), jnp.zeros(2)),
+            sequence=()
+            if lanes == 2
+            else _Sequence(jnp.int32(_CENTRE), jnp.zeros(2, jnp.float32)),
         )
 
     def ask(state):
         if lanes == 2:
-            signs = jnp.array([1.0, -1.0])
+            signs = jnp.array([1.0, -1.0], jnp.float32)
         else:
-            signs = jnp.array([0.0, 1.0, -1.0])[state.sequence.stage][None]
+            signs = jnp.array([0.0, 1.0, -1.0], jnp.float32)[state.sequence.stage][None]
         offset = state.probe_scale * reach() * state.direction
         tuned = jax.vmap(box.decode)(state.position + signs[:, None] * offset)
         untuned = {name: jnp.repeat(x[None], lanes) for name, x in state.base.items()}
