@@ -282,7 +282,10 @@ def ppo(
         """Learn from one `Trajectory` [T, B]."""
         check_batch(batch, Trajectory, "on_policy")
         count = check_window(*batch.reward.shape)
-        samples = prepare(policy, batch, hyperparams)
+        # rewards by the scale of this window too, for one that only the last ones had
+        # would throw the first large rewards away, and their scale with them
+        extras = normal.observe(policy.extras, batch)
+        samples = prepare(policy, batch, extras, hyperparams)
         rule = rule_at(hyperparams, policy.extras.updates)
 
         def minibatch(carry, index):
@@ -314,8 +317,6 @@ def ppo(
         start = (policy.params, policy.opt_state, jnp.bool_(True))
         (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
 
-        # afterwards: a window is learned from with the view that it was acted with
-        extras = normal.observe(policy.extras, batch)
         extras = extras._replace(updates=next_turn(extras.updates))
         new = Policy(params, policy.structure, opt_state, extras)
         info = jax.tree.map(jnp.mean, info)
@@ -323,14 +324,17 @@ def ppo(
         finite = all_finite((new, info))
         return select(finite, new, policy), {**info, "finite": finite}
 
-    def prepare(policy, batch, hyperparams):
-        """Advantages and values of a window, in the rows that minibatches take."""
+    def prepare(policy, batch, extras, hyperparams):
+        """Advantages and values of a window, in the rows that minibatches take.
+
+        Observations are seen as they were acted on; `extras` has the scale of rewards.
+        """
         both = normal.normalize(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
         values = reading.values(policy.params, policy.structure, both, batch)
         advantages = jax.vmap(
             generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
         )(
-            normal.scale(policy.extras, batch.reward),
+            normal.scale(extras, batch.reward),
             values[0],
             values[1],
             batch.terminated,

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.agents.fit import check_batch
-from optix.math.running import Moments, initial_moments, standardize, update_moments
+from optix.math.running import (
+    Moments,
+    initial_moments,
+    inverse_deviation,
+    standardize,
+    update_moments,
+)
 from optix.trees import count_devices, saturating_add
 from optix.types import Policy, PyTree, Sample, Trajectory, Transition
 
@@ -49,7 +55,7 @@ def normalizers(
     def scale(extras, reward):
         if not normalize_rewards:
             return reward
-        return reward * jax.lax.rsqrt(extras.returns.variance + 1e-8)
+        return reward * inverse_deviation(extras.returns)
 
     def observe(extras, trajectory):
         if normalize_observations:
