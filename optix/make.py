@@ -1,6 +1,8 @@
 """Where the parts meet: an agent, or an autonomous loop, from an environment's name."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -67,7 +69,8 @@ def make(
     >>> int(state.round), int(state.env_steps)
     (1, 128)
     """
-    env = _environment(environment, env_params)
+    with _about("environment"):
+        env = _environment(environment, env_params)
     spaces = (env.observation_shape, env.action_space)
     network, names = build_network(network, *spaces, options)
     row = choose(agent, env.action_space, env.name, network=network)
@@ -86,7 +89,8 @@ def make(
     lanes = {"lanes": tuner.lanes} if isinstance(tuner, Tuner) else {}
     learner = build_learner(row, built, env, {**options, **lanes})
     if validation is not None:
-        held_out = _environment(validation, None)
+        with _about("validation"):
+            held_out = _environment(validation, None)
         if (held_out.observation_shape, held_out.action_space) != spaces:
             raise ValueError(
                 f"the validation environment {held_out.name} must have the spaces of "
@@ -101,6 +105,17 @@ def make(
         )
     loop_options = {name: options[name] for name in loop_names & set(options)}
     return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
+
+
+@contextmanager
+def _about(keyword: str) -> Iterator[None]:
+    """Put the keyword before a ValueError that does not name it."""
+    try:
+        yield
+    except ValueError as error:
+        if re.search(rf"\b{keyword}\b", str(error)):
+            raise
+        raise checks.OptionError(f"{keyword}: {error}") from error
 
 
 def _environment(environment: Any, params: Any) -> Environment:
@@ -142,7 +157,11 @@ def make_agent(
     >>> make_agent("Pendulum-v1", discount=0.98).hyperparams["discount"]
     0.98
     """
-    observation_shape, action_space, name = spaces(env, env_params)
+    checks.boolean("deterministic", deterministic)
+    if algorithm is not None:
+        checks.known_names("algorithm", [algorithm], ALGORITHMS)
+    with _about("env"):
+        observation_shape, action_space, name = spaces(env, env_params)
     network, names = build_network(network, observation_shape, action_space, options)
     row = choose(
         algorithm, action_space, name, deterministic=deterministic, network=network
@@ -203,7 +222,9 @@ def choose(
         )
     if deterministic and algorithm not in (None, "td3"):
         raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
-    algorithm = "td3" if deterministic else algorithm or _usual(action_space, network)
+    if algorithm is None:
+        algorithm = _usual(action_space, network)
+    algorithm = "td3" if deterministic else algorithm
     checks.known_names("agent", [algorithm], ALGORITHMS)
     row = ALGORITHMS[algorithm]
     if not isinstance(action_space, row.actions):

@@ -53,6 +53,28 @@ def differs(a: PyTree, b: PyTree) -> jax.Array:
     return jnp.stack(unequal).any() if unequal else jnp.bool_(False)
 
 
+def saturating_add(count: jax.Array, steps: jax.Array | int) -> jax.Array:
+    """Return `count + steps` [] int32; a count beyond 32 bits stays at its end.
+
+    >>> saturating_add(jnp.int32(2**31 - 3), 40).tolist()
+    2147483647
+    """
+    total = count + jnp.asarray(steps, count.dtype)
+    return jnp.where(total < count, MAX_INT32, total)
+
+
+def next_turn(count: jax.Array, period: int = 1) -> jax.Array:
+    """Return `count + 1` [] int32; before 32 bits end it goes back by one period.
+
+    So what is due at every `period`-th turn stays so for ever.
+
+    >>> next_turn(jnp.int32(2**31 - 1)).tolist(), next_turn(jnp.int32(7), 50).tolist()
+    (2147483647, 8)
+    """
+    last = MAX_INT32 - MAX_INT32 % period
+    return jnp.where(count >= last, last - period, count) + 1
+
+
 def gather_lanes(tree: Tree, lanes: int) -> Tree:
     """Concatenate [N, ...] leaves of all lanes to [L * N, ...], without a lane axis.
 
@@ -73,6 +95,7 @@ def mean_devices(tree: Tree, axis_name: str | None) -> Tree:
     """Return the mean over the devices of `axis_name`, if there are several."""
     if axis_name is None:
         return tree
+    count_devices(axis_name)  # refuses the name of no axis
     # one meeting of the devices in place of one for each leaf
     flat, restore = ravel_pytree(jax.lax.optimization_barrier(tree))
     return restore(jax.lax.pmean(flat, axis_name))
@@ -86,11 +109,17 @@ def on_all_devices(condition: jax.Array, axis_name: str | None) -> jax.Array:
 
 
 def count_devices(axis_name: str | None) -> int:
-    """Return how many devices `axis_name` spans, one without it; nothing is computed."""
-    return 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    """Return how many devices `axis_name` spans, one without it; nothing is computed.
 
-
-def saturating_add(count: jax.Array, steps: jax.Array | int) -> jax.Array:
-    """Return `count + steps` [] int32; a count beyond 32 bits stays at its end."""
-    total = count + steps
-    return jnp.where(total < count, MAX_INT32, total).astype(jnp.int32)
+    Raises:
+      ValueError: nothing around the call maps an axis of that name.
+    """
+    if axis_name is None:
+        return 1
+    try:
+        return jax.lax.axis_size(axis_name)
+    except NameError:
+        raise ValueError(
+            f"axis_name={axis_name!r} must be that of a mapped axis around the call, as "
+            f"in jax.pmap(..., axis_name={axis_name!r}), but no axis is called so"
+        ) from None

@@ -215,6 +215,8 @@ class Agent(NamedTuple):
         scale) [B, size]), the values of all actions [B, n], or the action itself where
         the policy is deterministic. None where there is no such thing.
     axis_name: the devices over which `learn` takes means, None for one.
+    check_window: `(num_steps, num_envs)` raises ValueError where windows of that size
+        can not be learned from. Static ints; on policy.
     """
 
     init: Callable[[jax.Array], Policy]
@@ -225,6 +227,7 @@ class Agent(NamedTuple):
     observe: Callable[[Policy, PyTree], Policy] = lambda policy, trajectory: policy
     outputs: Callable[[Policy, PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
     axis_name: str | None = None
+    check_window: Callable[[int, int], Any] = lambda num_steps, num_envs: None
 
 
 class Learner(NamedTuple):
@@ -441,7 +444,7 @@ class LoopState(NamedTuple):
     best: Best
     history: History
     baseline: Baseline
-    curve: jax.Array  # [1024] float32 scores, NaN where none yet
+    curve: jax.Array  # [1024] float32 scores, -inf where none yet
     curve_stride: jax.Array  # [] int32 rounds between two points of the curve
     limits: Limits
     round: jax.Array  # [] int32

@@ -14,7 +14,7 @@ import optax
 
 from optix import checks
 from optix.agents.fit import check_outputs, feed_forward
-from optix.agents.updates import apply_update, update_rule
+from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Learned, Network, Policy
@@ -73,19 +73,20 @@ def dqn(
     (0.98, 1.0)
     """
     checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
+    checks.boolean("double", double)
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)
+    optimizer = checked_optimizer(optimizer, network.optimizer)
+    floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
+    view = replay_view(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
     check_outputs(
         "network of dqn",
         network,
         (checks.shape("observation_shape", observation_shape),),
         lambda shape: shape == (action_space.n,),
         f"a value of each of {action_space.n} actions, as action_values(...) does",
-    )
-    optimizer = optimizer or network.optimizer
-    floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
-    view = replay_view(
-        observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
     def values(params, structure, obs):

@@ -6,16 +6,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.types import Network
 
 
 def feed_forward(agent: str, network: Network) -> None:
-    """Raise ValueError for a network with a carry."""
+    """Raise ValueError for something else than a network without a carry."""
+    check_network(network)
     if jax.tree.leaves(network.initial_carry(1)):
         raise ValueError(
             f"{agent} takes a feed-forward network, but this one has a carry; give it to "
             "recurrent_ppo, which trains through time"
         )
+
+
+def check_network(network: Network) -> None:
+    """Raise ValueError for something else than a network."""
+    checks.record(
+        "network",
+        network,
+        Network,
+        "optix.networks.module.module_network makes one of a flax module",
+    )
 
 
 def check_batch(batch: Any, kind: type, learner: str) -> None:
@@ -34,7 +46,7 @@ def check_outputs(
     fits: Callable[[Any], bool],
     wanted: str,
 ) -> None:
-    """Raise ValueError unless a feed-forward network gives an agent what it learns from.
+    """Raise ValueError unless a network gives an agent what it learns from.
 
     Args:
       name: of the network, for messages.
@@ -46,7 +58,9 @@ def check_outputs(
     rows = tuple(jnp.zeros((1, *shape)) for shape in shapes)
 
     def outputs(key):
-        return network.apply(*network.init(key), (), rows if rows[1:] else rows[0])[1]
+        carry = network.initial_carry(1)
+        inputs = rows if rows[1:] else rows[0]
+        return network.apply(*network.init(key), carry, inputs)[1]
 
     try:
         out = jax.eval_shape(outputs, jax.random.key(0))

@@ -8,7 +8,9 @@ is run over a window, and what the rows of a minibatch are, a `Reading` says: si
 samples here, sequences in `optix.agents.recurrent_ppo`.
 """
 
+import operator
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -16,12 +18,13 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_batch, feed_forward
-from optix.agents.updates import update_rule
+from optix.agents.fit import check_batch, check_network, check_outputs, feed_forward
+from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
-from optix.trees import all_finite, mean_devices, select
+from optix.networks.mlp import check_actions
+from optix.trees import all_finite, mean_devices, next_turn, select
 from optix.types import (
     Agent,
     Box,
@@ -151,6 +154,8 @@ class Reading(NamedTuple):
     """How an agent runs its network over a window and learns from parts of it.
 
     agent: its name, for messages.
+    count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
+        they do not fit.
     unit: what the rows are, for messages.
     values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
         the observations acted on and of those that followed.
@@ -159,6 +164,7 @@ class Reading(NamedTuple):
     """
 
     agent: str
+    count: Callable[[int, int], int]
     unit: str
     values: Callable[..., PyTree]
     rows: Callable[[Batch, Trajectory], PyTree]
@@ -219,8 +225,11 @@ def ppo(
     if reading is None:
         feed_forward("ppo", network)
         reading = _samples(network)
+    check_network(network)
+    check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
+    checks.boolean("clip_values", clip_values)
     defaults = checks.floats(
         f"hyperparameter of {reading.agent}", hyperparams, HYPERPARAMS
     )
@@ -228,11 +237,18 @@ def ppo(
         defaults["target_kl"] = checks.within("target_kl", target_kl, 0.0, 1e9)
     if decay_over is not None:
         checks.positive_int("decay_over", decay_over)
-    optimizer = optimizer or network.optimizer
-    discrete = isinstance(action_space, Discrete)
-    distribution = distribution or (categorical if discrete else gaussian)
+    optimizer = checked_optimizer(optimizer, network.optimizer)
     normal = normalizers(
         observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
+    if distribution is not None:
+        checks.function("distribution", distribution, "it makes one of parameters")
+    _check_heads(reading.agent, network, observation_shape, action_space, distribution)
+    if distribution is None:
+        discrete = isinstance(action_space, Discrete)
+        distribution = categorical if discrete else gaussian
+    check_window = partial(
+        _check_window, reading, num_minibatches, alone=axis_name is None
     )
 
     def rule_at(hyperparams, updates):
@@ -272,13 +288,11 @@ def ppo(
     def learn(policy, batch, hyperparams, key):
         """Learn from one `Trajectory` [T, B]."""
         check_batch(batch, Trajectory, "on_policy")
-        samples = prepare(policy, batch, hyperparams)
-        count = jax.tree.leaves(samples)[0].shape[0]
-        if count % num_minibatches:
-            raise ValueError(
-                f"the {reading.unit} must be divisible by "
-                f"num_minibatches={num_minibatches}, got {count}"
-            )
+        count = check_window(*batch.reward.shape)
+        # rewards by the scale of this window too, for one that only the last ones had
+        # would throw the first large rewards away, and their scale with them
+        extras = normal.observe(policy.extras, batch)
+        samples = prepare(policy, batch, extras, hyperparams)
         rule = rule_at(hyperparams, policy.extras.updates)
 
         def minibatch(carry, index):
@@ -310,23 +324,24 @@ def ppo(
         start = (policy.params, policy.opt_state, jnp.bool_(True))
         (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
 
-        # afterwards: a window is learned from with the view that it was acted with
-        extras = normal.observe(policy.extras, batch)
-        extras = extras._replace(updates=extras.updates + 1)
+        extras = extras._replace(updates=next_turn(extras.updates))
         new = Policy(params, policy.structure, opt_state, extras)
         info = jax.tree.map(jnp.mean, info)
         # of a divergence of NaN, which passes no limit, only the information tells
         finite = all_finite((new, info))
         return Learned(select(finite, new, policy), info, finite)
 
-    def prepare(policy, batch, hyperparams):
-        """Advantages and values of a window, in the rows that minibatches take."""
+    def prepare(policy, batch, extras, hyperparams):
+        """Advantages and values of a window, in the rows that minibatches take.
+
+        Observations are seen as they were acted on; `extras` has the scale of rewards.
+        """
         both = normal.normalize(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
         values = reading.values(policy.params, policy.structure, both, batch)
         advantages = jax.vmap(
             generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
         )(
-            normal.scale(policy.extras, batch.reward),
+            normal.scale(extras, batch.reward),
             values[0],
             values[1],
             batch.terminated,
@@ -347,7 +362,59 @@ def ppo(
         defaults,
         outputs=outputs,
         axis_name=axis_name,
+        check_window=check_window,
     )
+
+
+def _check_window(
+    reading: Reading,
+    num_minibatches: int,
+    num_steps: int,
+    num_envs: int,
+    *,
+    alone: bool,
+) -> int:
+    """Return the rows of a window, or raise ValueError: minibatches must divide them.
+
+    Args:
+      reading: what the rows are.
+      num_minibatches: parts of a window.
+      num_steps: of a window.
+      num_envs: of a window.
+      alone: whether no other device has a part of a minibatch.
+    """
+    count = reading.count(num_steps, num_envs)
+    if count % num_minibatches:
+        raise checks.OptionError(
+            f"the {reading.unit} must be divisible by "
+            f"num_minibatches={num_minibatches}, got {count}"
+        )
+    if alone and num_steps * num_envs == num_minibatches:
+        # less their own mean, the advantages of one sample are zero
+        raise checks.OptionError(
+            f"num_minibatches={num_minibatches} must leave two samples or more in each, "
+            f"got a window of {num_steps * num_envs}: of one alone the advantage is zero"
+        )
+    return count
+
+
+def _check_heads(agent, network, observation_shape, action_space, distribution):
+    """Refuse a network that does not give a distribution of the actions and a value."""
+    if isinstance(action_space, Discrete):
+        heads, wanted = (action_space.n,), f"logits of {action_space.n} actions"
+    else:
+        size = action_space.shape[0]
+        heads, wanted = ((size,), (size,)), f"(mean, log_scale) of {size} actions"
+    if distribution is not None:
+        wanted = "the parameters of its distribution"
+
+    def fits(out):
+        pair = isinstance(out, tuple) and len(out) == 2
+        return pair and out[1] == () and (distribution is not None or out[0] == heads)
+
+    shape = checks.shape("observation_shape", observation_shape)
+    wanted = f"({wanted}, one value), as actor_critic(...) does"
+    check_outputs(f"network of {agent}", network, (shape,), fits, wanted)
 
 
 def _samples(network: Network) -> Reading:
@@ -365,4 +432,4 @@ def _samples(network: Network) -> Reading:
         return network.apply(params, structure, (), part.obs)[1], part
 
     unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", unit, values, rows, outputs)
+    return Reading("ppo", operator.mul, unit, values, rows, outputs)

@@ -16,7 +16,7 @@ import optax
 
 from optix import checks
 from optix.agents.fit import check_outputs, feed_forward
-from optix.agents.updates import apply_update, update_rule
+from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
 from optix.math.categorical import project, support
 from optix.networks.noisy import add_noise, apply_with_noise, perturb
@@ -79,8 +79,18 @@ def rainbow(
     """
     checks.record("action_space of rainbow", action_space, Discrete, "use sac or td3")
     checks.positive_int("target_period", target_period)
-    checks.within("noise_scale", noise_scale, 0.0, 100.0)
+    noise_scale = checks.within("noise_scale", noise_scale, 0.0, 100.0)
     feed_forward("rainbow", network)
+    optimizer = checked_optimizer(optimizer, network.optimizer)
+    floats = checks.floats("hyperparameter of rainbow", hyperparams, HYPERPARAMS)
+    if floats["value_min"] >= floats["value_max"]:
+        raise checks.OptionError(
+            f"value_min must be below value_max={floats['value_max']}, got "
+            f"{floats['value_min']}"
+        )
+    view = replay_view(
+        observation_shape, normalize_observations, normalize_rewards, axis_name
+    )
     check_outputs(
         "network of rainbow",
         network,
@@ -88,16 +98,6 @@ def rainbow(
         lambda shape: len(shape) == 2 and shape[0] == action_space.n and shape[1] > 1,
         f"logits over 2 or more atoms of each of {action_space.n} actions, as "
         "action_values(..., num_atoms=51) does",
-    )
-    optimizer = optimizer or network.optimizer
-    floats = checks.floats("hyperparameter of rainbow", hyperparams, HYPERPARAMS)
-    if floats["value_min"] >= floats["value_max"]:
-        raise ValueError(
-            f"value_min must be below value_max={floats['value_max']}, got "
-            f"{floats['value_min']}"
-        )
-    view = replay_view(
-        observation_shape, normalize_observations, normalize_rewards, axis_name
     )
 
     def logits(params, structure, obs):

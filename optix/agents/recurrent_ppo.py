@@ -59,6 +59,14 @@ def recurrent_ppo(
     """
     checks.positive_int("sequence_length", sequence_length)
 
+    def count(num_steps, num_envs):
+        if num_steps % sequence_length:
+            raise checks.OptionError(
+                f"the steps of a window must be divisible by sequence_length="
+                f"{sequence_length}, got {num_steps}"
+            )
+        return num_steps // sequence_length * num_envs
+
     def values(params, structure, obs, trajectory):
         if "carry" not in trajectory.extras:
             return network.apply(params, structure, (), obs)[1][1]
@@ -80,13 +88,7 @@ def recurrent_ppo(
 
     def rows(batch, trajectory):
         num_steps, num_envs = trajectory.reward.shape
-        if num_steps % sequence_length:
-            raise ValueError(
-                f"the steps of a window must be divisible by sequence_length="
-                f"{sequence_length}, got {num_steps}"
-            )
-
-        count = num_steps // sequence_length * num_envs
+        sequences = count(num_steps, num_envs)
 
         def cut(x):
             x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
@@ -94,7 +96,7 @@ def recurrent_ppo(
 
         first = jax.tree.map(
             # parts of a carry may be empty, of which no size can be inferred
-            lambda x: x[::sequence_length].reshape(count, *x.shape[2:]),
+            lambda x: x[::sequence_length].reshape(sequences, *x.shape[2:]),
             trajectory.extras.get("carry", ()),
         )
         ended = trajectory.terminated | trajectory.truncated
@@ -110,7 +112,7 @@ def recurrent_ppo(
         return outputs, batch
 
     unit = "sequences of a window (num_steps / sequence_length * num_envs)"
-    reading = Reading("recurrent_ppo", unit, values, rows, outputs)
+    reading = Reading("recurrent_ppo", count, unit, values, rows, outputs)
     return ppo(network, observation_shape, action_space, reading=reading, **options)
 
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
-from optix.trees import mean_devices
+from optix.trees import mean_devices, next_turn
 from optix.types import Agent, Box, Learned, Policy
 from optix.xla.stored import stored
 from optix.xla.threefry import unrolled
@@ -93,14 +93,17 @@ def sac(
     >>> agent.hyperparams["discount"], agent.hyperparams["target_rate"]
     (0.98, 0.005)
     """
-    checks.within("initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True)
+    checks.boolean("tune_temperature", tune_temperature)
+    initial_temperature = checks.within(
+        "initial_temperature", initial_temperature, 0.0, 1e9, open_ends=True
+    )
     size = action_size(action_space)
-    twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
-    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of sac", hyperparams, HYPERPARAMS)
     view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
+    optimizer = part_optimizer("sac", networks, optimizer)
+    twins = twin_critics("sac", networks, observation_shape, size, stochastic=True)
 
     def init(key):
         params, structure = twins.init(key)
@@ -193,7 +196,7 @@ def sac(
                 "critics": critics_state,
                 "log_temperature": temperature_state,
             },
-            extras._replace(target=target_params, updates=extras.updates + 1),
+            extras._replace(target=target_params, updates=next_turn(extras.updates)),
         )
         return Learned(policy, info, priority=td_error)
 

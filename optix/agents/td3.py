@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.twin_critics import twin_critics, updater
+from optix.agents.twin_critics import part_optimizer, twin_critics, updater
 from optix.agents.updates import update_rule, update_target
 from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
-from optix.trees import mean_devices
+from optix.trees import mean_devices, next_turn
 from optix.types import Agent, Box, Learned, Policy
 from optix.xla.threefry import unrolled
 
@@ -74,12 +74,12 @@ def td3(
     """
     checks.positive_int("policy_delay", policy_delay)
     size = action_size(action_space)
-    twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
-    optimizer = optimizer or networks.actor.optimizer or networks.critic.optimizer
     floats = checks.floats("hyperparameter of td3", hyperparams, HYPERPARAMS)
     view = replay_view(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
+    optimizer = part_optimizer("td3", networks, optimizer)
+    twins = twin_critics("td3", networks, observation_shape, size, stochastic=False)
 
     def init(key):
         params, structure = twins.init(key)
@@ -140,12 +140,12 @@ def td3(
             new, actor_state = update("actor", grads)
             moved = {"actor": new, "critics": critics}
             target = update_target(extras.target, moved, hyperparams["target_rate"])
-            return new, actor_state, target, policy_loss
+            return new, actor_state, target, jnp.float32(policy_loss)
 
         def wait():
             return params["actor"], opt_state["actor"], extras.target, jnp.float32(0)
 
-        updates = extras.updates + 1
+        updates = next_turn(extras.updates, policy_delay)
         due = updates % policy_delay == 0
         new, actor_state, target_params, policy_loss = jax.lax.cond(
             due, move_actor, wait

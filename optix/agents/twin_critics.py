@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_outputs, feed_forward
-from optix.agents.updates import apply_gradients
+from optix.agents.fit import check_network, check_outputs, feed_forward
+from optix.agents.updates import Optimizer, apply_gradients, checked_optimizer
 from optix.networks.continuous import ActorAndCritic
 from optix.trees import take
 from optix.types import Policy, PyTree
@@ -48,9 +48,7 @@ def twin_critics(
     Raises:
       ValueError: something else, or a network with a carry or of other inputs or outputs.
     """
-    checks.record(
-        f"networks of {agent}", networks, ActorAndCritic, "use actor_and_critic"
-    )
+    _check_networks(agent, networks)
     actor, critic = networks
     feed_forward(agent, actor)
     feed_forward(agent, critic)
@@ -99,6 +97,20 @@ def twin_critics(
         return total, (jnp.abs(one) + jnp.abs(two)) / 2
 
     return TwinCritics(init, values, loss)
+
+
+def part_optimizer(agent: str, networks: ActorAndCritic, given: Optimizer) -> Optimizer:
+    """Return the optimizer of both parts: the one given, else what a network wants."""
+    _check_networks(agent, networks)
+    return checked_optimizer(given, *(part.optimizer for part in networks))
+
+
+def _check_networks(agent, networks):
+    checks.record(
+        f"networks of {agent}", networks, ActorAndCritic, "use actor_and_critic"
+    )
+    for part in networks:
+        check_network(part)
 
 
 def updater(

@@ -6,21 +6,42 @@ from typing import Any
 import jax
 import optax
 
-from optix.trees import select
+from optix import checks
+from optix.trees import next_turn, select
 from optix.types import Hyperparams, Policy, PyTree
+
+Optimizer = Callable[[], optax.GradientTransformation] | None
+
+
+def checked_optimizer(given: Optimizer, *usual: Optimizer) -> Optimizer:
+    """Return what makes the transformation: the one given, else the networks' own.
+
+    Raises:
+      ValueError: something that makes no transformation.
+    """
+    if given is None:
+        return next((own for own in usual if own is not None), None)
+    rule = (
+        "optimizer must be a function that makes a transformation, like "
+        "optax.scale_by_adam, got "
+    )
+    if not callable(given):
+        raise checks.OptionError(f"{rule}{given!r}; write lambda: ... around it")
+    try:
+        made = given()
+    except TypeError as error:
+        raise checks.OptionError(f"{rule}one that takes arguments: {error}") from error
+    if not isinstance(made, optax.GradientTransformation):
+        raise checks.OptionError(f"{rule}one that makes {made!r}")
+    return given
 
 
 def update_rule(
-    optimizer: Callable[[], optax.GradientTransformation] | None,
+    optimizer: Optimizer,
     hyperparams: Hyperparams,
     adam_epsilon: float = 1e-8,
 ) -> optax.GradientTransformationExtraArgs:
     """Clip by the global norm, transform (by Adam unless told otherwise), scale."""
-    if optimizer is not None and not callable(optimizer):
-        raise ValueError(
-            "optimizer must be a function that makes a transformation, like "
-            f"optax.scale_by_adam, got {optimizer!r}; write lambda: ... around it"
-        )
     rule = optax.chain(
         optax.clip_by_global_norm(hyperparams["max_grad_norm"]),
         optimizer() if optimizer else optax.scale_by_adam(eps=adam_epsilon),
@@ -39,6 +60,8 @@ def apply_gradients(
     version: PyTree,
 ) -> tuple[PyTree, PyTree]:
     """Return (params, opt_state) after one step of the rule."""
+    # of 64 bit numbers somewhere, as noise, what is learned keeps its own type
+    grads = jax.tree.map(lambda grad, x: grad.astype(x.dtype), grads, params)
     # flattened gradients that fuse into the backward pass make it several times slower
     grads = jax.lax.optimization_barrier(grads)
     updates, opt_state = rule.update(grads, opt_state, params, version=version)
@@ -67,7 +90,7 @@ def apply_update(
         rule, grads, policy.opt_state, policy.params, policy.structure
     )
     extras = policy.extras
-    updates = extras.updates + 1
+    updates = next_turn(extras.updates, target_period)
     target = update_target(
         extras.target, params, target_rate, updates % target_period == 0
     )

@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.agents.fit import check_batch
-from optix.math.running import Moments, initial_moments, standardize, update_moments
-from optix.trees import count_devices
+from optix.math.running import (
+    Moments,
+    initial_moments,
+    inverse_deviation,
+    standardize,
+    update_moments,
+)
+from optix.trees import count_devices, saturating_add
 from optix.types import Policy, PyTree, Sample, Trajectory, Transition
 
 
@@ -37,6 +43,9 @@ def normalizers(
 ) -> Normalizers:
     """Return the `Normalizers` of an agent; what is not asked for changes nothing."""
     shape = checks.shape("observation_shape", observation_shape)
+    checks.boolean("normalize_observations", normalize_observations)
+    checks.boolean("normalize_rewards", normalize_rewards)
+    checks.axis_name(axis_name)
 
     def normalize(extras, obs):
         # moments of another shape would broadcast
@@ -46,7 +55,7 @@ def normalizers(
     def scale(extras, reward):
         if not normalize_rewards:
             return reward
-        return reward * jax.lax.rsqrt(extras.returns.variance + 1e-8)
+        return reward * inverse_deviation(extras.returns)
 
     def observe(extras, trajectory):
         if normalize_observations:
@@ -114,7 +123,7 @@ def replay_view(
     def observe(policy, trajectory):
         steps = trajectory.reward.size * count_devices(axis_name)
         extras = normal.observe(policy.extras, trajectory)
-        extras = extras._replace(env_steps=extras.env_steps + steps)
+        extras = extras._replace(env_steps=saturating_add(extras.env_steps, steps))
         return policy._replace(extras=extras)
 
     return ReplayView(init, normal.normalize, rows, observe)

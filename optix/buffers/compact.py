@@ -32,7 +32,7 @@ def compact(buffer: Buffer, dtype: Any) -> Buffer:
     400000
     """
     checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
-    kept = _checked(dtype)
+    kept = numbers_dtype("dtype", dtype)
     whole = jnp.issubdtype(kept, jnp.integer)
 
     def converted(rows, convert):
@@ -56,16 +56,15 @@ def compact(buffer: Buffer, dtype: Any) -> Buffer:
     return buffer._replace(init=init, add=add, sample=sample)
 
 
-def _checked(dtype):
-    """The type of numbers that was meant."""
+def numbers_dtype(name: str, dtype: Any) -> Any:
+    """Return the type of numbers that was meant, or raise ValueError."""
     try:
-        kept = jnp.dtype(dtype)
+        kept = None if dtype is None else jnp.dtype(dtype)
     except TypeError:
         kept = None
     kinds = (jnp.bool_, jnp.integer, jnp.floating)
     if kept is None or not any(jnp.issubdtype(kept, kind) for kind in kinds):
-        raise ValueError(
-            "the dtype of observations must be one of numbers, such as 'uint8' or "
-            f"'float16', got {dtype!r}"
+        raise checks.OptionError(
+            f"{name} must be one of numbers, such as 'uint8' or 'float16', got {dtype!r}"
         )
     return kept

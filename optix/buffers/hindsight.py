@@ -63,6 +63,12 @@ def hindsight(
     >>> rows.obs["goal"].tolist(), rows.reward.tolist()
     ([4.0, 4.0, 4.0, 4.0], [0.0, 0.0, 0.0, 1.0])
     """
+    for name, value in {
+        "achieved": achieved,
+        "substitute": substitute,
+        "reward": reward,
+    }.items():
+        checks.function(name, value, "it is given one observation or goal")
     goals = checks.positive_int("goals", goals)
     checks.known_names("strategy", [strategy], STRATEGIES)
 

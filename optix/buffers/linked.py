@@ -108,7 +108,7 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
             link.at[start].set(end, mode="drop"),
             storage.forward(state.cursor, total, capacity),
             state.filled + jnp.minimum(total, capacity - state.filled),
-            state.size + jnp.sum(valid) - jnp.sum(overwritten),
+            state.size + _count(valid) - _count(overwritten),
             ages.at[:rows].set(moved),
         )
         holds = jnp.concatenate([valid, jnp.zeros(rows, bool)])
@@ -140,6 +140,10 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
         return jax.lax.while_loop(unfinished, again, (key, drawn(draw_key)))[1]
 
     return Storage(init, push, rows, lambda state: state.size, holds, draw)
+
+
+def _count(rows: jax.Array) -> jax.Array:
+    return jnp.sum(rows, dtype=jnp.int32)
 
 
 def _equal(one: PyTree, two: PyTree) -> jax.Array:

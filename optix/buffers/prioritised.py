@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optix import checks
 from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
@@ -71,7 +72,7 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     >>> sample.items["obs"].tolist()
     [1.0, 1.0, 1.0, 1.0]
     """
-    capacity = storage.checked_capacity(capacity)
+    capacity = checks.positive_int("capacity", capacity)
     kept = storage_of(capacity, streams, n_step)
 
     def init(item):

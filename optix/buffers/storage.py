@@ -10,8 +10,6 @@ from optix import checks
 from optix.trees import take
 from optix.types import PyTree
 
-MAX_CAPACITY = 2**31 - 1  # rows are counted in int32
-
 
 class Storage(NamedTuple):
     """Where a buffer keeps its rows, in places 0 to capacity - 1.
@@ -39,16 +37,6 @@ class Ring(NamedTuple):
     items: PyTree  # [capacity, ...]
     cursor: jax.Array  # [] int32 the next row to write
     size: jax.Array  # [] int32 rows stored
-
-
-def checked_capacity(capacity: Any) -> int:
-    """Return `capacity` as an int of rows that int32 can count, or raise ValueError."""
-    capacity = checks.positive_int("capacity", capacity)
-    if capacity > MAX_CAPACITY:
-        raise ValueError(
-            f"capacity must be below 2**31, got {capacity}; use several buffers"
-        )
-    return capacity
 
 
 def checked_batch_size(batch_size: Any, capacity: int) -> int:

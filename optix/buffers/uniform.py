@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from optix import checks
 from optix.buffers import storage
 from optix.buffers.linked import storage_of
 from optix.types import Buffer, Sample
@@ -36,7 +37,7 @@ def uniform(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     >>> sample.items["obs"].shape
     (32, 3)
     """
-    capacity = storage.checked_capacity(capacity)
+    capacity = checks.positive_int("capacity", capacity)
     kept = storage_of(capacity, streams, n_step)
 
     def add(state, items, valid):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
@@ -53,17 +54,20 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     Raises:
       ValueError: an agent without a "discount" among its hyperparameters.
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
+    checks.positive_int("num_envs", num_envs)
     if "discount" not in agent.hyperparams:
         known = ", ".join(agent.hyperparams) or "none"
-        raise ValueError(
+        raise checks.OptionError(
             'agent.hyperparams must have a "discount", by which returns are summed, got '
             f"{known}; 1.0 sums rewards as they are"
         )
 
     def begin(key):
         env_state, obs = env.reset(key, num_envs)
-        zeros = jnp.zeros(num_envs)
-        none = jnp.full(num_envs, -jnp.inf)
+        zeros = jnp.zeros(num_envs, jnp.float32)
+        none = jnp.full(num_envs, -jnp.inf, jnp.float32)
         carry = agent.initial_carry(num_envs)
         return Rollout(env_state, obs, carry, zeros, zeros, none)
 

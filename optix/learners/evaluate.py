@@ -33,7 +33,10 @@ def evaluator(
     Raises:
       ValueError: no episodes, or an agent whose actions are not the environment's.
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("episodes", episodes)
+    checks.boolean("deterministic", deterministic)
     _check_fit(agent, env)
     axis_name = agent.axis_name
 
@@ -61,7 +64,7 @@ def evaluator(
 
         start = (
             jnp.int32(0),
-            jnp.zeros(episodes),
+            jnp.zeros(episodes, jnp.float32),
             jnp.ones(episodes, bool),
             state,
             obs,

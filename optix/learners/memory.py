@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix import checks
-from optix.buffers.compact import compact
+from optix.buffers.compact import compact, numbers_dtype
 from optix.buffers.prioritised import prioritised as prioritised_buffer
 from optix.buffers.storage import checked_batch_size
 from optix.buffers.uniform import uniform
@@ -92,8 +93,10 @@ def replay_memory(
         checks.record("buffer", buffer, Buffer, "use uniform(...) or prioritised(...)")
     shares = _checked_one_copy(one_copy, env, hindsight, buffer)
     kind = prioritised_buffer if prioritised else uniform
+    checks.positive_int("capacity", capacity)
     replay = buffer or kind(capacity, streams=streams if shares else 0, n_step=n_step)
     if observation_dtype is not None:
+        numbers_dtype("observation_dtype", observation_dtype)
         replay = compact(replay, observation_dtype)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, rows_at_once, shares)
@@ -154,27 +157,29 @@ def _checked_one_copy(
     one_copy: Any, env: Environment, hindsight: Any, buffer: Any
 ) -> bool:
     """Return whether the replay keeps each observation once."""
-    if one_copy not in (None, True, False):
-        raise ValueError(f"one_copy must be True, False or None, got {one_copy!r}")
+    if one_copy is not None and not isinstance(one_copy, bool | np.bool_):
+        raise checks.OptionError(
+            f"one_copy must be True, False or None, got {one_copy!r}"
+        )
     can = hindsight is None and buffer is None
     if one_copy and not can:
-        raise ValueError(
+        raise checks.OptionError(
             "one_copy must be None or False with hindsight, whose rows start from other "
             "goals, and with a buffer, which takes `streams` itself"
         )
     if one_copy is None:
         return can and len(env.observation_shape) > 1
-    return one_copy
+    return bool(one_copy)
 
 
 def _check_capacity(capacity: int, rows_at_once: int, one_copy: bool) -> None:
     if capacity < rows_at_once:
-        raise ValueError(
+        raise checks.OptionError(
             "capacity must be at least n_step * num_envs * lanes = "
             f"{rows_at_once}, got {capacity}"
         )
     if one_copy and capacity < 4 * rows_at_once:
-        raise ValueError(
+        raise checks.OptionError(
             "capacity must be at least 4 * n_step * num_envs * lanes = "
             f"{4 * rows_at_once} where observations are kept once, got {capacity}; a "
             "longer replay or one_copy=False"

@@ -254,6 +254,8 @@ def off_policy(
     >>> int(state.memory.env_steps)
     0
     """
+    checks.record("agent", agent, Agent, "make one by its factory, as in dqn(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     sizes = {
         "num_envs": num_envs,
         "num_steps": num_steps,
@@ -265,19 +267,21 @@ def off_policy(
         "learning_starts": learning_starts,
         "n_step": n_step,
         "lanes": lanes,
+        "evaluation_episodes": evaluation_episodes,
     }
     for name, value in (sizes | others).items():
         checks.positive_int(name, value)
+    checks.positive_int("num_steps * num_envs", num_steps * num_envs)
+    checks.boolean("prioritised", prioritised)
+    checks.boolean("deterministic_evaluation", deterministic_evaluation)
     if num_steps % collect_steps:
-        raise ValueError(
+        raise checks.OptionError(
             f"num_steps must be divisible by collect_steps={collect_steps}, got "
             f"{num_steps}"
         )
-    if hindsight is not None and not callable(hindsight):
-        raise ValueError(
-            f"hindsight must be a function that relabels a window, got {hindsight!r}; "
-            "make it by optix.buffers.hindsight.hindsight(...)"
-        )
+    if hindsight is not None:
+        remedy = "make it by optix.buffers.hindsight.hindsight(...)"
+        checks.function("hindsight", hindsight, remedy)
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
     memory = replay_memory(

@@ -39,11 +39,16 @@ def on_policy(
     >>> spaces = (env.observation_shape, env.action_space)
     >>> learner = on_policy(ppo(actor_critic(*spaces), *spaces), env)
     >>> state = learner.init(jax.random.key(0))
-    >>> score = learner.evaluate(state.policy, jax.random.key(1))
+    >>> score = learner.evaluate(state.policy, learner.hyperparams, jax.random.key(1))
     """
     checks.positive_int("num_envs", num_envs)
     checks.positive_int("num_steps", num_steps)
+    checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
+    checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
+    checks.positive_int("num_steps * num_envs", num_steps * num_envs)
     checks.positive_int("evaluation_episodes", evaluation_episodes)
+    checks.boolean("deterministic_evaluation", deterministic_evaluation)
+    agent.check_window(num_steps, num_envs)
     evaluate = evaluator(
         agent,
         env,

@@ -51,7 +51,7 @@ def finisher(
             return scores.at[turn].set(value), None
 
         # one turn after another, so that an evaluation is compiled once
-        scores = jax.lax.scan(play, jnp.zeros(3), jnp.arange(3))[0]
+        scores = jax.lax.scan(play, jnp.zeros(3, jnp.float32), jnp.arange(3))[0]
         choice = _better(scores)
         best = take(pool, choice)._replace(score=scores[2], choice_score=scores[choice])
         # what never had a finite score has nothing to score now; and what had one keeps

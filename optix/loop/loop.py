@@ -8,6 +8,7 @@ finite, is only one more parent.
 """
 
 from collections.abc import Callable, Mapping
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -85,10 +86,10 @@ def loop(
     """
     checks.record("learner", learner, Learner, "bind the agent to an environment")
     checks.record("tuner", tuner, Tuner, "call its factory, as in fixed()")
-    if score is not None and not callable(score):
-        raise ValueError(
-            f"score must be a function of (policy, hyperparams, key), got {score!r}"
-        )
+    if score is not None:
+        remedy = "it takes (policy, hyperparams, key) and returns a number"
+        checks.function("score", score, remedy)
+    checks.boolean("rollback", rollback)
     thresholds = Thresholds(
         plateau=checks.positive_int("plateau_threshold", plateau_threshold),
         dormant=checks.positive_int("dormant_threshold", dormant_threshold),
@@ -122,7 +123,12 @@ def loop(
     )
 
     def init(key, hyperparams=None):
-        return start(parts, default_limits(), key, hyperparams)
+        base = _overridden(parts.defaults, hyperparams, parts.defaults)
+        return begin(key, base)
+
+    @jax.jit  # else `best` would alias `params`
+    def begin(key, base):
+        return start(parts, default_limits(), key, base)
 
     def step(state):
         return rounds.step(parts, state)
@@ -131,7 +137,7 @@ def loop(
     played = until_stopped(lambda state: step(state)[0])
 
     return Loop(
-        init=jax.jit(init),  # not jitted, `best` would alias `params`
+        init=init,
         step=step,
         run=lambda state: finish(played(state)),
         finish=finish,
@@ -145,11 +151,10 @@ def loop(
 
 
 def start(
-    parts: rounds.Parts, limits: Limits, key: jax.Array, hyperparams: dict | None
+    parts: rounds.Parts, limits: Limits, key: jax.Array, base: dict[str, jax.Array]
 ) -> LoopState:
-    """Return a fresh run; `hyperparams` overrides defaults, traced."""
+    """Return a fresh run with the hyperparameters `base`."""
     run_key, learner_key, tuner_key = jax.random.split(key, 3)
-    base = _overridden(parts.defaults, hyperparams, parts.defaults)
     lanes, init = parts.tuner.lanes, parts.learner.init
     if parts.tuner.common_random_numbers:
         state = init(learner_key)
@@ -189,12 +194,13 @@ def _overridden(base: Mapping, given: Mapping | None, known: Mapping) -> dict:
     values = {name: base[name] for name in known} | dict(given or {})
     hyperparams = {}
     for name, value in values.items():
-        hyperparams[name] = jnp.asarray(value, jnp.float32)
-        if hyperparams[name].ndim:
-            raise ValueError(
-                f"hyperparameter {name!r} must be one number, got an array of shape "
-                f"{hyperparams[name].shape}; map over it with jax.vmap"
+        number = isinstance(value, Real) or getattr(value, "shape", None) == ()
+        if not number or jnp.issubdtype(jnp.result_type(value), jnp.bool_):
+            raise checks.OptionError(
+                f"{name} must be one number in each seed, got {value!r}; vmap init over "
+                "seeds that differ"
             )
+        hyperparams[name] = jnp.asarray(value, jnp.float32)
     return hyperparams
 
 
@@ -223,7 +229,7 @@ def _begin(
         key=key,
         learner=learner_state,
         transforms=transforms,
-        modulation={name: jnp.ones(lanes) for name in base},
+        modulation={name: jnp.ones(lanes, jnp.float32) for name in base},
         tuner=tuner_state,
         best=best,
         history=initial_history(),
@@ -241,12 +247,12 @@ def _begin(
 
 def _check_lanes(learner: Learner, tuner: Tuner) -> None:
     if learner.lanes is not None and learner.lanes != tuner.lanes:
-        raise ValueError(
+        raise checks.OptionError(
             f"the learner must be made for the lanes of the tuner, {tuner.lanes}, but it "
             f"was made for {learner.lanes}; pass lanes={tuner.lanes} to off_policy(...)"
         )
     if tuner.judged is not None and not 1 <= tuner.judged <= tuner.lanes:
-        raise ValueError(
+        raise checks.OptionError(
             f"judged must be between 1 and the tuner's lanes, {tuner.lanes}, got "
             f"{tuner.judged}"
         )
@@ -257,12 +263,6 @@ def _limits(max_rounds, max_env_steps, target_score) -> Callable[[], Limits]:
     if max_env_steps is None:
         max_env_steps = MAX_INT32
     checks.positive_int("max_env_steps", max_env_steps)
-    for name, value in {
-        "max_rounds": max_rounds,
-        "max_env_steps": max_env_steps,
-    }.items():
-        if value > MAX_INT32:
-            raise ValueError(f"{name} must be at most {MAX_INT32}, got {value}")
     infinity = float("inf")
     target = infinity if target_score is None else target_score
     checks.within("target_score", target, -infinity, infinity)

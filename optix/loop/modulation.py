@@ -53,13 +53,24 @@ def neuromodulation(
     {}
     """
     table = FACTORS if factors is None else factors
+    if not isinstance(table, Mapping):
+        raise checks.OptionError(
+            f"factors must be a mapping {{name: {{regime: factor}}}}, got {table!r}"
+        )
     for name, by_regime in table.items():
+        if not isinstance(by_regime, Mapping):
+            raise checks.OptionError(
+                f"factors of {name!r} must be a mapping {{regime: factor}}, got "
+                f"{by_regime!r}"
+            )
         checks.known_names(f"regime of {name}", by_regime, REGIMES)
         for regime, factor in by_regime.items():
             checks.within(
                 f"factor of {name} when {regime}", factor, 0.0, 1e9, open_ends=True
             )
     checks.record("thresholds", thresholds, Thresholds, "name those to change")
+    for name, threshold in thresholds._asdict().items():
+        checks.within(f"{name} of thresholds", threshold, 0.0, 1e9)
     initial_regime(window)  # refuses a window that is too short
 
     def init(policy) -> RegimeState:

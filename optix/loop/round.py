@@ -79,7 +79,9 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
         lanes, _transformer(parts), (0, 0, 0, 0, _SIGNAL_AXES), 0
     )(state.transforms, trained.policy, trained.rollout, reports, signals)
     checks.known_names("modulated hyperparameter", factors, defaults)
-    modulation = {name: jnp.ones(lanes) for name in defaults} | factors
+    modulation = {
+        name: jnp.float32(factors.get(name, jnp.ones(lanes))) for name in defaults
+    }
     restructured = differs(trained.policy.structure, policies.structure)
     judged = start_afresh(judged, judged.rollback | restructured)
 
@@ -228,6 +230,7 @@ def train_and_score(
     scores = over_lanes(lanes, parts.score, (0, 0, None), 0)(
         trained.policy, hyperparams, keys.score
     )
+    scores = scores.astype(jnp.float32)
     sound = reports.finite & jnp.isfinite(scores)
     sound &= jax.vmap(all_finite)(trained.policy)
     return trained, reports, jnp.where(sound, scores, -jnp.inf), sound
@@ -283,7 +286,7 @@ def modulate(
     """Multiply what the tuner asked by the transforms' factors, within bounds."""
     hyperparams = {}
     for name, value in asked.items():
-        value = value * modulation[name]
+        value = jnp.float32(value * modulation[name])
         if name in bounds:
             value = jnp.clip(value, *bounds[name])
         hyperparams[name] = value

@@ -1,5 +1,6 @@
 """Composition of transforms, the pure callbacks of a loop."""
 
+from optix import checks
 from optix.types import Transform
 
 
@@ -15,6 +16,8 @@ def chain(*transforms: Transform) -> Transform:
     >>> chain().hyperparams
     {}
     """
+    for transform in transforms:
+        checks.record("each of transforms", transform, Transform, "call its factory")
     hyperparams = {}
     for transform in transforms:
         for name, value in transform.hyperparams.items():

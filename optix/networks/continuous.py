@@ -87,6 +87,7 @@ def actor_and_critic(
     (8,)
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
+    checks.boolean("stochastic", stochastic)
     size = action_size(action_space)
     shape = checks.shape("observation_shape", observation_shape)
     rank = len(shape)

@@ -107,6 +107,8 @@ def actor_critic(
     ((8, 2), (8,))
     """
     checks.known_names("activation", [activation], ACTIVATIONS)
+    checks.boolean("shared", shared)
+    checks.boolean("state_dependent_scale", state_dependent_scale)
     check_actions(action_space)
     shape = checks.shape("observation_shape", observation_shape)
     module = ActorCritic(
@@ -122,8 +124,8 @@ def actor_critic(
 
 def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:
     """Return the widths of hidden layers, or raise ValueError."""
-    if not isinstance(hidden, Sequence) or not hidden:
-        raise ValueError(
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str) or not hidden:
+        raise checks.OptionError(
             f"hidden must be a sequence of at least one width, got {hidden!r}"
         )
     return tuple(checks.positive_int("a hidden width", width) for width in hidden)

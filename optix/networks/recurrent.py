@@ -83,6 +83,8 @@ def recurrent_actor_critic(
     checks.known_names("cell", [cell], CELLS)
     checks.known_names("activation", [activation], ACTIVATIONS)
     checks.positive_int("memory", memory)
+    checks.boolean("shared", shared)
+    checks.boolean("state_dependent_scale", state_dependent_scale)
     check_actions(action_space)
     shape = checks.shape("observation_shape", observation_shape)
     module = RecurrentActorCritic(

@@ -75,6 +75,7 @@ def action_values(
     checks.record("action_space", action_space, Discrete, "action values need it")
     checks.positive_int("n of Discrete actions", action_space.n)
     checks.known_names("activation", [activation], ACTIVATIONS)
+    checks.boolean("dueling", dueling)
     if num_atoms is not None:
         checks.positive_int("num_atoms", num_atoms, 2)
     shape = checks.shape("observation_shape", observation_shape)

@@ -141,10 +141,10 @@ def load(
     Example:
         >>> import tempfile
         >>> from optix.run.train import train
-        >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2, max_rounds=1)
+        >>> small = dict(num_envs=4, num_steps=8, max_rounds=1, progress=False)
         >>> with tempfile.TemporaryDirectory() as parent:
-        ...     _ = train("CartPole-v1", directory=parent + "/run", progress=False, **small)
-        ...     player = load(parent + "/run")
+        ...     _ = train("CartPole-v1", directory=f"{parent}/run", **small)
+        ...     player = load(f"{parent}/run")
         >>> player.act(np.zeros(4)).shape, player.act(np.zeros((3, 4))).shape
         ((), (3,))
     """

@@ -48,6 +48,10 @@ def space(
         raise ValueError("bounds must name at least one hyperparameter, got {}")
     if log is None:
         log = [name for name, (low, high) in bounds.items() if 0 < low <= high / 10]
+    if isinstance(log, str) or not isinstance(log, Iterable):
+        raise checks.OptionError(
+            f"log must be names, as in ['learning_rate'], or None, got {log!r}"
+        )
     log = tuple(log)
     checks.known_names("logarithmic hyperparameter", log, bounds)
     for name in log:

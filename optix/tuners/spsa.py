@@ -95,18 +95,16 @@ def spsa(
         [0.00045, 0.00223]
     """
     box = space(bounds, log)
-    if lanes not in (1, 2) or isinstance(lanes, bool):
-        raise ValueError(
+    if isinstance(lanes, bool) or not isinstance(lanes, int) or lanes not in (1, 2):
+        raise checks.OptionError(
             f"lanes must be 1 or 2, got {lanes!r}; at equal training more gain nothing"
         )
-    for name, gain in {"step_size": step_size, "probe": probe}.items():
-        if not isinstance(gain, jax.Array):
-            checks.within(name, gain, 0.0, float("inf"), open_ends=True)
+    step_size, probe = _gain("step_size", step_size), _gain("probe", probe)
     outcome = _compare_forks if lanes == 2 else _compare_rounds
 
     def reach():
         """How far a probe goes, [D] in parts of the range."""
-        return jnp.minimum(probe / jnp.asarray(box.spans), 0.25)
+        return jnp.minimum(probe / jnp.asarray(box.spans, jnp.float32), 0.25)
 
     def inside(position):
         return jnp.clip(position, reach(), 1 - reach())
@@ -124,14 +122,16 @@ def spsa(
             probe_scale=jnp.float32(1),
             square=jnp.float32(0),
             weight=jnp.float32(0),
-            sequence=() if lanes == 2 else _Sequence(jnp.int32(_CENTRE), jnp.zeros(2)),
+            sequence=()
+            if lanes == 2
+            else _Sequence(jnp.int32(_CENTRE), jnp.zeros(2, jnp.float32)),
         )
 
     def ask(state):
         if lanes == 2:
-            signs = jnp.array([1.0, -1.0])
+            signs = jnp.array([1.0, -1.0], jnp.float32)
         else:
-            signs = jnp.array([0.0, 1.0, -1.0])[state.sequence.stage][None]
+            signs = jnp.array([0.0, 1.0, -1.0], jnp.float32)[state.sequence.stage][None]
         offset = state.probe_scale * reach() * state.direction
         tuned = jax.vmap(box.decode)(state.position + signs[:, None] * offset)
         untuned = {name: jnp.repeat(x[None], lanes) for name, x in state.base.items()}
@@ -170,6 +170,13 @@ def spsa(
         return {**state.base, **box.decode(state.average)}
 
     return Tuner(lanes, box.bounds, init, ask, tell, centre)
+
+
+def _gain(name: str, value: float | jax.Array) -> float | jax.Array:
+    """Return a positive number; one that is traced is not looked at."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    return checks.within(name, value, 0.0, float("inf"), open_ends=True)
 
 
 def _compare_forks(sequence: tuple, signals: Signals) -> _Outcome:

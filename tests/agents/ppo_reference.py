@@ -101,6 +101,15 @@ def slow_loss(logits, value, action, log_prob, advantage, old_value, hyperparams
     return total, info
 
 
+def deviation_with(returns, batch):
+    """The deviation of all discounted returns, those of the window included."""
+    new = np.asarray(batch.extras["discounted_return"], np.float64).ravel()
+    n, mean = float(returns.count), float(returns.mean)
+    second = n * (float(returns.variance) + mean**2) + np.square(new).sum()
+    total = n + new.size
+    return np.sqrt(second / total - ((n * mean + new.sum()) / total) ** 2)
+
+
 def slow_update(policy, batch, hyperparams):
     """The parameters after one step of plain gradient descent, by differences."""
     obs, next_obs, reward, terminated, truncated = (
@@ -116,7 +125,7 @@ def slow_update(policy, batch, hyperparams):
     seen = policy.extras.observations
     mean, deviation = np.asarray(seen.mean), np.sqrt(np.asarray(seen.variance))
     obs, next_obs = (np.clip((x - mean) / deviation, -10, 10) for x in (obs, next_obs))
-    reward = reward / np.sqrt(float(policy.extras.returns.variance))
+    reward = reward / deviation_with(policy.extras.returns, batch)
     shapes = [(INPUTS, ACTIONS + 1), (ACTIONS + 1,)]
     names = ["kernel", "bias"]
     flat = np.concatenate(

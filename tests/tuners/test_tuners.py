@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.tuners.fixed import fixed
 from optix.tuners.space import space
 from optix.tuners.spsa import spsa
 from optix.types import Signals
@@ -239,14 +238,6 @@ def test_gains_and_starts_may_be_traced():
     assert len(traces) == 1
 
 
-def test_asking_changes_nothing_and_the_same_key_gives_the_same_course():
-    tuner = spsa(RATE)
-    state = tuner.init(BASE, jax.random.key(3))
-    np.testing.assert_array_equal(tuner.ask(state)["rate"], tuner.ask(state)["rate"])
-    first, second = toy(2)(noise=0.1)[0], toy(2)(noise=0.1)[0]
-    np.testing.assert_array_equal(first["rate"], second["rate"])
-
-
 def test_space_there_and_back():
     box = space({"a": (1e-4, 1.0), "b": (-2.0, 6.0), "c": (1.0, 5.0)})
     point = box.encode({"a": 1e-2, "b": 0.0, "c": 99.0, "unknown": 3.0})
@@ -285,16 +276,3 @@ def test_an_unknown_hyperparameter_is_refused_with_the_nearest_name():
     tuner = spsa({"learning_rte": (1e-4, 1e-2)})
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         tuner.init({"learning_rate": 1e-3, "discount": 0.99}, jax.random.key(0))
-
-
-def test_fixed_leaves_everything_alone():
-    tuner = fixed()
-    base = {"rate": jnp.float32(0.5), "discount": jnp.float32(0.99)}
-    state = tuner.init(base, jax.random.key(0))
-    after, parents = tuner.tell(state, signals([3.0]), jax.random.key(1))
-    assert tuner.lanes == 1
-    assert dict(tuner.bounds) == {}
-    np.testing.assert_array_equal(parents, [0])
-    for name, value in base.items():
-        np.testing.assert_array_equal(tuner.ask(after)[name], [value])
-        np.testing.assert_array_equal(tuner.centre(after)[name], value)

@@ -28,7 +28,14 @@ def change_if(
 
     def do(graph):
         mutation = operation(graph)
-        return mutation.graph, mutation.patch, mutation.ok
+        # of 64 bit numbers, as a mean of outputs may be, it keeps its own types
+        changed = jax.tree.map(
+            lambda new, x: new.astype(x.dtype), mutation.graph, graph
+        )
+        patch = jax.tree.map(
+            lambda new, x: new.astype(x.dtype), mutation.patch, no_patch(graph)
+        )
+        return changed, patch, mutation.ok
 
     def leave(graph):
         return graph, no_patch(graph), jnp.bool_(False)
