@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Network
+from optix.types import Box, Discrete, Network
 
 
 def feed_forward(agent: str, network: Network) -> None:
@@ -72,3 +72,61 @@ def check_outputs(
     given = jax.tree.map(lambda x: x.shape[1:], out)
     if not fits(given):
         raise ValueError(f"{name} must give {wanted}; for one row it gave {given}")
+
+
+def check_heads(
+    name: str,
+    network: Network,
+    observation_shape: tuple[int, ...],
+    action_space: Discrete | Box,
+    distribution: Callable | None,
+) -> None:
+    """Raise ValueError unless a network gives (distribution parameters, value).
+
+    Args:
+      name: of the network, for messages.
+      network: feed-forward or with a carry.
+      observation_shape: of one observation.
+      action_space: what the parameters are of.
+      distribution: one's own, whose parameters may be anything; None for the usual one.
+    """
+    if isinstance(action_space, Discrete):
+        heads, wanted = (action_space.n,), f"logits of {action_space.n} actions"
+    else:
+        size = action_space.shape[0]
+        heads, wanted = ((size,), (size,)), f"(mean, log_scale) of {size} actions"
+    if distribution is not None:
+        wanted = "the parameters of its distribution"
+
+    def fits(out):
+        pair = isinstance(out, tuple) and len(out) == 2
+        return pair and out[1] == () and (distribution is not None or out[0] == heads)
+
+    shape = checks.shape("observation_shape", observation_shape)
+    wanted = f"({wanted}, one value), as actor_critic(...) does"
+    check_outputs(name, network, (shape,), fits, wanted)
+
+
+def check_minibatches(
+    unit: str, count: int, num_minibatches: int, samples: int | None
+) -> int:
+    """Return the rows of a window, or raise ValueError: minibatches must divide them.
+
+    Args:
+      unit: what the rows are, for messages.
+      count: rows of a window.
+      num_minibatches: parts of a window.
+      samples: of a window; None where other devices have parts of a minibatch too.
+    """
+    if count % num_minibatches:
+        raise checks.OptionError(
+            f"the {unit} must be divisible by num_minibatches={num_minibatches}, got "
+            f"{count}"
+        )
+    if samples == num_minibatches:
+        # less their own mean, the advantages of one sample are zero
+        raise checks.OptionError(
+            f"num_minibatches={num_minibatches} must leave two samples or more in each, "
+            f"got a window of {samples}: of one alone the advantage is zero"
+        )
+    return count

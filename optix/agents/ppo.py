@@ -10,7 +10,6 @@ samples here, sequences in `optix.agents.recurrent_ppo`.
 
 import operator
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,7 +17,13 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_batch, check_network, check_outputs, feed_forward
+from optix.agents.fit import (
+    check_batch,
+    check_heads,
+    check_minibatches,
+    check_network,
+    feed_forward,
+)
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import generalized_advantages
@@ -243,13 +248,17 @@ def ppo(
     )
     if distribution is not None:
         checks.function("distribution", distribution, "it makes one of parameters")
-    _check_heads(reading.agent, network, observation_shape, action_space, distribution)
+    name = f"network of {reading.agent}"
+    check_heads(name, network, observation_shape, action_space, distribution)
     if distribution is None:
         discrete = isinstance(action_space, Discrete)
         distribution = categorical if discrete else gaussian
-    check_window = partial(
-        _check_window, reading, num_minibatches, alone=axis_name is None
-    )
+
+    def check_window(num_steps, num_envs):
+        """Return the rows of a window, or raise ValueError."""
+        count = reading.count(num_steps, num_envs)
+        samples = num_steps * num_envs if axis_name is None else None
+        return check_minibatches(reading.unit, count, num_minibatches, samples)
 
     def rule_at(hyperparams, updates):
         rate = hyperparams["learning_rate"]
@@ -364,57 +373,6 @@ def ppo(
         axis_name=axis_name,
         check_window=check_window,
     )
-
-
-def _check_window(
-    reading: Reading,
-    num_minibatches: int,
-    num_steps: int,
-    num_envs: int,
-    *,
-    alone: bool,
-) -> int:
-    """Return the rows of a window, or raise ValueError: minibatches must divide them.
-
-    Args:
-      reading: what the rows are.
-      num_minibatches: parts of a window.
-      num_steps: of a window.
-      num_envs: of a window.
-      alone: whether no other device has a part of a minibatch.
-    """
-    count = reading.count(num_steps, num_envs)
-    if count % num_minibatches:
-        raise checks.OptionError(
-            f"the {reading.unit} must be divisible by "
-            f"num_minibatches={num_minibatches}, got {count}"
-        )
-    if alone and num_steps * num_envs == num_minibatches:
-        # less their own mean, the advantages of one sample are zero
-        raise checks.OptionError(
-            f"num_minibatches={num_minibatches} must leave two samples or more in each, "
-            f"got a window of {num_steps * num_envs}: of one alone the advantage is zero"
-        )
-    return count
-
-
-def _check_heads(agent, network, observation_shape, action_space, distribution):
-    """Refuse a network that does not give a distribution of the actions and a value."""
-    if isinstance(action_space, Discrete):
-        heads, wanted = (action_space.n,), f"logits of {action_space.n} actions"
-    else:
-        size = action_space.shape[0]
-        heads, wanted = ((size,), (size,)), f"(mean, log_scale) of {size} actions"
-    if distribution is not None:
-        wanted = "the parameters of its distribution"
-
-    def fits(out):
-        pair = isinstance(out, tuple) and len(out) == 2
-        return pair and out[1] == () and (distribution is not None or out[0] == heads)
-
-    shape = checks.shape("observation_shape", observation_shape)
-    wanted = f"({wanted}, one value), as actor_critic(...) does"
-    check_outputs(f"network of {agent}", network, (shape,), fits, wanted)
 
 
 def _samples(network: Network) -> Reading:
