@@ -16,7 +16,6 @@ from optix.types import (
     Report,
     Trajectory,
 )
-from optix.xla.threefry import unrolled
 
 
 class Rollout(NamedTuple):
@@ -48,7 +47,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     """
 
     def begin(key):
-        env_state, obs = env.reset(unrolled(key), num_envs)
+        env_state, obs = env.reset(key, num_envs)
         return Rollout(
             env_state, obs, agent.initial_carry(num_envs), jnp.zeros(num_envs)
         )
@@ -66,7 +65,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         )
         if override is not None:
             action = override(action)
-        env_state, result = env.step(unrolled(env_key), rollout.env_state, action)
+        env_state, result = env.step(env_key, rollout.env_state, action)
         done = result.terminated | result.truncated
         discount = hyperparams.get("discount", 1.0)
         discounted = result.reward + discount * rollout.discounted_return

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from optix import checks
 from optix.learners.collect import own_key
 from optix.types import Agent, Discrete, Environment, Policy
-from optix.xla.threefry import unrolled
+from optix.xla.threefry import fold_in, split
 
 
 def evaluator(
@@ -37,7 +37,7 @@ def evaluator(
     _check_fit(agent, env)
 
     def evaluate(policy, key):
-        reset_key, play_key = jax.random.split(unrolled(own_key(key, axis_name)))
+        reset_key, play_key = split(own_key(key, axis_name))
         state, obs = env.reset(reset_key, episodes)
         carry = agent.initial_carry(episodes)
 
@@ -47,7 +47,7 @@ def evaluator(
 
         def play(loop):
             step, total, alive, state, obs, carry = loop
-            act_key, env_key = jax.random.split(jax.random.fold_in(play_key, step))
+            act_key, env_key = split(fold_in(play_key, step))
             carry, action, _ = agent.act(
                 policy, carry, obs, act_key, agent.hyperparams, not deterministic
             )
