@@ -6,44 +6,97 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import jax
+import numpy as np
 
-def positive_int(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`, or raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+from optix.types import MAX_INT32
+
+
+class OptionError(ValueError):
+    """An argument that is out of its range or unknown; the message says the rule."""
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` as a bool, or raise OptionError: text and numbers are no switch."""
+    if not isinstance(value, bool | np.bool_):
+        raise OptionError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def positive_int(
+    name: str, value: Any, minimum: int = 1, maximum: int = MAX_INT32
+) -> int:
+    """Return `value` as an int from `minimum` to `maximum`, or raise OptionError."""
+    number = not isinstance(value, bool) and isinstance(value, Integral)
+    if not number or value < minimum:
+        raise OptionError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if value > maximum:
+        raise OptionError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
 
 
+def axis_name(value: Any) -> None:
+    """Raise OptionError unless `value` is the name of a mapped axis, or None."""
+    names = value if isinstance(value, tuple) and value else (value,)
+    if value is not None and not all(isinstance(name, str) and name for name in names):
+        raise OptionError(
+            "axis_name must be the name of a mapped axis, as that of "
+            f"jax.pmap(..., axis_name='device'), or None, got {value!r}"
+        )
+
+
+def function(name: str, value: Any, remedy: str) -> None:
+    """Raise OptionError unless `value` can be called."""
+    if not callable(value):
+        raise OptionError(f"{name} must be a function, got {value!r}; {remedy}")
+
+
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return `value` as a tuple of sizes of at least 1, or raise ValueError."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"{name} must be a tuple of sizes, like (4,), got {value!r}")
+    """Return `value` as a tuple of sizes of at least 1, or raise OptionError."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise OptionError(f"{name} must be a tuple of sizes, like (4,), got {value!r}")
     return tuple(positive_int(f"a size of {name}", size) for size in value)
 
 
 def within(
     name: str, value: Any, low: float, high: float, *, open_ends: bool = False
 ) -> float:
-    """Return `value` as a finite float in [low, high], or (low, high) if `open_ends`."""
+    """Return `value` as a float in [low, high], or (low, high) if `open_ends`.
+
+    Numbers of NumPy and concrete scalar arrays of JAX will do.
+    """
     brackets = "()" if open_ends else "[]"
     rule = f"{name} must be in {brackets[0]}{low:g}, {high:g}{brackets[1]}"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{rule}, got {value!r}")
-    number = float(value)
+    number = _number(value)
     inside = low < number < high if open_ends else low <= number <= high
-    if not inside or math.isnan(number):
-        raise ValueError(f"{rule}, got {value!r}")
+    if not inside:  # a NaN is nowhere
+        raise OptionError(f"{rule}, got {value!r}")
     return number
 
 
+def _number(value: Any) -> float:
+    """Return a real number, a scalar array of one too, as a float; NaN if it is none."""
+    if isinstance(value, bool | np.bool_ | jax.core.Tracer):
+        return math.nan
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    # V: bfloat16
+    scalar = kind in ("f", "i", "u", "V") and np.ndim(value) == 0
+    if not isinstance(value, Real) and not scalar:
+        return math.nan
+    try:
+        return float(value)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+
+
 def record(name: str, value: Any, kind: type, remedy: str) -> None:
-    """Raise ValueError unless `value` is a `kind`."""
+    """Raise OptionError unless `value` is a `kind`."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
+        raise OptionError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
 
 def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest one."""
+    """Raise OptionError for the first name that is not known, with the nearest one."""
     known = sorted(known)
     for name in given:
         if name in known:
@@ -51,7 +104,7 @@ def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         choices = ", ".join(known) or "none"
-        raise ValueError(f"unknown {what} {name!r}{hint} (known: {choices})")
+        raise OptionError(f"unknown {what} {name!r}{hint} (known: {choices})")
 
 
 def floats(
@@ -68,17 +121,21 @@ def floats(
 
 
 def bounds(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return {name: (low, high)} with finite low < high, or raise ValueError."""
+    """Return {name: (low, high)} with finite low < high, or raise OptionError."""
+    if not isinstance(given, Mapping):
+        raise OptionError(
+            f"bounds must be a mapping {{name: (low, high)}}, got {given!r}"
+        )
     checked = {}
     for name, pair in given.items():
         try:
             low, high = (float(end) for end in pair)
         except (TypeError, ValueError):
-            raise ValueError(
+            raise OptionError(
                 f"bounds of {name!r} must be a pair (low, high), got {pair!r}"
             ) from None
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(
+            raise OptionError(
                 f"bounds of {name!r} must be finite with low < high, got {pair!r}"
             )
         checked[name] = (low, high)

@@ -153,7 +153,7 @@ def _trainer(
         numbers["window_episodes"] = episodes
         row = [numbers.get(name, math.nan) for name in reported]
         return (
-            np.int32(store.save() if finite else slot),
+            np.int32(store.new_slot() if finite else slot),
             np.int32(data.length),
             np.bool_(finite),
             np.asarray(row, np.float32),
