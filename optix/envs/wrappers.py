@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from optix.checks import OptionError
+
 _PARTS, _PUBLIC = ("step_env", "reset_env"), ("step", "reset")
 # what an environment calls on itself, and so never on a wrapper around it
 _HOOKS = ("get_obs", "observe", "is_terminated", "is_terminal", "discount")
@@ -70,7 +72,7 @@ def _public_step(name: str, env: Any, params: Any) -> Callable:
         form = "(obs, state, reward, terminated, truncated, info)"
         *values, info = _unpacked(name, "step", result, form)
         if not isinstance(info, Mapping) or "final_observation" not in info:
-            raise ValueError(
+            raise OptionError(
                 f"info of {name}.step must hold 'final_observation', the observation "
                 "before any reset, as in gymnax 1.0; pass on what the step of the "
                 "environment inside gives"
@@ -84,7 +86,7 @@ def _unpacked(name: str, function: str, result: Any, form: str) -> tuple:
     count = form.count(",") + 1
     if not isinstance(result, tuple) or len(result) != count:
         got = f"{len(result)} values" if isinstance(result, tuple) else repr(result)
-        raise ValueError(
+        raise OptionError(
             f"{function} of {name} must return {form}, as in gymnax 1.0, got {got}; "
             "bring the environment or its wrapper to that form"
         )
@@ -137,7 +139,7 @@ def _check_called(
         return  # its own functions call them
     if unseen and missing:
         kind = type(level).__name__
-        raise ValueError(
+        raise OptionError(
             f"{kind}.{unseen[0]} would not be called where it must be: {name} is "
             f"stepped through {' and '.join(through)}, and {kind} does not override "
             f"{' and '.join(missing)}; override {'it' if len(missing) == 1 else 'them'} "

@@ -33,8 +33,8 @@ class HostStore:
     The weights are files in a temporary folder, just as the agent's own `save_weights`
     writes them, so they take no memory. Which slots a running program still names can
     not be seen from inside it: they pile up on disk, one per window and lane, until
-    somebody who holds the state between two programs calls `keep`, as a session of
-    `optix.train` does. Slot 0, the weights the agent came with, always stays. Numbers are used once.
+    somebody who holds the state between two programs calls `keep`, as `optix.train`
+    does. Slot 0, the weights the agent came with, always stays. Numbers are used once.
 
     Attributes:
       agent: the agent; its weights are those of whatever slot was needed last.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.forms import check_environment
 from optix.learners.collect import own_key
 from optix.types import Agent, Discrete, Environment, Policy
 from optix.xla.threefry import fold_in, split
@@ -31,9 +32,11 @@ def evaluator(
       axis_name: devices that play `episodes` each; the score is their mean.
 
     Raises:
-      ValueError: no episodes, or an agent whose actions are not the environment's.
+      ValueError: no episodes, an environment that does not keep to its record, or an
+        agent whose actions are not the environment's.
     """
     checks.positive_int("episodes", episodes)
+    check_environment(env)
     _check_fit(agent, env)
 
     def evaluate(policy, key):
