@@ -138,7 +138,7 @@ def _check_protocol(name: str, env: Any) -> None:
     missing = [function for function in _PARTS if not hasattr(env, function)]
     if missing:
         raise ValueError(
-            f"{name} must have {', '.join(_PARTS)} (the protocol of gymnax 1.0), but "
+            f"env: {name} must have {', '.join(_PARTS)} (the protocol of gymnax 1.0), but "
             f"lacks {', '.join(missing)}"
         )
 
