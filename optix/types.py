@@ -12,9 +12,10 @@ Axis letters: `L` lanes of a tuner, `T` steps of a window, `B` environments.
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import jax
+import numpy as np
 
 PyTree = Any
 Hyperparams = Mapping[str, Any]  # {name: [] float32}, or [L] where a tuner says so
@@ -230,6 +231,26 @@ class Agent(NamedTuple):
     check_window: Callable[[int, int], Any] = lambda num_steps, num_envs: None
 
 
+class HostPart(Protocol):
+    """What a learner keeps outside the device, behind what its state names there."""
+
+    def raise_if_failed(self) -> None:
+        """Raise the exception of a callback itself, once, if there was one."""
+        ...
+
+    def keep(self, state: PyTree) -> None:
+        """Forget what `state`, which holds all that is still needed, does not name."""
+        ...
+
+    def save(self, tree: PyTree) -> dict[str, np.ndarray]:
+        """Return what a tree names, as {name: [n] uint8}, for a checkpoint."""
+        ...
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take back what `save` returned, so that the trees that name it are whole."""
+        ...
+
+
 class Learner(NamedTuple):
     """An agent bound to a source of experience.
 
@@ -257,7 +278,7 @@ class Learner(NamedTuple):
     step: Callable[..., tuple[LearnerState, Report]]
     evaluate: Callable[[Policy, Hyperparams, jax.Array], jax.Array]
     hyperparams: Mapping[str, float]
-    host: Any = None
+    host: HostPart | None = None
     agent: Agent | None = None
     env: Environment | None = None
     lanes: int | None = None

@@ -40,6 +40,9 @@ class Pixels(probes.Probe):
         space.shape = (2,)
         return space
 
+    def first_obs(self, key):
+        return jnp.zeros(2)
+
 
 PROBE = probes.Probe()
 ENV = device(PROBE)
@@ -429,11 +432,11 @@ TABLE = {
     ),
     "gymnax observations": (
         lambda: make_agent(Keyed(observation=True)),
-        "observations of Keyed must be a Box or Discrete, got Dict; flatten",
+        "observations of Keyed must be a Box or Discrete, got Dict.*flatten",
     ),
     "gymnax actions": (
         lambda: make_agent(Keyed(action=True)),
-        "actions of Keyed must be a Box or Discrete, got Dict; number",
+        "actions of Keyed must be Discrete or a Box of floats, got Dict.*number",
     ),
     "deterministic where actions are discrete": (
         lambda: make_agent(PROBE, deterministic=True),

@@ -1,25 +1,43 @@
 """Environments on the device: gymnax's own, and any that speak its protocol."""
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.envs.checked import state_types
+from optix.envs.kinds import (
+    action_decoder,
+    action_space,
+    observation_encoder,
+    observation_shape,
+)
+from optix.envs.names import gymnasium_name, is_gymnasium
+from optix.envs.wrappers import Protocol, protocol
 from optix.trees import select_rows
-from optix.types import Box, Discrete, Environment, EnvStep
+from optix.types import Discrete, Environment, EnvStep, PyTree
+from optix.xla.threefry import plain, unrolled
 
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
+_PARTS = (
+    "observation_space",
+    "action_space",
+    "reset_env",
+    "step_env",
+    "is_truncated",
+)
 
 
 def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Environment:
     """Return the `Environment` of a gymnax name or of an instance of its protocol.
 
     The protocol is gymnax 1.0's: `reset_env`, `step_env`, `is_truncated`,
-    `observation_space`, `action_space` and `default_params`. Wrappers, which change only
-    the public `reset` and `step`, are stepped through those, so that even `play` goes on
-    with a fresh state after an end; its `next_obs` is right all the same.
+    `observation_space`, `action_space` and `default_params`. An environment or wrapper
+    of any class that has a public `step` of its own is stepped through that, so that even
+    `play` goes on with a fresh state after an end; its `next_obs` is right all the same.
+    An override that would never be called is refused.
 
     Args:
       env: a registered gymnax name, or an environment or wrapper.
@@ -27,52 +45,63 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
       name: how messages call it; None takes the name or the class.
 
     Raises:
-      ValueError: an unknown name, a part of the protocol or a time limit missing, or
-        spaces that no agent can use.
+      ValueError: an unknown name, a part of the protocol or a time limit missing, spaces
+        that no agent can use, parameters of another environment, a wrapper that would
+        not be seen, or results of a wrong form.
 
     >>> env = device("CartPole-v1")
     >>> env.observation_shape, env.action_space, env.time_limit
     ((4,), Discrete(n=2), 500)
     """
+    if name is not None and not (isinstance(name, str) and name):
+        raise ValueError(f"name must be a string or None, got {name!r}")
     if isinstance(env, str):
         name = name or env
         env, default_params = _registered(env)
     else:
         name = name or type(env).__name__
+        _check_protocol(name, env)
         default_params = getattr(env, "default_params", None)
     params = default_params if env_params is None else env_params
+    time_limit = _time_limit(name, params)
+    _check_params(name, params, default_params)
 
-    _check_protocol(name, env)
-    encode, observation_shape = _observations(name, env.observation_space(params))
-    action_space, decode = _actions(name, env.action_space(params))
-    raw_reset, raw_step, replaces = _protocol(env, params)
+    observations, actions = _spaces(name, env, params)
+    encode, decode = (
+        observation_encoder(name, observations),
+        action_decoder(name, actions),
+    )
+    shape, space = observation_shape(name, observations), action_space(name, actions)
+    one = jnp.int32(0) if isinstance(space, Discrete) else jnp.zeros(space.shape)
+    action = jax.eval_shape(decode, one)
+    raw, state_type = _checked(
+        name, protocol(name, env, params), tuple(observations.shape), action
+    )
 
     def reset(key, batch):
-        keys = jax.random.split(key, batch)
-        obs, state = jax.vmap(raw_reset)(keys)
-        action = jax.eval_shape(lambda: jax.vmap(decode)(_zeros(action_space, batch)))
+        keys = jax.random.split(unrolled(key), batch)
+        obs, state = jax.vmap(raw.reset)(keys)
         # a Python number in a fresh state must not change its type at the first step
-        after = jax.eval_shape(jax.vmap(raw_step), keys, state, action)[1]
-        state = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), state, after)
+        state = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), state, state_type)
         return state, jax.vmap(encode)(obs)
 
     def play(key, state, action):
-        keys = jax.random.split(key, action.shape[0])
-        raw = jax.vmap(raw_step)(keys, state, jax.vmap(decode)(action))
-        obs, state, reward, terminated, truncated, final_obs = raw
+        keys = jax.random.split(unrolled(key), action.shape[0])
+        result = jax.vmap(raw.step)(keys, state, jax.vmap(decode)(action))
+        obs, state, reward, terminated, truncated, final_obs = result
         step = EnvStep(
             obs=jax.vmap(encode)(obs),
-            reward=reward.astype(jnp.float32),
-            terminated=terminated.astype(bool),
-            truncated=truncated.astype(bool),
+            reward=jnp.asarray(reward, jnp.float32),
+            terminated=jnp.asarray(terminated, bool),
+            truncated=jnp.asarray(truncated, bool),
             next_obs=jax.vmap(encode)(final_obs),
         )
         return state, step
 
     def step(key, state, action):
-        if replaces:
+        if raw.replaces:
             return play(key, state, action)
-        key, reset_key = jax.random.split(key)
+        key, reset_key = jax.random.split(unrolled(key))
         state, result = play(key, state, action)
         done = result.terminated | result.truncated
         fresh_state, fresh_obs = reset(reset_key, done.shape[0])
@@ -80,15 +109,7 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         state, obs = select_rows(done, (fresh_state, fresh_obs), (state, result.obs))
         return state, result._replace(obs=obs)
 
-    return Environment(
-        name,
-        observation_shape,
-        action_space,
-        _time_limit(name, params),
-        reset,
-        step,
-        play,
-    )
+    return Environment(name, shape, space, time_limit, reset, step, play)
 
 
 def _registered(name: str) -> tuple[Any, Any]:
@@ -103,94 +124,96 @@ def _registered(name: str) -> tuple[Any, Any]:
     return gymnax.make(name)
 
 
-def _check_protocol(name, env):
+def _check_protocol(name: str, env: Any) -> None:
     if isinstance(env, type):
         raise ValueError(f"env must be an instance, got the class {env.__name__}")
-    wanted = [
-        "observation_space",
-        "action_space",
-        "reset_env",
-        "step_env",
-        "is_truncated",
-    ]
-    missing = [function for function in wanted if not hasattr(env, function)]
+    if is_gymnasium(env):
+        raise ValueError(
+            f"env must run on the device, got the Gymnasium environment "
+            f"{gymnasium_name(env)}, which runs on the host; give the name of a gymnax "
+            "environment (such as 'CartPole-v1'), or train a host agent: "
+            "optix.loop.loop.loop(optix.host.learner.host(agent, "
+            "optix.host.pipelines.BatchPipeline(env)), tuner)"
+        )
+    missing = [function for function in _PARTS if not hasattr(env, function)]
     if missing:
         raise ValueError(
-            f"{name} must have {', '.join(wanted)} (the protocol of gymnax 1.0), but "
+            f"env: {name} must have {', '.join(_PARTS)} (the protocol of gymnax 1.0), but "
             f"lacks {', '.join(missing)}"
         )
 
 
-def _protocol(env, params):
-    """Return (reset, step, whether step replaces an ended episode by itself)."""
-    from gymnax.wrappers.purerl import GymnaxWrapper
-
-    if isinstance(env, GymnaxWrapper):
-
-        def public_step(key, state, action):
-            obs, state, reward, terminated, truncated, info = env.step(
-                key, state, action, params
-            )
-            return obs, state, reward, terminated, truncated, info["final_observation"]
-
-        return lambda key: env.reset(key, params), public_step, True
-
-    def step(key, state, action):
-        # gymnax jits its own step with a reset in it; the parts are cheaper
-        obs, state, reward, terminated, _ = env.step_env(key, state, action, params)
-        reward, terminated = jnp.asarray(reward), jnp.asarray(terminated)
-        truncated = jnp.asarray(env.is_truncated(state, params))
-        return obs, state, reward, terminated, truncated, obs
-
-    return lambda key: env.reset_env(key, params), step, False
-
-
-def _time_limit(name, params) -> int:
-    limit = getattr(params, "max_steps_in_episode", None)
-    if limit is None or not 1 <= float(limit) < 2**31:
+def _time_limit(name: str, params: Any) -> int:
+    limit: Any = getattr(params, "max_steps_in_episode", None)
+    try:
+        right = not isinstance(limit, bool) and 1 <= float(limit) < 2**31
+    except (TypeError, ValueError, OverflowError):
+        right = False
+    if not right:
         raise ValueError(
-            f"the parameters of {name} must have max_steps_in_episode >= 1, the time "
-            f"limit by which evaluation ends, got {limit!r}"
+            f"env_params of {name} must be like its default_params, with a "
+            "max_steps_in_episode >= 1, the time limit by which evaluation ends, got "
+            f"{limit!r} in {params!r}"
         )
     return int(limit)
 
 
-def _observations(name, space):
-    """Return (encode one observation to float32, its shape)."""
-    if hasattr(space, "n"):
-        size = int(space.n)
-        return lambda obs: jax.nn.one_hot(obs, size), (size,)
-    if getattr(space, "shape", None) is None or not hasattr(space, "low"):
+def _check_params(name: str, params: Any, default_params: Any) -> None:
+    """Refuse parameters that lack a field of the environment's own."""
+    fields = getattr(default_params, "__dataclass_fields__", None)
+    fields = fields or getattr(default_params, "_fields", ())
+    missing = [field for field in fields if not hasattr(params, field)]
+    if missing:
+        kind = type(default_params).__name__
         raise ValueError(
-            f"observations of {name} must be a Box or Discrete, got "
-            f"{type(space).__name__}; flatten them with a wrapper"
+            f"env_params of {name} must be {kind} like its default_params, got "
+            f"{params!r} without {', '.join(missing)}; change fields of those"
         )
-    shape = tuple(int(size) for size in space.shape) or (1,)
-    return lambda obs: jnp.asarray(obs, jnp.float32).reshape(shape), shape
 
 
-def _actions(name, space):
-    """Return (the space that agents see, its decoder to the environment's actions)."""
-    if hasattr(space, "n"):
-        return Discrete(int(space.n)), lambda action: action
-    if not hasattr(space, "low"):
+def _spaces(name: str, env: Any, params: Any) -> tuple[Any, Any]:
+    """Return the spaces of observations and actions."""
+    try:
+        return env.observation_space(params), env.action_space(params)
+    except Exception as error:
         raise ValueError(
-            f"actions of {name} must be a Box or Discrete, got {type(space).__name__}; "
-            "number its combinations in a wrapper to make it Discrete"
-        )
-    shape = tuple(int(size) for size in space.shape)
-    low, high = (jnp.broadcast_to(end, shape) for end in (space.low, space.high))
-    bounded = bool(jnp.isfinite(low).all() and jnp.isfinite(high).all())
-
-    def decode(action):
-        if bounded:
-            action = low + (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-        return action.reshape(shape)
-
-    return Box((math.prod(shape),)), decode
+            f"the spaces of {name} failed with {type(error).__name__}: {error}; mend "
+            "observation_space and action_space, or env_params"
+        ) from error
 
 
-def _zeros(space: Discrete | Box, batch: int) -> jax.Array:
-    if isinstance(space, Discrete):
-        return jnp.zeros((batch,), jnp.int32)
-    return jnp.zeros((batch, *space.shape))
+def _checked(
+    name: str, raw: Protocol, shape: tuple[int, ...], action: Any
+) -> tuple[Protocol, PyTree]:
+    """Return the functions on keys of the faster kind, and the type of the state.
+
+    An environment that mixes the keys that it is given with keys that it makes itself
+    gets JAX's own. In states there are only JAX's own: they are saved.
+    """
+    fast = _with_keys(raw, unrolled)
+    try:
+        return fast, state_types(name, fast, shape, action)
+    except ValueError:
+        usual = _with_keys(raw, plain)
+        return usual, state_types(name, usual, shape, action)
+
+
+def _with_keys(raw: Protocol, given: Callable[[jax.Array], jax.Array]) -> Protocol:
+    """Return the functions with all keys that they are given converted by `given`."""
+
+    def converted(tree, convert):
+        return jax.tree.map(lambda x: convert(x) if _is_key(x) else x, tree)
+
+    def reset(key):
+        return converted(raw.reset(given(key)), plain)
+
+    def step(key, state, action):
+        result = raw.step(given(key), converted(state, given), action)
+        return converted(result, plain)
+
+    return Protocol(reset, step, raw.replaces)
+
+
+def _is_key(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, Protocol
 
 import jax
@@ -101,7 +102,14 @@ def _stack(steps: PyTree) -> PyTree:
     """Stack a list of equally shaped steps; leave what is stacked already."""
     if not isinstance(steps, list) or not steps:
         return steps
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *steps, is_leaf=_is_row)
+
+
+def _is_row(node: PyTree) -> bool:
+    """Whether a node is a list of numbers, or of such lists: an array, no structure."""
+    if not isinstance(node, list):
+        return False
+    return all(isinstance(part, Real) or _is_row(part) for part in node)
 
 
 class BaseAgent(abc.ABC):

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -48,7 +50,8 @@ def host(
 
     Raises:
       TypeError: `agent` is not a `BaseAgent`.
-      ValueError: `evaluation_episodes` is not a positive integer.
+      ValueError: `evaluation_episodes` is not a positive integer, a pipeline lacks a
+        method, `metrics` are no names, `directory` is no folder.
 
     >>> import gymnasium
     >>> from optix.host.pipelines import BatchPipeline
@@ -72,6 +75,11 @@ def host(
             f"methods, got {type(agent).__name__}"
         )
     checks.positive_int("evaluation_episodes", evaluation_episodes)
+    _check_pipeline("pipeline", pipeline, ("collect", "evaluate"))
+    if validation is not None:
+        _check_pipeline("validation", validation, ("evaluate",))
+    _check_names(metrics)
+    _check_directory(directory)
     store = HostStore(agent, directory)
     initial = agent.get_hyperparams().copy()
     tunable = {
@@ -119,6 +127,31 @@ def host(
     return Learner(init, begin, step, evaluate, tunable, store)
 
 
+def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None:
+    missing = [name for name in methods if not callable(getattr(pipeline, name, None))]
+    if missing or isinstance(pipeline, type):
+        raise ValueError(
+            f"{keyword} must have the methods {' and '.join(methods)}, got {pipeline!r}; "
+            "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment"
+        )
+
+
+def _check_names(metrics: Sequence[str]) -> None:
+    is_sequence = isinstance(metrics, Sequence) and not isinstance(metrics, str)
+    if not is_sequence or not all(isinstance(name, str) for name in metrics):
+        raise ValueError(
+            f"metrics must be a sequence of names, like ('loss',), got {metrics!r}"
+        )
+
+
+def _check_directory(directory: Any) -> None:
+    is_path = isinstance(directory, str | os.PathLike)
+    if directory is not None and not (is_path and os.path.isdir(directory)):
+        raise ValueError(
+            f"directory must be a folder that exists, or None, got {directory!r}"
+        )
+
+
 def _seeds(key: jax.Array) -> jax.Array:
     """Return the seeds of environment and agent, [2] uint32."""
     return jax.random.bits(key, (2,), jnp.uint32)
@@ -132,6 +165,7 @@ def _trainer(
     reported: Sequence[str],
 ) -> Callable:
     """Return the callback of a window."""
+    told: list[str] = []  # one warning is enough
 
     def train(slot, values, seeds, active):
         slot = int(slot)
@@ -144,17 +178,25 @@ def _trainer(
         store.agent.set_hyperparams(HyperparamSet({**initial.params, **given}))
         store.agent.seed(agent_seed)
         data = pipeline.collect(store.agent, env_seed)
-        numbers, finite = {}, _finite(data)
-        if finite:
+        numbers, wrong = {}, _not_finite(data)
+        if wrong is None:
             store.release()
             numbers = _numbers(store.agent.learn(data))
-            finite = all(map(math.isfinite, numbers.values()))
+            failed = [f"{k} = {v}" for k, v in numbers.items() if not math.isfinite(v)]
+            wrong = f"learn returned {', '.join(failed)}" if failed else None
+        finite = wrong is None
+        if wrong is not None and not told:
+            told.append(wrong)
+            source = getattr(pipeline, "name", type(pipeline).__name__)
+            warnings.warn(
+                f"{source}: {wrong}; the policy stays as it was", stacklevel=2
+            )
         episodes = data.rewards[0].size + data.dones[:-1].sum()
         numbers["window_return"] = data.total_reward / episodes
         numbers["window_episodes"] = episodes
         row = [numbers.get(name, math.nan) for name in reported]
         return (
-            np.int32(store.save() if finite else slot),
+            np.int32(store.new_slot() if finite else slot),
             np.int32(data.length),
             np.bool_(finite),
             np.asarray(row, np.float32),
@@ -180,13 +222,17 @@ def _player(store: HostStore, pipeline: Pipeline, episodes: int) -> Callable:
     return play
 
 
-def _finite(data: EpisodeData) -> bool:
-    """Return whether observations, actions and rewards are finite."""
-    leaves = jax.tree.leaves(
-        (data.observations, data.actions, data.rewards, data.next_observations)
-    )
-    floats = [x for x in leaves if np.issubdtype(x.dtype, np.floating)]
-    return all(np.isfinite(leaf).all() for leaf in floats)
+def _not_finite(data: EpisodeData) -> str | None:
+    """Return in words which observation, action or reward is not finite, if one is."""
+    for field in ("rewards", "observations", "actions", "next_observations"):
+        for leaf in jax.tree.leaves(getattr(data, field)):
+            if not np.issubdtype(leaf.dtype, np.floating):
+                continue
+            rows = np.isfinite(leaf).reshape(len(leaf), -1).all(1)
+            if not rows.all():
+                step = int(rows.argmin())
+                return f"{field} hold {leaf[step]} at step {step} of a window"
+    return None
 
 
 def _numbers(info: Any) -> dict[str, float]:

@@ -4,7 +4,10 @@ Both can be split and merged without loss: however the data is divided into chun
 processes and devices, the moments are those of all of it at once.
 """
 
+import math
+import sys
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,7 +34,7 @@ class ObsNormalizer:
 
     def __init__(self, obs_shape: tuple[int, ...], clip: float = 10.0):
         """See the class."""
-        self._shape = tuple(obs_shape)
+        self._shape = checks.shape("obs_shape", obs_shape)
         self._clip = _positive("clip", clip)
         self._moments = _nothing(self._shape)
 
@@ -229,6 +232,7 @@ def _restored(
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not value > 0:
         raise ValueError(f"{name} must be > 0, got {value!r}; use inf for none")
-    return float(value)
+    return float(min(value, sys.float_info.max) if value != math.inf else value)

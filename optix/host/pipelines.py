@@ -4,14 +4,14 @@ import functools
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
 
 from optix import checks
+from optix.envs.names import gymnasium_name
 from optix.host.agent import BaseAgent, EpisodeData
-from optix.types import PyTree
+from optix.host.recorded import Recorder, Step, copy_for_agent
 
 
 class BatchPipeline:
@@ -30,6 +30,8 @@ class BatchPipeline:
 
     Raises:
       TypeError: `env` is neither (a vector environment is not one either).
+      ValueError: a size below one, a flag that is none. `collect` and `evaluate` raise it
+        where the environment gives something of a wrong form, and name it.
 
     >>> import gymnasium
     >>> pipeline = BatchPipeline(lambda: gymnasium.make("CartPole-v1"), window_size=50)
@@ -46,11 +48,17 @@ class BatchPipeline:
     ):
         """Make the environment, or take it as it is."""
         self.window_size = checks.positive_int("window_size", window_size)
-        self.whole_episodes = whole_episodes
+        self.whole_episodes = checks.boolean("whole_episodes", whole_episodes)
         self.max_episode_steps = checks.positive_int(
             "max_episode_steps", max_episode_steps
         )
         self.env = _open(env)
+        self.name = gymnasium_name(self.env)
+        self._recorder = Recorder(
+            self.name,
+            getattr(self.env, "observation_space", None),
+            getattr(self.env, "action_space", None),
+        )
 
     def collect(self, agent: BaseAgent, seed: int) -> EpisodeData:
         """Return a window in which the agent explores.
@@ -61,7 +69,7 @@ class BatchPipeline:
             begins the same whatever was played before.
         """
         seeds = _seeds(seed)
-        steps: list[_Step] = []
+        steps: list[Step] = []
         while len(steps) < self.window_size:
             room = None if self.whole_episodes else self.window_size - len(steps)
             episode = self._play(agent.act, agent, next(seeds))
@@ -90,40 +98,22 @@ class BatchPipeline:
         """Close the environment, also one that was handed over."""
         self.env.close()
 
-    def _play(self, act: Callable, agent: BaseAgent, seed: int) -> Iterator["_Step"]:
+    def _play(self, act: Callable, agent: BaseAgent, seed: int) -> Iterator[Step]:
         """Play one episode."""
         agent.begin_episode()
-        observation, _ = self.env.reset(seed=seed)
-        observation = _copy(observation)
+        observation = self._recorder.started(self.env.reset(seed=seed))
         for count in itertools.count(1):
-            action = act(observation)
-            following, reward, terminated, truncated, info = self.env.step(action)
-            following = _copy(following)
-            truncated = bool(truncated) or count == self.max_episode_steps
-            yield _Step(
-                observation,
-                _copy(action),
-                float(reward),
-                bool(terminated),
-                truncated,
-                following,
-                info,
+            action = act(copy_for_agent(observation))
+            recorded = self._recorder.action(action)
+            result = self.env.step(action)
+            step = self._recorder.stepped(observation, recorded, result, count)
+            step = step._replace(
+                truncated=step.truncated or count == self.max_episode_steps
             )
-            if terminated or truncated:
+            yield step
+            if step.terminated or step.truncated:
                 return
-            observation = following
-
-
-class _Step(NamedTuple):
-    """One transition, in the order of `EpisodeData`."""
-
-    observation: PyTree
-    action: PyTree
-    reward: float
-    terminated: bool
-    truncated: bool
-    next_observation: PyTree
-    info: dict[str, Any]
+            observation = step.next_observation
 
 
 def _open(env: Any) -> Any:
@@ -144,8 +134,3 @@ def _seeds(seed: int) -> Iterator[int]:
     generator = np.random.default_rng(seed)
     while True:
         yield int(generator.integers(2**31))
-
-
-def _copy(tree: PyTree) -> PyTree:
-    """Copy arrays: environments and agents write into their buffers again."""
-    return jax.tree.map(np.array, tree)

@@ -33,7 +33,7 @@ class HostStore:
     The weights are files in a temporary folder, just as the agent's own `save_weights`
     writes them, so they take no memory. Which slots a running program still names can
     not be seen from inside it: they pile up on disk, one per window and lane, until
-    somebody who holds the state between two programs calls `retain`, as the driver
+    somebody who holds the state between two programs calls `keep`, as `optix.train`
     does. Slot 0, the weights the agent came with, always stays. Numbers are used once.
 
     Attributes:
@@ -52,52 +52,44 @@ class HostStore:
         self._next = 0
         self._held: int | None = None  # the slot whose weights the agent has
         self.scores: dict[int, tuple[Any, float]] = {}  # slot: (seeds, score), the last
-        self.save()
+        self.new_slot()
 
     @property
     def slots(self) -> frozenset[int]:
         """The slots there are."""
         return frozenset(self._slots)
 
-    def slots_in(self, tree: PyTree) -> set[int]:
-        """Return every slot that a state, or any pytree of states, names.
+    def keep(self, state: PyTree) -> None:
+        """Drop all weights that a state does not name, but slot 0.
+
+        Args:
+          state: of all seeds, or any tree of states and policies still needed.
 
         Raises:
-          ValueError: it names none, so it is not a state of a host agent.
-        """
-        nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, HostSlot))
-        found = [np.ravel(node.slot) for node in nodes if isinstance(node, HostSlot)]
-        if not found:
-            raise ValueError(
-                f"{type(tree).__name__} names no slot of a host agent; pass the state "
-                "of a run whose learner is host(...)"
-            )
-        return {int(slot) for slot in np.concatenate(found)}
-
-    def retain(self, slots: Iterable[int]) -> None:
-        """Drop all weights but these and slot 0.
-
-        Raises:
-          ValueError: a slot is unknown. Nothing is dropped then.
+          ValueError: it names no slot, or one without weights. Nothing is dropped then.
         """
         with self._lock:
-            kept = self._known(slots) | {0}
+            kept = self._named(state) | {0}
             for slot in self._slots - kept:
                 shutil.rmtree(self._path(slot).parent)
                 self.scores.pop(slot, None)
             self._slots = kept
 
-    def export(self, slots: Iterable[int]) -> dict[int, bytes]:
-        """Return the files of each slot as a zip archive, for a checkpoint.
+    def save(self, tree: PyTree) -> dict[str, np.ndarray]:
+        """Return the weights that a tree names, {slot: [n] uint8 of a zip archive}.
+
+        It waits for nobody, not even for an environment that hangs in a callback.
 
         Raises:
-          ValueError: a slot is unknown.
+          ValueError: it names no slot, or one without weights.
         """
-        with self._lock:
-            return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
+        return {
+            str(slot): np.frombuffer(_pack(self._path(slot).parent), np.uint8)
+            for slot in sorted(self._named(tree))
+        }
 
-    def restore(self, weights: Mapping[int, bytes]) -> None:
-        """Add slots from `export`, under their numbers; new ones count on from there.
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        """Add slots from `save`, under their numbers; new ones count on from there.
 
         No slot ever changes its weights, so states of before stay what they are. Only
         before anything has been learned a checkpoint may bring a slot 0 of its own. A
@@ -109,6 +101,7 @@ class HostStore:
         """
         with self._lock:
             untouched = self._next == 1
+            weights = {int(slot): np.asarray(a).tobytes() for slot, a in arrays.items()}
             for slot, archive in weights.items():
                 folder = self._path(slot).parent
                 if slot in self._slots:
@@ -116,8 +109,8 @@ class HostStore:
                         continue
                     if not untouched:
                         raise ValueError(
-                            f"slot {slot} has other weights here, of another run; "
-                            "restore into a learner made anew by host(...)"
+                            f"slot {slot} has other weights here, of another run; load "
+                            "into a learner made anew by host(...)"
                         )
                     self.scores.clear()
                     self.release()
@@ -127,10 +120,10 @@ class HostStore:
                 self._slots.add(slot)
             self._next = max([self._next, *(slot + 1 for slot in weights)])
 
-    def load(self, policy: Policy) -> BaseAgent:
+    def agent_of(self, policy: Policy) -> BaseAgent:
         """Return the agent with the weights of one policy, `state.best.policy` say."""
-        (slot,) = self.slots_in(policy)
         with self._lock:
+            (slot,) = self._named(policy)
             self.hold(slot)
         return self.agent
 
@@ -155,7 +148,7 @@ class HostStore:
         """Say that the agent's weights are no longer those of a slot."""
         self._held = None
 
-    def save(self) -> int:
+    def new_slot(self) -> int:
         """Return a new slot for the weights that the agent has now."""
         slot, self._next = self._next, self._next + 1
         path = self._path(slot)
@@ -185,13 +178,24 @@ class HostStore:
 
         return call
 
+    def _named(self, tree: PyTree) -> set[int]:
+        """Return every slot that a state, or any pytree of states, names."""
+        nodes = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, HostSlot))
+        found = [np.ravel(node.slot) for node in nodes if isinstance(node, HostSlot)]
+        if not found:
+            raise ValueError(
+                f"{type(tree).__name__} names no slot of a host agent; pass the state "
+                "of a run whose learner is host(...)"
+            )
+        return self._known(int(slot) for slot in np.concatenate(found))
+
     def _known(self, slots: Iterable[int]) -> set[int]:
         wanted = set(slots)
         if unknown := wanted - self._slots:
             raise ValueError(
                 f"slots {sorted(unknown)} hold no weights (of {self._next} ever made "
-                f"{len(self._slots)} are left): `retain` dropped them, or the state is "
-                "from another process and `restore` was not called"
+                f"{len(self._slots)} are left): `keep` dropped them, or the state is "
+                "from another process and `load` was not called"
             )
         return wanted
 

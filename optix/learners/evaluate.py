@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.forms import check_environment
 from optix.learners.collect import own_key
 from optix.types import Agent, Discrete, Environment, Hyperparams, Policy
-from optix.xla.threefry import plain, unrolled
+from optix.xla.threefry import fold_in, split
 
 
 def evaluator(
@@ -31,17 +32,19 @@ def evaluator(
       deterministic: play the mode of the policy, not samples.
 
     Raises:
-      ValueError: no episodes, or an agent whose actions are not the environment's.
+      ValueError: no episodes, an environment that does not keep to its record, or an
+        agent whose actions are not the environment's.
     """
     checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
     checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("episodes", episodes)
     checks.boolean("deterministic", deterministic)
+    check_environment(env)
     _check_fit(agent, env)
     axis_name = agent.axis_name
 
     def evaluate(policy, hyperparams, key):
-        reset_key, play_key = jax.random.split(own_key(key, axis_name))
+        reset_key, play_key = split(own_key(key, axis_name))
         state, obs = env.reset(reset_key, episodes)
         carry = agent.initial_carry(episodes)
 
@@ -51,8 +54,7 @@ def evaluator(
 
         def play(loop):
             step, total, alive, state, obs, carry = loop
-            step_key = jax.random.fold_in(unrolled(play_key), step)
-            act_key, env_key = plain(jax.random.split(step_key))
+            act_key, env_key = split(fold_in(play_key, step))
             carry, action, _ = agent.act(
                 policy, carry, obs, hyperparams, act_key, not deterministic
             )

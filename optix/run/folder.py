@@ -198,9 +198,9 @@ class RunFolder:
                     f"run is in {ours}; put the checkpoints of this run back"
                 )
             sizes = snapshot.metadata["host"].items()
-            weights = {n: jax.ShapeDtypeStruct((size,), np.uint8) for n, size in sizes}
+            outside = {n: jax.ShapeDtypeStruct((size,), np.uint8) for n, size in sizes}
             tree = target if _has_memory(snapshot) else without_memory(target)
-            return {"tree": tree, "host": weights}
+            return {"tree": tree, "host": outside}
 
         return of
 
@@ -257,23 +257,17 @@ def _must_be_empty(path: Path) -> None:
 def _with_host(
     tree: PyTree, loop: Loop, metadata: dict[str, Any]
 ) -> tuple[PyTree, dict[str, Any]]:
-    """Return what to save: the tree, and the weights on the host that it names."""
-    host, weights = loop.learner.host, {}
-    if host is not None:
-        weights = {
-            str(slot): np.frombuffer(archive, np.uint8)
-            for slot, archive in host.export(host.slots_in(tree)).items()
-        }
-    sizes = {slot: archive.size for slot, archive in weights.items()}
-    return {"tree": tree, "host": weights}, {**metadata, "host": sizes}
+    """Return what to save: the tree, and what it names outside the device."""
+    host = loop.learner.host
+    outside = {} if host is None else host.save(tree)
+    sizes = {name: array.size for name, array in outside.items()}
+    return {"tree": tree, "host": outside}, {**metadata, "host": sizes}
 
 
 def _without_host(saved: PyTree, loop: Loop) -> PyTree:
-    """Give the host its weights back and return the tree."""
+    """Give the host back what the tree names there, and return the tree."""
     if loop.learner.host is not None:
-        loop.learner.host.restore(
-            {int(slot): np.asarray(a).tobytes() for slot, a in saved["host"].items()}
-        )
+        loop.learner.host.load(saved["host"])
     return saved["tree"]
 
 

@@ -88,7 +88,7 @@ class Session(NamedTuple):
                 raise
             state, elapsed = after, time.monotonic() - clock
             if host is not None:
-                host.retain(host.slots_in(state))
+                host.keep(state)
             for seed, report in rows(reports, rounds):
                 hooks.round(seed, report)
             if compiled:

@@ -91,7 +91,7 @@ def test_a_window_is_what_the_agent_does_by_itself(learner):
     state = jax.jit(learner.init)(key)
     state, report = jax.jit(learner.step)(state, {"rate": 0.3}, key, True)
     weight = replay(0.3, [key])
-    agent = learner.host.load(state.policy)
+    agent = learner.host.agent_of(state.policy)
     assert agent.act(None) == weight
     assert report.env_steps == 2 and report.finite
     assert agent.learned == [
@@ -248,7 +248,9 @@ def test_a_score_is_not_played_twice():
 def test_validation_scores_in_place_of_the_pipeline():
     pipeline, validation = Rewards(), Rewards()
     learner = host(Adder(), pipeline, validation=validation)
-    learner.evaluate(learner.init(jax.random.key(0)).policy, jax.random.key(0))
+    learner.evaluate(
+        learner.init(jax.random.key(0)).policy, learner.hyperparams, jax.random.key(0)
+    )
     assert len(validation.evaluated) == 1 and not pipeline.evaluated
 
 
@@ -321,12 +323,13 @@ def test_checkpoints_go_to_another_process(make):
     state = learner.init(keys[0])
     for key in keys[:2]:
         state, _ = learner.step(state, {"rate": 1.0}, key, True)
-    weights = learner.host.export(learner.host.slots_in(state))
-    assert list(weights) == [2] and type(weights[2]) is bytes
-    assert weights == learner.host.export({2})  # the same bytes again
+    weights = learner.host.save(state)
+    assert list(weights) == ["2"] and weights["2"].dtype == np.uint8
+    again = learner.host.save(state)
+    np.testing.assert_array_equal(weights["2"], again["2"])  # the same bytes
 
     other = host(make(), Rewards(), evaluation_episodes=1)
-    other.host.restore(weights)
+    other.host.load(weights)
     assert other.host.slots == {0, 2}
     assert other.evaluate(state.policy, other.hyperparams, keys[0]) == replay(
         1.0, keys[:2]
@@ -347,17 +350,18 @@ def test_a_checkpoint_may_bring_its_own_initial_weights(learner):
     key = jax.random.key(0)
     policy = learner.init(key).policy
     assert learner.evaluate(policy, learner.hyperparams, key) == 0.0
-    learner.host.restore(with_weight(9.0).host.export({0}))
+    learner.host.load(with_weight(9.0).host.save(policy))
     assert learner.evaluate(policy, learner.hyperparams, key) == 9.0
 
 
 def test_restore_never_changes_a_slot(learner):
     key = jax.random.key(0)
+    policy = learner.init(key).policy
     state, _ = learner.step(learner.init(key), {"rate": 1.0}, key, True)
-    own = learner.host.export({0, 1})
+    own = learner.host.save([policy, state])
     after, _ = learner.step(state, {"rate": 1.0}, key, True)
-    learner.host.retain(learner.host.slots_in(after))
-    learner.host.restore(own)  # one of them is there, the other comes back
+    learner.host.keep(after)
+    learner.host.load(own)  # one of them is there, the other comes back
     assert learner.host.slots == {0, 1, 2}
     assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
         1.0, [key]
@@ -366,23 +370,21 @@ def test_restore_never_changes_a_slot(learner):
         1.0, [key, key]
     )
     for slot in (0, 1):
-        other = {slot: with_weight(9.0).host.export({0})[0]}
+        other = {str(slot): with_weight(9.0).host.save(policy)["0"]}
         with pytest.raises(ValueError, match=f"slot {slot} has other weights here"):
-            learner.host.restore(other)
+            learner.host.load(other)
     assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
         1.0, [key]
     )
 
 
-def test_retain_drops_the_rest(learner, tmp_path):
+def test_keep_drops_the_rest(learner, tmp_path):
     keys = jax.random.split(jax.random.key(0), 4)
     learner = host(Adder(), Rewards(), evaluation_episodes=1, directory=str(tmp_path))
     states = [learner.init(keys[0])]
     for key in keys:
         states.append(learner.step(states[-1], {"rate": 1.0}, key, True)[0])
-    live = learner.host.slots_in([states[2], {"best": states[4].policy}])
-    assert live == {2, 4}
-    learner.host.retain(live)
+    learner.host.keep([states[2], {"best": states[4].policy}])
     assert learner.host.slots == {0, 2, 4}
     assert len([f for f in tmp_path.rglob("*") if f.is_file()]) == 3
     assert learner.evaluate(states[2].policy, learner.hyperparams, keys[0]) == replay(
@@ -391,9 +393,10 @@ def test_retain_drops_the_rest(learner, tmp_path):
     with pytest.raises(
         ValueError, match=r"slots \[3\] hold no weights \(of 5 ever made"
     ):
-        learner.host.retain({3, 4})
+        learner.host.keep([states[3], states[4]])
+    assert learner.host.slots == {0, 2, 4}
     with pytest.raises(ValueError, match=r"slots \[1\]"):
-        learner.host.export({1})
+        learner.host.save(states[1])
     with pytest.raises(jax.errors.JaxRuntimeError):
         jax.block_until_ready(
             learner.evaluate(states[1].policy, learner.hyperparams, keys[0])
@@ -408,9 +411,9 @@ def test_retain_drops_the_rest(learner, tmp_path):
 
 def test_slots_of_a_batched_state(learner):
     states = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 3))
-    assert learner.host.slots_in(states) == {0}
+    assert list(learner.host.save(states)) == ["0"]
     with pytest.raises(ValueError, match="dict names no slot of a host agent"):
-        learner.host.slots_in({"learner": jnp.zeros(3)})
+        learner.host.save({"learner": jnp.zeros(3)})
 
 
 class RefusalError(Exception):

@@ -79,14 +79,13 @@ def test_four_seeds_learn_and_stop_by_their_own_budget(four_seeds):
 def test_the_best_of_each_seed_replays_to_its_score(four_seeds):
     """By an agent and an environment of its own, from the bytes of a checkpoint."""
     learner, states = four_seeds
-    live = learner.host.slots_in(states)
     other = host(NumpyAgent(), cartpole(), evaluation_episodes=EPISODES)
-    other.host.restore(learner.host.export(live))
+    other.host.load(learner.host.save(states))
     pipeline = cartpole()
     assert len(set(states.best.policy.extras.slot.tolist())) == 4
     for index in range(4):
         state = jax.tree.map(lambda x, row=index: x[row], states)
-        agent = other.host.load(state.best.policy)
+        agent = other.host.agent_of(state.best.policy)
         end = jax.random.fold_in(state.key, 2**31 - 1)
         unseen = jax.random.split(jax.random.fold_in(end, state.round), 2)
         scores = []
@@ -106,12 +105,12 @@ def test_falling_scores_bring_the_best_weights_back():
             break
     else:
         raise AssertionError("no rollback in 120 rounds")
-    weight = learner.host.load(state.best.policy).weights[0, 0]
+    weight = learner.host.agent_of(state.best.policy).weights[0, 0]
     assert 25 <= weight <= 35
     assert state.learner.policy.extras.slot[0] == state.best.policy.extras.slot
     state, report = step(state)
     slot = jax.tree.map(lambda x: x[0], state.learner.policy)
-    assert learner.host.load(slot).weights[0, 0] == weight + 1
+    assert learner.host.agent_of(slot).weights[0, 0] == weight + 1
 
 
 def test_stopped_seeds_cost_the_host_nothing():
@@ -141,14 +140,14 @@ def test_a_run_resumed_from_a_checkpoint_is_the_run_uninterrupted():
         def drive(state, rounds):
             for _ in range(rounds):
                 state, _ = step(state)
-                learner.host.retain(learner.host.slots_in(state))
+                learner.host.keep(state)
                 assert len(learner.host.slots) <= 4  # the first, two lanes, the best
             return state
 
         return run, drive
 
     def weights_of(learner, state):
-        return learner.host.export(learner.host.slots_in(state))
+        return learner.host.save(state)
 
     def without_slots(state):
         is_slot = {"is_leaf": lambda node: isinstance(node, HostSlot)}
@@ -162,14 +161,14 @@ def test_a_run_resumed_from_a_checkpoint_is_the_run_uninterrupted():
     halfway = drive(run.init(jax.random.key(1)), 3)
     saved = weights_of(first, halfway)
     whole = drive(halfway, 3)
-    second.host.restore(saved)
+    second.host.load(saved)
     _, drive = driver(second)
     resumed = drive(halfway, 3)
     # slots have other numbers, but the same weights: those of the best and the lanes
     chex.assert_trees_all_equal(without_slots(whole), without_slots(resumed))
     for pick in (lambda s: s.best.policy, lambda s: take(s.learner.policy, 1)):
         ends = [
-            list(weights_of(learner, pick(state)).values())
+            [array.tobytes() for array in weights_of(learner, pick(state)).values()]
             for learner, state in ((first, whole), (second, resumed))
         ]
         assert ends[0] == ends[1]

@@ -562,7 +562,7 @@ def test_an_error_of_the_users_own_arrives_and_the_run_can_go_on(tmp_path):
     np.testing.assert_array_equal(result.state.curve, whole.state.curve)
     np.testing.assert_array_equal(result.scores, whole.scores)
     best = jax.tree.map(lambda x: x[0], result.state.best.policy)
-    assert mended.learner.host.load(best).weights.max() == 20
+    assert mended.learner.host.agent_of(best).weights.max() == 20
     assert len(mended.learner.host.slots) <= 3  # the first, the best, the current
     played = evaluate(tmp_path / "run", 4, loop=make())
     np.testing.assert_allclose(played.mean, -100, atol=1)  # (20 - 30) ** 2

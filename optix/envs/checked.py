@@ -1,0 +1,52 @@
+"""Checks of what one environment gives, before anything is compiled."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optix.envs.wrappers import Protocol
+from optix.forms import check_array, check_state, traced
+from optix.types import PyTree
+
+
+def state_types(
+    name: str, raw: Protocol, shape: tuple[int, ...], action: Any
+) -> PyTree:
+    """Check what one environment gives; return shapes and dtypes of its state.
+
+    Args:
+      name: of the environment, for messages.
+      raw: its functions.
+      shape: of the observations in its space.
+      action: one, or its `jax.ShapeDtypeStruct`.
+
+    Raises:
+      ValueError: it fails, or what it gives is not of the form that it must have.
+    """
+
+    def reset(key):
+        obs, state = raw.reset(key)
+        return _from_list(obs), state
+
+    def step(key, state, action):
+        obs, state, *flags, final_obs = raw.step(key, state, action)
+        return _from_list(obs), state, *flags, _from_list(final_obs)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    first_obs, state = traced(name, "reset", reset, key)
+    obs, after, reward, terminated, truncated, final_obs = traced(
+        name, "step", step, key, state, action
+    )
+    check_array("the observation of reset", name, first_obs, shape)
+    check_array("the observation", name, obs, shape)
+    check_array("the observation before a reset", name, final_obs, shape)
+    check_array("reward", name, reward, ())
+    check_array("terminated", name, terminated, ())
+    check_array("truncated", name, truncated, ())
+    check_state(name, state, after, dtypes=False)
+    return after
+
+
+def _from_list(obs: Any) -> Any:
+    return jnp.asarray(obs) if isinstance(obs, list | tuple) else obs

@@ -1,0 +1,154 @@
+"""What kind of space an environment has, and how values go in and out of it.
+
+A space is recognised by its type, gymnax's or Gymnasium's, never by an attribute that it
+happens to have.
+"""
+
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optix.types import Box, Discrete
+
+# who has such a space imported its module; neither is imported for the question
+_MODULES = ("gymnax.environments.spaces", "gymnasium.spaces")
+
+
+def observation_shape(name: str, space: Any) -> tuple[int, ...]:
+    """Return the shape in which agents see the observations of a space.
+
+    Args:
+      name: of the environment, for messages.
+      space: of gymnax or Gymnasium.
+
+    Raises:
+      ValueError: it is no Box or Discrete space.
+    """
+    if _is(space, "Discrete"):
+        return (_count(f"observations of {name}", space),)  # one-hot
+    if _is(space, "Box"):
+        shape = tuple(int(size) for size in space.shape)
+        if 0 in shape:
+            raise ValueError(
+                f"observations of {name} must have at least one entry, got the shape "
+                f"{shape}; leave what is empty out with a wrapper"
+            )
+        return shape or (1,)
+    raise ValueError(
+        f"observations of {name} must be a Box or Discrete, got {space}; flatten them "
+        "with a wrapper (gymnasium.wrappers.FlattenObservation makes a Box of them)"
+    )
+
+
+def action_space(name: str, space: Any) -> Discrete | Box:
+    """Return the space in which agents act, for a space of gymnax or Gymnasium.
+
+    Args:
+      name: of the environment, for messages.
+      space: of gymnax or Gymnasium.
+
+    Raises:
+      ValueError: it is no Discrete space from 0 and no Box of floats with bounds.
+    """
+    if _is(space, "Discrete"):
+        if _start(space) != 0:
+            raise ValueError(
+                f"Discrete actions of {name} must start at 0, got {space}; shift them "
+                "with a wrapper (gymnasium.wrappers.TransformAction on the host)"
+            )
+        return Discrete(_count(f"actions of {name}", space))
+    if _is(space, "Box") and jnp.issubdtype(space.dtype, jnp.floating):
+        size = math.prod(int(size) for size in space.shape)
+        if not size:
+            raise ValueError(
+                f"actions of {name} must have at least one entry, got {space}; give "
+                "what takes no action one that it ignores"
+            )
+        _bounds(name, space)
+        return Box((size,))
+    raise ValueError(
+        f"actions of {name} must be Discrete or a Box of floats, got {space}; number "
+        "its combinations in an ActionWrapper to make it Discrete"
+    )
+
+
+def observation_encoder(name: str, space: Any) -> Callable[[Any], jax.Array]:
+    """Return `(observation) -> [*shape] float32` as agents see it.
+
+    A Box is cast, one of no axis gets one; a Discrete observation becomes one-hot.
+    """
+    shape = observation_shape(name, space)
+    if _is(space, "Discrete"):
+        start = _start(space)
+        return lambda obs: jax.nn.one_hot(obs - start, shape[0], dtype=jnp.float32)
+    return lambda obs: jnp.asarray(obs, jnp.float32).reshape(shape)
+
+
+def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
+    """Return `(action of the agent) -> action of the environment`.
+
+    A Box is honoured entry by entry. Between two finite ends, -1 and 1 are the ends and
+    what is beyond is clipped. With a low end alone, -1 is that end and what is below is
+    clipped; with a high end alone, 1 is that end and what is above is clipped; the unit
+    is the environment's. An entry without ends is left alone. An end that float32 does
+    not hold counts as infinite.
+    """
+    if isinstance(action_space(name, space), Discrete):
+        return lambda action: action
+    low, high = _bounds(name, space)
+    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    both = has_low & has_high
+    zero = np.zeros_like(low)
+    finite_low, finite_high = np.where(both, low, zero), np.where(both, high, zero)
+    # where 0 of the agent lies beside a single end
+    shift = np.select([both, has_low, has_high], [zero, low + 1, high - 1], zero)
+    dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+
+    def decode(action):
+        action = action.reshape(low.shape)
+        # no difference of the ends, which may overflow
+        share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
+        between = finite_low * (1.0 - share) + finite_high * share
+        beside = jnp.clip(action + shift, low, high)
+        return jnp.where(both, between, beside).astype(dtype)
+
+    return decode
+
+
+def _is(space: Any, kind: str) -> bool:
+    """Whether a space is of gymnax's or Gymnasium's class of that name."""
+    modules = (sys.modules.get(module) for module in _MODULES)
+    return any(
+        module and isinstance(space, getattr(module, kind)) for module in modules
+    )
+
+
+def _start(space: Any) -> int:
+    return int(getattr(space, "start", 0))  # gymnax's Discrete has none
+
+
+def _count(what: str, space: Any) -> int:
+    if int(space.n) < 1:
+        raise ValueError(f"{what} must have at least one value, got {space}")
+    return int(space.n)
+
+
+def _bounds(name: str, space: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of each entry of a Box in float32, [*shape]."""
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        ends = [np.asarray(end).astype(np.float32) for end in (space.low, space.high)]
+    try:
+        low, high = (np.broadcast_to(end, space.shape) for end in ends)
+    except ValueError:
+        low, high = np.full(1, np.nan), np.full(1, np.nan)
+    if not (low <= high).all() or (low == np.inf).any() or (high == -np.inf).any():
+        raise ValueError(
+            f"the bounds of actions of {name} must be low <= high for each entry, got "
+            f"{space}; mend them in the environment or in a wrapper"
+        )
+    return low, high

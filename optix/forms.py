@@ -1,0 +1,123 @@
+"""Forms: what an environment must give, by shapes and dtypes alone.
+
+Functions are traced and nothing is computed, so a mistake is told by the environment's
+name before a program is made of it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.types import Box, Discrete, Environment, EnvStep, PyTree
+
+_BATCH = 2
+# its environments have been checked when they were made, one by one
+_DEVICE = "optix.envs.device"
+
+
+def check_environment(env: Environment) -> None:
+    """Raise ValueError unless an `Environment` keeps to what its record says."""
+    checks.record("env", env, Environment, "make it by optix.envs.device.device(...)")
+    name = env.name
+    observations = checks.shape(f"observation_shape of {name}", env.observation_shape)
+    checks.positive_int(f"time_limit of {name}", env.time_limit)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state, obs = _pair(
+        name, "reset", traced(name, "reset", lambda key: env.reset(key, _BATCH), key)
+    )
+    check_array("obs of reset", name, obs, (_BATCH, *observations), jnp.float32)
+    for function in ("step", "play"):
+        if getattr(getattr(env, function), "__module__", None) == _DEVICE:
+            continue
+        stepped = traced(
+            name, function, getattr(env, function), key, state, _some_action(env)
+        )
+        after, result = _pair(name, function, stepped)
+        if not isinstance(result, EnvStep):
+            raise ValueError(
+                f"{function} of {name} must return (state, EnvStep), got a "
+                f"{type(result).__name__}; make it by optix.types.EnvStep"
+            )
+        wanted = {
+            "obs": ((_BATCH, *observations), jnp.float32),
+            "reward": ((_BATCH,), jnp.float32),
+            "terminated": ((_BATCH,), jnp.bool_),
+            "truncated": ((_BATCH,), jnp.bool_),
+            "next_obs": ((_BATCH, *observations), jnp.float32),
+        }
+        for field, value in result._asdict().items():
+            check_array(f"{field} of {function}", name, value, *wanted[field])
+        check_state(name, state, after, dtypes=True)
+
+
+def _some_action(env: Environment) -> jax.ShapeDtypeStruct:
+    """Return the shape of a batch of actions."""
+    space, what = env.action_space, f"the actions of {env.name}"
+    if isinstance(space, Discrete):
+        checks.positive_int(f"n of {what}", space.n)
+        return jax.ShapeDtypeStruct((_BATCH,), jnp.int32)
+    checks.record(what, space, Box, "give a Discrete or a Box of optix.types")
+    shape = checks.shape(f"the shape of {what}", space.shape)
+    return jax.ShapeDtypeStruct((_BATCH, *shape), jnp.float32)
+
+
+def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:
+    """Return the shapes of what a function of an environment gives."""
+    try:
+        return jax.eval_shape(function, *arguments)
+    except checks.OptionError:
+        raise  # it names the environment already
+    except Exception as error:
+        raise ValueError(
+            f"{what} of {name} failed with {type(error).__name__}: {error}; mend the "
+            "environment, its wrapper or env_params"
+        ) from error
+
+
+def _pair(name: str, function: str, result: Any) -> tuple:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ValueError(
+            f"{function} of {name} must return a pair of which the state is the first, "
+            f"got a {type(result).__name__}; see optix.types.Environment"
+        )
+    return result
+
+
+def check_array(
+    field: str, name: str, value: Any, shape: tuple[int, ...], dtype: Any = None
+) -> None:
+    """Raise ValueError unless a value has this shape and dtype, any real one for None."""
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    if is_array and value.shape == shape and _is_dtype(value.dtype, dtype):
+        return
+    kind = "real numbers" if dtype is None else jnp.dtype(dtype).name
+    got = f"{value.dtype}{list(value.shape)}" if is_array else f"{value!r}"
+    raise ValueError(
+        f"{field} of {name} must be {kind} of shape {list(shape)}, got {got}; mend the "
+        "environment or its wrapper"
+    )
+
+
+def _is_dtype(found: Any, wanted: Any) -> bool:
+    if wanted is not None:
+        return found == wanted
+    return any(
+        jnp.issubdtype(found, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)
+    )
+
+
+def check_state(name: str, before: PyTree, after: PyTree, dtypes: bool) -> None:
+    """Raise ValueError unless a step keeps the form of the state."""
+
+    def form(state):
+        leaves, structure = jax.tree.flatten(state)
+        return structure, [(x.shape, x.dtype if dtypes else None) for x in leaves]
+
+    if form(before) != form(after):
+        raise ValueError(
+            f"a step of {name} must keep the structure, the shapes and the dtypes of its "
+            f"state, got {before} of reset and {after} of a step"
+        )

@@ -1,0 +1,160 @@
+"""Spaces: known by their type, honoured entry by entry."""
+
+import gymnasium.spaces as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnax.environments import spaces
+
+from optix.envs.device import device
+from optix.envs.kinds import action_decoder, action_space
+from optix.types import Box, Discrete
+from tests import probes
+
+INF, HUGE = float("inf"), 3e38
+MAX = float(np.finfo(np.float32).max)
+ACTIONS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0], np.float32)
+INSIDE = np.clip(ACTIONS, -1, 1).astype(np.float64)
+
+
+def decoded(space):
+    decode = action_decoder("Odd", space)
+    size = action_space("Odd", space).shape[0]
+    return np.stack([np.ravel(decode(jnp.full(size, action))) for action in ACTIONS], 1)
+
+
+@pytest.mark.parametrize("kind", [spaces.Box, gym.Box])
+def test_every_entry_of_a_box_by_itself(kind):
+    ends = [  # low, high, what the actions become
+        (-2.0, 6.0, 2.0 + 4.0 * INSIDE),
+        (-HUGE, HUGE, HUGE * INSIDE),
+        (-MAX, MAX, MAX * INSIDE),
+        (0.0, MAX, MAX * (1 + INSIDE) / 2),
+        (-1e-36, 1e-36, 1e-36 * INSIDE),
+        (5.0, 5.0, 5.0 + 0.0 * INSIDE),
+        (-INF, INF, ACTIONS),
+        (5.0, INF, 5.0 + np.maximum(ACTIONS + 1, 0)),
+        (-INF, 5.0, 5.0 + np.minimum(ACTIONS - 1, 0)),
+        (-HUGE, INF, -HUGE + 0.0 * INSIDE),
+    ]
+    low, high, expected = (list(column) for column in zip(*ends, strict=True))
+    low, high = np.array(low, np.float32), np.array(high, np.float32)
+    found = decoded(kind(low, high, (len(ends),), np.float32))
+    np.testing.assert_allclose(found, np.array(expected, np.float64), rtol=1e-6)
+    assert (found >= low[:, None]).all() and (found <= high[:, None]).all()
+
+
+def test_ends_beyond_float32_are_infinite():
+    found = decoded(gym.Box(-1e300, 1e300, (1,), np.float64))
+    np.testing.assert_array_equal(found, [ACTIONS])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_actions_have_the_dtype_of_their_box(dtype):
+    action = action_decoder("Odd", spaces.Box(-2, 2, (2,), dtype))(jnp.ones(2))
+    assert action.dtype == dtype and action.tolist() == [2, 2]
+
+
+def with_space(kind, space):
+    return type("Odd", (probes.Probe,), {kind: lambda self, params: space})()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        *(
+            (
+                space,
+                "actions of Odd must be Discrete or a Box of floats, got .*; number",
+            )
+            for space in (
+                spaces.Box(0, 10, (1,), jnp.int32),
+                spaces.Box(0, 1, (1,), jnp.uint8),
+                spaces.Box(0, 1, (1,), jnp.bool_),
+                gym.Box(0, 10, (1,), np.int64),
+                gym.MultiBinary(3),
+                gym.MultiDiscrete([3, 2]),
+                gym.Text(3),
+                gym.Tuple([gym.Discrete(2)]),
+                type("Mine", (), {"n": 3})(),
+                None,
+            )
+        ),
+        (
+            gym.Discrete(3, start=1),
+            "Discrete actions of Odd must start at 0, got .*shift",
+        ),
+        (gym.Discrete(3, start=-1), "must start at 0"),
+        (spaces.Discrete(0), "actions of Odd must have at least one value"),
+        (spaces.Box(-1, 1, (0,)), "actions of Odd must have at least one entry"),
+        (spaces.Box(1, -1, (1,)), "bounds of actions of Odd must be low <= high"),
+        (spaces.Box(float("nan"), 1, (1,)), "bounds of actions of Odd"),
+        (spaces.Box(INF, INF, (1,)), "bounds of actions of Odd"),
+        (spaces.Box(-jnp.ones(3), jnp.ones(3), (2,)), "bounds of actions of Odd"),
+    ],
+)
+def test_actions_that_no_agent_can_take(space, message):
+    with pytest.raises(ValueError, match=message):
+        device(with_space("action_space", space))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.MultiBinary(3),
+        gym.MultiDiscrete([3, 2]),
+        gym.Dict({"a": gym.Discrete(2)}),
+        type("Mine", (), {"n": 3})(),
+        type("Mine", (), {"low": 0, "high": 1, "shape": (1,)})(),
+    ],
+)
+def test_observations_that_no_agent_can_take(space):
+    message = "observations of Odd must be a Box or Discrete, got .*; flatten"
+    with pytest.raises(ValueError, match=message):
+        device(with_space("observation_space", space))
+
+
+def test_discrete_observations_begin_at_their_start():
+    class Counts(probes.Probe):
+        def observation_space(self, params):
+            return gym.Discrete(3, start=1)
+
+        def reset_env(self, key, params):
+            return 3, super().reset_env(key, params)[1]
+
+        def step_env(self, *args):
+            return 1, *super().step_env(*args)[1:]
+
+    env = device(Counts())
+    assert env.observation_shape == (3,)
+    state, obs = env.reset(jax.random.key(0), 1)
+    assert obs.tolist() == [[0, 0, 1]]
+    _, result = env.play(jax.random.key(0), state, jnp.zeros(1, jnp.int32))
+    assert result.obs.tolist() == [[1, 0, 0]]
+
+
+def test_spaces_of_gymnasium_on_the_device():
+    env = device(with_space("action_space", gym.Discrete(4)))
+    assert env.action_space == Discrete(4)
+    env = device(with_space("action_space", gym.Box(-1, 1, (2, 3))))
+    assert env.action_space == Box((6,))
+
+
+def test_observations_given_as_lists():
+    class Lists(probes.Probe):
+        def observation_space(self, params):
+            return spaces.Box(-1, 1, (2,))
+
+        def reset_env(self, key, params):
+            return [0.0, 0.5], super().reset_env(key, params)[1]
+
+        def step_env(self, *args):
+            obs, *rest = super().step_env(*args)
+            return [1.0, obs[0]], *rest
+
+    env = device(Lists())
+    state, obs = env.reset(jax.random.key(0), 1)
+    assert obs.tolist() == [[0.0, 0.5]]
+    _, result = env.play(jax.random.key(0), state, jnp.zeros(1, jnp.int32))
+    assert result.next_obs.tolist() == [[1.0, 0.0]]
