@@ -7,17 +7,21 @@ from numbers import Integral, Real
 from typing import Any
 
 
+class OptionError(ValueError):
+    """What was asked for can not be; the message says what can."""
+
+
 def positive_int(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`, or raise ValueError."""
+    """Return `value` as an int of at least `minimum`, or raise OptionError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+        raise OptionError(f"{name} must be an integer >= {minimum}, got {value!r}")
     return int(value)
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """Return `value` as a tuple of sizes of at least 1, or raise ValueError."""
+    """Return `value` as a tuple of sizes of at least 1, or raise OptionError."""
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"{name} must be a tuple of sizes, like (4,), got {value!r}")
+        raise OptionError(f"{name} must be a tuple of sizes, like (4,), got {value!r}")
     return tuple(positive_int(f"a size of {name}", size) for size in value)
 
 
@@ -28,22 +32,22 @@ def within(
     brackets = "()" if open_ends else "[]"
     rule = f"{name} must be in {brackets[0]}{low:g}, {high:g}{brackets[1]}"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{rule}, got {value!r}")
+        raise OptionError(f"{rule}, got {value!r}")
     number = float(value)
     inside = low < number < high if open_ends else low <= number <= high
     if not inside or math.isnan(number):
-        raise ValueError(f"{rule}, got {value!r}")
+        raise OptionError(f"{rule}, got {value!r}")
     return number
 
 
 def record(name: str, value: Any, kind: type, remedy: str) -> None:
-    """Raise ValueError unless `value` is a `kind`."""
+    """Raise OptionError unless `value` is a `kind`."""
     if not isinstance(value, kind):
-        raise ValueError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
+        raise OptionError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
 
 def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest one."""
+    """Raise OptionError for the first name that is not known, with the nearest one."""
     known = sorted(known)
     for name in given:
         if name in known:
@@ -51,7 +55,7 @@ def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         choices = ", ".join(known) or "none"
-        raise ValueError(f"unknown {what} {name!r}{hint} (known: {choices})")
+        raise OptionError(f"unknown {what} {name!r}{hint} (known: {choices})")
 
 
 def floats(
@@ -68,17 +72,17 @@ def floats(
 
 
 def bounds(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return {name: (low, high)} with finite low < high, or raise ValueError."""
+    """Return {name: (low, high)} with finite low < high, or raise OptionError."""
     checked = {}
     for name, pair in given.items():
         try:
             low, high = (float(end) for end in pair)
         except (TypeError, ValueError):
-            raise ValueError(
+            raise OptionError(
                 f"bounds of {name!r} must be a pair (low, high), got {pair!r}"
             ) from None
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise ValueError(
+            raise OptionError(
                 f"bounds of {name!r} must be finite with low < high, got {pair!r}"
             )
         checked[name] = (low, high)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from optix import checks
+from optix.checks import OptionError
 from optix.envs.device import device
 from optix.envs.spaces import spaces
 from optix.learners.evaluate import evaluator
@@ -76,7 +77,7 @@ def make(
     known |= row.network_options() if network is None else names
     checks.known_names("option", options, known)
     if validation is not None and score is not None:
-        raise ValueError("give validation= or score=, not both: one score decides")
+        raise OptionError("give validation= or score=, not both: one score decides")
 
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
@@ -87,7 +88,7 @@ def make(
     if validation is not None:
         held_out = _environment(validation, None)
         if (held_out.observation_shape, held_out.action_space) != spaces:
-            raise ValueError(
+            raise OptionError(
                 f"the validation environment {held_out.name} must have the spaces of "
                 f"{env.name}, {spaces}, got "
                 f"{(held_out.observation_shape, held_out.action_space)}"
@@ -106,7 +107,7 @@ def make(
 def _environment(environment: Any, params: Any) -> Environment:
     if isinstance(environment, Environment):
         if params is not None:
-            raise ValueError(
+            raise OptionError(
                 f"env_params are for a name or an instance, got {params!r} beside the "
                 f"Environment {environment.name}; give them to device(...)"
             )
@@ -179,7 +180,7 @@ def build_network(
         )
         return network, names
     if network is not None and not isinstance(network, Network | ActorAndCritic):
-        raise ValueError(
+        raise OptionError(
             "network must be a Network, a NeuronGraph, a brain or one of "
             f"{', '.join(NETWORKS)}, got a {type(network).__name__}; "
             "optix.networks.module.module_network makes one of a flax module"
@@ -197,12 +198,12 @@ def choose(
 ) -> Algorithm:
     """Return the row of an algorithm, or the one that space and network ask for."""
     if deterministic and isinstance(action_space, Discrete):
-        raise ValueError(
+        raise OptionError(
             f"deterministic=True needs a Box of actions, but {env_name} has "
             f"{action_space}; evaluation is deterministic with every agent"
         )
     if deterministic and algorithm not in (None, "td3"):
-        raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
+        raise OptionError(f"deterministic=True means td3, got algorithm {algorithm!r}")
     algorithm = "td3" if deterministic else algorithm or _usual(action_space, network)
     checks.known_names("agent", [algorithm], ALGORITHMS)
     row = ALGORITHMS[algorithm]
@@ -212,7 +213,7 @@ def choose(
             for name, r in ALGORITHMS.items()
             if isinstance(action_space, r.actions)
         ]
-        raise ValueError(
+        raise OptionError(
             f"{algorithm} takes {row.actions[0].__name__} actions, but {env_name} has "
             f"{action_space}; {', '.join(fitting)} would work"
         )
