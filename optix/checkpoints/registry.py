@@ -297,10 +297,11 @@ class CheckpointRegistry:
         others.sort(key=lambda step: ranks.get(step, (-math.inf, -1)))
         others.sort(key=lambda step: step == protected)  # the last to be removed
         excess = max(len(others) - (self.max_snapshots - 1), 0)
-        self._remove(self._path(s) for s in others[:excess] if not self._is_foreign(s))
+        self._remove(self._path(s) for s in others[:excess] if not self.is_foreign(s))
 
-    def _is_foreign(self, step: int) -> bool:
-        if step in self._known:
+    def is_foreign(self, step: int) -> bool:
+        """Return whether another version wrote the snapshot of a step."""
+        if step in self._known or not os.path.lexists(self._path(step)):
             return False
         try:
             self._record(step)

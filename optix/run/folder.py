@@ -187,7 +187,10 @@ class RunFolder:
                 "rounds": rounds.tolist(),
             }
             tree, metadata = _with_host(take(state.best, leader), loop, about | found)
-            self.best.save(int(rounds.sum()), tree, score, metadata)
+            step = int(rounds.sum())
+            while self.best.is_foreign(step):  # it is intact, if not for this version
+                step += 1
+            self.best.save(step, tree, score, metadata)
 
     def load_state(self, target: PyTree, loop: Loop) -> LoopState | None:
         """Return the latest intact state; None if there has been no checkpoint yet.
