@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from optix.checkpoints.registry import (
     CheckpointRegistry,
     Snapshot,
 )
-from optix.run import description, lock
+from optix.run import description, lock, place
 from optix.run.description import RunFolderError
 from optix.trees import take
 from optix.types import Loop, LoopState, PyTree
 
-_RUN, _LOCK, _TRIAL = "run.json", ".lock", ".trial"
 _STATES_KEPT, _POLICIES_KEPT = 3, 5
 
 
@@ -69,18 +67,18 @@ class RunFolder:
                 # appears with its description in it, so that no kill comes in between
                 fresh = path.with_name(f".optix-{secrets.token_hex(8)}")
                 fresh.mkdir(parents=True)
-                description.write(fresh / _RUN, config)
+                description.write(fresh / place.RUN, config)
                 fresh.rename(path)
             elif not path.is_dir():
                 raise RunFolderError(f"{path} is a file; choose a folder for the run")
             else:
-                _must_be_empty(path)
+                place.must_be_empty(path)
             folder = cls(path, config)
             folder._take_lock()
             try:
                 if not made:
-                    _must_be_empty(path)  # by now another one may have begun
-                    description.write(path / _RUN, config)
+                    place.must_be_empty(path)  # by now another one may have begun
+                    description.write(path / place.RUN, config)
             except BaseException:
                 folder.close()
                 raise
@@ -90,7 +88,7 @@ class RunFolder:
                 "write to"
             ) from error
         try:
-            folder._must_hold_checkpoints()
+            place.must_hold_checkpoints(path)
         except BaseException:
             folder._undo(made)
             raise
@@ -105,7 +103,7 @@ class RunFolder:
         """
         path = Path(directory)
         try:
-            config = description.read(path / _RUN)
+            config = description.read(path / place.RUN)
         except FileNotFoundError:
             raise RunFolderError(
                 f"{path} holds no run of optix; start one with "
@@ -117,11 +115,11 @@ class RunFolder:
                 folder._take_lock()
             except OSError as error:
                 raise RunFolderError(
-                    f"{path / _LOCK} can not be locked ({error}); remove it, or choose a "
-                    "folder that you may write to"
+                    f"{path / place.LOCK} can not be locked ({error}); remove it, or "
+                    "choose a folder that you may write to"
                 ) from error
             try:
-                folder._must_hold_checkpoints()
+                place.must_hold_checkpoints(path)
             except BaseException:
                 folder.close()
                 raise
@@ -144,7 +142,7 @@ class RunFolder:
     def configure(self, **changes: Any) -> None:
         """Change what run.json says, atomically."""
         self.config |= changes
-        description.write(self.path / _RUN, self.config)
+        description.write(self.path / place.RUN, self.config)
 
     def save(
         self, state: LoopState, loop: Loop, leader: int, memory: bool = True
@@ -262,25 +260,11 @@ class RunFolder:
                 "or start a new run in another folder"
             )
 
-    def _must_hold_checkpoints(self) -> None:
-        """Raise unless what is written here can be read back."""
-        trial = CheckpointRegistry(self.path / _TRIAL)
-        tree = {"trial": np.arange(3, dtype=np.uint8)}
-        try:
-            trial.save(0, tree)
-            trial.load(0, tree)
-        except CheckpointError as error:
-            raise RunFolderError(
-                f"{self.path} can not hold checkpoints: {error}"
-            ) from error
-        finally:
-            shutil.rmtree(trial.directory, ignore_errors=True)
-
     def _undo(self, made: bool) -> None:
         """Remove what `create` has made."""
         self.close()
         with contextlib.suppress(OSError):
-            for name in (_RUN, _LOCK):
+            for name in (place.RUN, place.LOCK):
                 (self.path / name).unlink(missing_ok=True)
             if made:
                 self.path.rmdir()
@@ -305,7 +289,7 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         """Take the lock, which the system gives back however the process ends."""
-        self._lock = lock.take(self.path / _LOCK, self.path)
+        self._lock = lock.take(self.path / place.LOCK, self.path)
 
 
 def without_memory(state: LoopState) -> LoopState:
@@ -324,19 +308,6 @@ def _is_final(snapshot: Snapshot) -> bool:
 
 def _size(path: Path) -> int:
     return path.stat().st_size
-
-
-def _must_be_empty(path: Path) -> None:
-    names = {entry.name for entry in os.scandir(path)} - {_LOCK, _TRIAL, f"{_RUN}.tmp"}
-    if _RUN in names:
-        raise RunFolderError(
-            f"{path} holds a run already; continue it with `optix resume {path}` or "
-            "choose another folder"
-        )
-    if names:
-        raise RunFolderError(
-            f"{path} holds something else ({sorted(names)[0]}); choose an empty folder"
-        )
 
 
 def _with_host(
