@@ -1,6 +1,7 @@
 """The command line: `optix train ENV`, `optix resume DIR`, `optix eval DIR`."""
 
 import ast
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +10,15 @@ from typing import Annotated, Any
 import tyro
 
 from optix.checkpoints.registry import CheckpointError
+from optix.checks import OptionError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
+from optix.run.programs import enable_compilation_cache
 from optix.run.result import Result
 from optix.run.train import resume, train
 
-_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 _WORDS = {"true": True, "false": False, "none": None}
 
 _Settings = Annotated[
@@ -29,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
-    130 and 143: paused and saved after SIGINT (Ctrl-C) or SIGTERM.
+    129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
+    enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval}
     try:
         return tyro.extras.subcommand_cli_from_dict(
@@ -39,11 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             description="Train sequential learning models that stop by themselves.",
             args=None if arguments is None else list(arguments),
         )
-    except (CheckpointError, RunFolderError) as error:
-        return _mistake(error)
-    except ValueError as error:
-        if not _is_ours(error):
-            raise
+    except (CheckpointError, RunFolderError, OptionError) as error:
         return _mistake(error)
     except KeyboardInterrupt:
         print("stopped at once; `optix resume` goes on from the last checkpoint")
@@ -161,7 +161,8 @@ def _present(result: Result) -> int:
     """Print what a run came to and return the exit code."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    # names of users are data: no markup in them, and no ":smile:"
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(result.table())
     if result.paused is None:
         console.print(result.message, soft_wrap=True)
@@ -193,7 +194,7 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not (name and equals and text):
-            raise ValueError(f"--set takes NAME=VALUE, got {setting!r}")
+            raise OptionError(f"--set takes NAME=VALUE, got {setting!r}")
         try:
             options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -204,7 +205,8 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
 def _next_directory(environment: str, agent: str) -> Path:
     """Return the first runs/ENV-AGENT-N that is free behind all others."""
     name = f"{environment.replace('/', '-')}-{agent}-"
-    taken = [p.name.removeprefix(name) for p in Path("runs").glob(f"{name}*")]
+    there = os.listdir("runs") if os.path.isdir("runs") else []
+    taken = [other.removeprefix(name) for other in there if other.startswith(name)]
     numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
     return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
 
@@ -212,12 +214,3 @@ def _next_directory(environment: str, agent: str) -> Path:
 def _mistake(error: Exception) -> int:
     print(f"optix: {error}", file=sys.stderr)
     return 2
-
-
-def _is_ours(error: Exception) -> bool:
-    """Return whether a check of optix raised it; others are faults and keep a trace."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
-    return name.startswith("optix.")

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from optix import checks
+from optix.checks import OptionError
 from optix.envs.device import device
 from optix.envs.spaces import spaces
 from optix.learners.evaluate import evaluator
@@ -79,7 +80,7 @@ def make(
     known |= row.network_options() if network is None else names
     checks.known_names("option", options, known)
     if validation is not None and score is not None:
-        raise ValueError("give validation= or score=, not both: one score decides")
+        raise OptionError("give validation= or score=, not both: one score decides")
 
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
@@ -92,7 +93,7 @@ def make(
         with _about("validation"):
             held_out = _environment(validation, None)
         if (held_out.observation_shape, held_out.action_space) != spaces:
-            raise ValueError(
+            raise OptionError(
                 f"the validation environment {held_out.name} must have the spaces of "
                 f"{env.name}, {spaces}, got "
                 f"{(held_out.observation_shape, held_out.action_space)}"
@@ -121,7 +122,7 @@ def _about(keyword: str) -> Iterator[None]:
 def _environment(environment: Any, params: Any) -> Environment:
     if isinstance(environment, Environment):
         if params is not None:
-            raise ValueError(
+            raise OptionError(
                 f"env_params are for a name or an instance, got {params!r} beside the "
                 f"Environment {environment.name}; give them to device(...)"
             )
@@ -198,7 +199,7 @@ def build_network(
         )
         return network, names
     if network is not None and not isinstance(network, Network | ActorAndCritic):
-        raise ValueError(
+        raise OptionError(
             "network must be a Network, a NeuronGraph, a brain or one of "
             f"{', '.join(NETWORKS)}, got a {type(network).__name__}; "
             "optix.networks.module.module_network makes one of a flax module"
@@ -216,7 +217,7 @@ def choose(
 ) -> Algorithm:
     """Return the row of an algorithm, or the one that space and network ask for."""
     if deterministic and isinstance(action_space, Discrete):
-        raise ValueError(
+        raise OptionError(
             f"deterministic=True needs a Box of actions, but {env_name} has "
             f"{action_space}; evaluation is deterministic with every agent"
         )
@@ -233,7 +234,7 @@ def choose(
             for name, r in ALGORITHMS.items()
             if isinstance(action_space, r.actions)
         ]
-        raise ValueError(
+        raise OptionError(
             f"{algorithm} takes {row.actions[0].__name__} actions, but {env_name} has "
             f"{action_space}; {', '.join(fitting)} would work"
         )

@@ -5,12 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from rich.table import Table
 
-from optix.cli import _next_directory, _parsed, main
+from optix.cli import _next_directory, _parsed, _present, main
 
 SMALL = [
     *("--set", "num_envs=4", "--set", "num_steps=8", "--set", "evaluation_episodes=2"),
@@ -149,6 +152,32 @@ def test_directories_are_numbered_behind_all_others(tmp_path):
     assert str(_next_directory("A", "ppo")) == "runs/A-ppo-11"
 
 
+def test_names_of_users_are_printed_as_they_are(capsys):
+    """No markup and no emoji, in paths, words and tables."""
+    name = "net[relu]-1/x[/y] :smile: [bold]"
+    table = Table("a[b]", caption=name)
+    table.add_row(name)
+    result = SimpleNamespace(
+        table=lambda: table,
+        message=f"about {name}",
+        paused=None,
+        seconds=1.0,
+        steps_per_second=2.0,
+        directory=Path(name),
+        curve=Path(name) / "curve.png",
+    )
+    assert _present(result) == 0
+    out = capsys.readouterr().out
+    assert f"learning curve: {name}/curve.png" in out
+    assert f"checkpoints: {name}/checkpoints" in out
+    assert f"about {name}" in out and "a[b]" in out and out.count(name) == 5
+
+
+def test_a_name_is_no_pattern_among_the_numbered(tmp_path):
+    (tmp_path / "runs" / "[A]*-ppo-3").mkdir(parents=True)
+    assert str(_next_directory("[A]*", "ppo")) == "runs/[A]*-ppo-4"
+
+
 PAUSED = """
 import sys
 from optix.callbacks.base import LoopCallback
@@ -169,7 +198,9 @@ sys.exit(cli.main(["train", "CartPole-v1", "--directory", sys.argv[1]]))
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)]
+)
 def test_the_exit_code_tells_of_a_pause(tmp_path, name, code):
     root = os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run(

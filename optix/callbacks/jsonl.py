@@ -1,10 +1,10 @@
 """A log with one JSON object per round and seed."""
 
-import contextlib
 import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,36 @@ from typing import Any
 import numpy as np
 
 from optix.callbacks.base import EvalMetrics, LoopCallback
+from optix.checks import OptionError
 from optix.types import Event, Phase, StopReason, Verdict
+
+_NUMBER = int | float | None
+_RELIED_ON = {  # of a record, and its kind; counts are >= 0
+    "seed": int,
+    "round": int,
+    "env_steps": int,
+    "score": _NUMBER,
+    "best_score": _NUMBER,
+    "phase": str,
+    "events": list,
+    "stop_reason": str,
+}
 
 
 class JsonlLog(LoopCallback):
     """Appends to a log that `read_log` and most tools for tables can read.
 
-    Numbers that are not finite become null. A torn last line, left by a process that
-    was killed, is dropped when the log is opened again.
+    Numbers that are not finite become null. Lines that are no record, such as a torn one
+    left by a process that was killed, are dropped when the log is opened again; a
+    warning tells of rounds that are missing.
 
     Args:
         path: the log file.
         rounds: per seed, how many rounds the run has behind it; lines of later rounds,
             which a resumed run plays again, are cut. None begins a new log.
+
+    Raises:
+        OptionError: the path is a folder.
 
     Example:
         >>> import tempfile
@@ -36,13 +53,23 @@ class JsonlLog(LoopCallback):
     def __init__(self, path: str | os.PathLike, rounds: Sequence[int] | None = None):
         """See the class."""
         self.path = Path(path)
-        kept = []
-        if rounds is not None and self.path.exists():
-            kept = [r for r in read_log(self.path) if r["round"] < rounds[r["seed"]]]
-        cut = self.path.with_name(f"{self.path.name}.tmp")
+        if self.path.is_dir():
+            raise OptionError(f"the log must be a file, {self.path} is a folder")
+        cut, kept = self.path.with_name(f"{self.path.name}.tmp"), 0
         with cut.open("w", encoding="utf-8") as file:
-            file.writelines(_line(record) for record in kept)
+            if rounds is not None and self.path.exists():
+                for record in read_log(self.path):  # one at a time: logs may be long
+                    if _is_before(record, rounds):
+                        file.write(_line(record))
+                        kept += 1
         cut.replace(self.path)
+        missing = sum(rounds or ()) - kept
+        if missing > 0:
+            warnings.warn(
+                f"{self.path} lacks {missing} of the rounds that were played; the run "
+                "needs none of them, but log and learning curve stay without",
+                stacklevel=2,
+            )
         self._file = None
 
     def on_loop_start(self) -> None:
@@ -63,12 +90,34 @@ class JsonlLog(LoopCallback):
 
 
 def read_log(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
-    """Yield the records of a log in order; a torn line is left out."""
+    """Yield the records of a log in order; lines that are none are left out."""
     with Path(path).open(encoding="utf-8", errors="replace") as file:
         for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+            try:
+                record = json.loads(line, parse_constant=_refuse)
+            except (ValueError, RecursionError):
+                continue
+            if line.endswith("\n") and _is_record(record):
+                yield record
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _is_record(value: Any) -> bool:
+    """Return whether a line says what every reader of a log relies on."""
+    return isinstance(value, dict) and all(
+        isinstance(value.get(name), kinds)
+        and not isinstance(value.get(name), bool)
+        and (kinds is not int or value[name] >= 0)
+        for name, kinds in _RELIED_ON.items()
+    )
+
+
+def _is_before(record: dict[str, Any], rounds: Sequence[int]) -> bool:
+    seed = record["seed"]
+    return seed < len(rounds) and record["round"] < rounds[seed]
 
 
 def _record(evaluated: EvalMetrics) -> dict[str, Any]:

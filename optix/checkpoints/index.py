@@ -1,5 +1,6 @@
 """A pytree as plain NumPy arrays and an index that says what they must be."""
 
+import functools
 import zlib
 from typing import Any
 
@@ -78,6 +79,23 @@ def difference(index: list[dict[str, Any]], target: PyTree) -> str | None:
         return None
     shown = "; ".join(lines[:3])
     return shown if len(lines) <= 3 else f"{shown}; and {len(lines) - 3} more"
+
+
+def unknown_keys(index: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the first entry whose key could not be made again from its data."""
+    for entry in index:
+        if "prng" in entry and not _is_key_name(entry["prng"]):
+            return entry
+    return None
+
+
+@functools.cache
+def _is_key_name(name: str) -> bool:
+    try:
+        jax.eval_shape(lambda: jax.random.key(0, impl=name))
+    except ValueError:
+        return False
+    return True
 
 
 def checksum(array: np.ndarray) -> int:

@@ -6,42 +6,38 @@ and a checksum of every leaf. Nothing in it is executed on load, and no path in 
 needed, so that a folder can be moved.
 """
 
-import hashlib
-import json
 import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from optix.checkpoints import store
-from optix.checkpoints.index import checksum, difference, from_arrays, to_arrays
+from optix.checkpoints.index import (
+    checksum,
+    difference,
+    from_arrays,
+    to_arrays,
+)
+from optix.checkpoints.record import (
+    CheckpointError,
+    CorruptCheckpointError,
+    ForeignFormatError,
+    Snapshot,
+    check_keys,
+    corrupt,
+    first_line,
+    make_record,
+    read_record,
+)
 from optix.checks import positive_int
 from optix.types import PyTree
 
-_FORMAT = 1
-_TRASH = ".trash-"
-
-
-class CheckpointError(Exception):
-    """A snapshot can not be written or read; the message names path and remedy."""
-
-
-class CorruptCheckpointError(CheckpointError):
-    """A snapshot is damaged: truncated, altered or incomplete."""
-
-
-class Snapshot(NamedTuple):
-    """What is known of a snapshot without its arrays."""
-
-    step: int
-    score: float | None  # None where none was given or it was not finite
-    metadata: dict[str, Any]
-    path: Path
+_TRASH, _FRESH = ".trash-", ".new-"
 
 
 Target = PyTree | Callable[[Snapshot], PyTree]
@@ -98,33 +94,33 @@ class CheckpointRegistry:
             metadata: JSON values that travel with the snapshot.
 
         Raises:
-            CheckpointError: the folder can not be written to.
+            CheckpointError: the folder can not be written to, or the tree holds a key
+                that could not be restored.
         """
         step = positive_int("step", step, minimum=0)
         arrays, index = to_arrays(tree)
-        record = {
-            "format": _FORMAT,
-            "step": step,
-            "score": _finite(score),
-            "metadata": dict(metadata or {}),
-            "leaves": index,
-        }
-        record = json.loads(json.dumps(record, allow_nan=False))
-        record["sha256"] = _digest(record)
+        check_keys(index, self._path(step))
+        record = make_record(step, score, metadata, index)
         path = self._path(step)
         self._known.pop(step, None)
         try:
             self._remove(self._leftovers())
-            self._remove([path] if path.exists() else [])
-            store.write(path, arrays, record)
+            if os.path.lexists(path):  # the old one stays until the new one is whole
+                fresh = self.directory / f"{_FRESH}{step}"
+                store.write(fresh, arrays, record)
+                path.rename(self.directory / f"{_TRASH}{step}")
+                fresh.rename(path)
+                self._remove(self._leftovers())
+            else:
+                store.write(path, arrays, record)
+            self._known[step] = self._snapshot(record)  # pruning needs not read it
             self._prune()
         except Exception as error:  # tensorstore has many names for a full disk
             raise CheckpointError(
                 f"can not write a checkpoint to {self.directory} "
-                f"({_first_line(error)}); choose a folder that you may write to, on a "
+                f"({first_line(error)}); choose a folder that you may write to, on a "
                 "disk with space left"
             ) from error
-        self._known[step] = self._snapshot(record)
         return self._known[step]
 
     def load(self, step: int, target: Target) -> tuple[PyTree, Snapshot]:
@@ -150,18 +146,52 @@ class CheckpointRegistry:
                 f"{snapshot.path} was saved by another configuration: {unlike}; "
                 "load it with the configuration that saved it"
             )
+        check_keys(record["leaves"], snapshot.path)
         arrays = self._arrays(snapshot.path, record["leaves"])
         return from_arrays(arrays, record["leaves"], target), snapshot
 
     def load_latest(self, target: Target) -> tuple[PyTree, Snapshot]:
-        """Return the latest intact snapshot; warn about damaged ones on the way."""
+        """Return the latest intact snapshot; warn about damaged ones on the way.
+
+        Raises:
+            CheckpointError: none is intact, or a later one is of another format: to go
+                on from an earlier one would be to lose it.
+        """
         return self._first_intact(reversed(self.steps()), target)
 
-    def load_best(self, target: Target) -> tuple[PyTree, Snapshot]:
-        """Return the intact snapshot with the highest score, see `load_latest`."""
+    def load_best(
+        self, target: Target, prefer: Callable[[Snapshot], bool] = lambda s: False
+    ) -> tuple[PyTree, Snapshot]:
+        """Return the intact snapshot with the highest score, see `load_latest`.
+
+        Args:
+            target: as for `load`.
+            prefer: those of which it holds come before all others.
+
+        Raises:
+            CheckpointError: none with a score is intact.
+        """
+        faults = self.faults()
+        for fault in faults:
+            warnings.warn(
+                f"{fault}; it may have been the best: taking the best of the others",
+                stacklevel=2,
+            )
         scored = [s for s in self._snapshots() if s.score is not None]
-        ranked = sorted(scored, key=_rank, reverse=True)
-        return self._first_intact((s.step for s in ranked), target)
+        ranked = sorted(scored, key=lambda s: (prefer(s), *_rank(s)), reverse=True)
+        return self._first_intact((s.step for s in ranked), target, faults)
+
+    def faults(self) -> list[CheckpointError]:
+        """Return what is wrong with the records that can not be read."""
+        found = []
+        for step in self.steps():
+            self._known.pop(step, None)
+            try:
+                self._known[step] = self._snapshot(self._record(step))
+            except CheckpointError as error:
+                if os.path.lexists(self._path(step)):  # else pruned by a live run
+                    found.append(error)
+        return found
 
     @property
     def latest(self) -> Snapshot | None:
@@ -174,15 +204,30 @@ class CheckpointRegistry:
         scored = [s for s in self._snapshots() if s.score is not None]
         return max(scored, key=_rank, default=None)
 
+    def snapshots(self) -> list[Snapshot]:
+        """Return those with a readable record, the latest first."""
+        return list(self._snapshots())
+
     def steps(self) -> list[int]:
-        """Return the steps on disk, ascending; unfinished saves are not among them."""
-        if not self.directory.is_dir():
+        """Return the steps on disk, ascending; unfinished saves are not among them.
+
+        Raises:
+            CheckpointError: the folder is something else, or may not be read.
+        """
+        try:
+            names = os.listdir(self.directory)
+        except FileNotFoundError:
             return []
-        names = (entry.name for entry in os.scandir(self.directory) if entry.is_dir())
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.directory} can not be read as a folder of checkpoints "
+                f"({error}); restore it from a copy"
+            ) from error
+        # a step that is no folder is damaged: reading it says so
+        return sorted(int(name) for name in names if _is_step(name))
 
     def discard_after(self, step: int) -> None:
-        """Remove the snapshots later than `step`: another past is gone on with."""
+        """Remove the snapshots later than `step`, from which the caller goes on."""
         self._remove(self._path(later) for later in self.steps() if later > step)
 
     def _path(self, step: int) -> Path:
@@ -191,22 +236,10 @@ class CheckpointRegistry:
     def _record(self, step: int) -> dict[str, Any]:
         """Return the verified JSON record of a step."""
         path = self._path(step)
-        if not path.is_dir():
+        if not os.path.lexists(path):
             known = ", ".join(map(str, self.steps())) or "none"
             raise CheckpointError(f"no checkpoint at {path} (steps there: {known})")
-        try:
-            record = store.read_record(path)
-            found = record.pop("sha256")
-        except Exception as error:
-            raise _corrupt(path, _first_line(error)) from error
-        if found != _digest(record):
-            raise _corrupt(path, "its record fails the checksum")
-        if record["format"] != _FORMAT:
-            raise CheckpointError(
-                f"{path} has format {record['format']}, this version of optix reads "
-                f"format {_FORMAT}; use the version that saved it"
-            )
-        return record
+        return read_record(path, step)
 
     def _arrays(self, path: Path, index: list[dict[str, Any]]) -> list[np.ndarray]:
         """Return the arrays of a snapshot, every one compared with its checksum."""
@@ -214,10 +247,10 @@ class CheckpointRegistry:
         try:
             arrays = store.read_arrays(path, empty)
         except Exception as error:
-            raise _corrupt(path, _first_line(error)) from error
+            raise corrupt(path, first_line(error)) from error
         for array, entry in zip(arrays, index, strict=True):
             if checksum(array) != entry["crc32"]:
-                raise _corrupt(path, f"{entry['path']} fails its checksum")
+                raise corrupt(path, f"{entry['path']} fails its checksum")
         return arrays
 
     def _snapshot(self, record: dict[str, Any]) -> Snapshot:
@@ -235,67 +268,78 @@ class CheckpointRegistry:
             yield self._known[step]
 
     def _first_intact(
-        self, steps: Iterable[int], target: Target
+        self,
+        steps: Iterable[int],
+        target: Target,
+        faults: Sequence[CheckpointError] = (),
     ) -> tuple[PyTree, Snapshot]:
-        damaged = None
+        damaged = faults[-1] if faults else None
         for step in steps:
             try:
                 return self.load(step, target)
             except CorruptCheckpointError as error:
                 warnings.warn(f"{error}; trying the one before", stacklevel=3)
                 damaged = error
+        reason = "" if damaged is None else f" ({damaged})"
         raise CheckpointError(
-            f"no intact checkpoint in {self.directory}; "
+            f"no intact checkpoint in {self.directory}{reason}; "
             "start a new run, or restore the folder from a copy"
         ) from damaged
 
     def _prune(self) -> None:
-        """Keep the latest, the latest protected one and, of the others, the best."""
+        """Keep the latest, the latest protected one and, of the others, the best.
+
+        Those of another format count among the kept: they may be read elsewhere.
+        """
         *others, _ = self.steps()
         protected = next((s.step for s in self._snapshots() if self._protect(s)), None)
         ranks = {s.step: _rank(s) for s in self._snapshots()}
         others.sort(key=lambda step: ranks.get(step, (-math.inf, -1)))
         others.sort(key=lambda step: step == protected)  # the last to be removed
-        excess = len(others) - (self.max_snapshots - 1)
-        self._remove(self._path(step) for step in others[: max(excess, 0)])
+        excess = max(len(others) - (self.max_snapshots - 1), 0)
+        self._remove(self._path(s) for s in others[:excess] if not self.is_foreign(s))
+
+    def is_foreign(self, step: int) -> bool:
+        """Return whether another version wrote the snapshot of a step."""
+        if step in self._known or not os.path.lexists(self._path(step)):
+            return False
+        try:
+            self._record(step)
+        except CheckpointError as error:
+            return isinstance(error, ForeignFormatError)
+        return False
 
     def _leftovers(self) -> list[Path]:
         """Return what a save or a removal that was killed has left behind."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished = self.directory.glob(f"*{store.UNFINISHED}*")
-        return [*unfinished, *self.directory.glob(f"{_TRASH}*")]
+        return [
+            self.directory / name
+            for name in os.listdir(self.directory)
+            if store.UNFINISHED in name or name.startswith((_TRASH, _FRESH))
+        ]
 
     def _remove(self, paths: Iterable[Path]) -> None:
         """Remove folders such that no step is ever seen half removed."""
         for path in list(paths):
             trash = self.directory / f"{_TRASH}{path.name.removeprefix(_TRASH)}"
             if trash != path:
-                shutil.rmtree(trash, ignore_errors=True)
+                _delete(trash)
                 path.rename(trash)
-            shutil.rmtree(trash)
+            _delete(trash)
 
 
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+def _delete(path: Path) -> None:
+    """Remove whatever is there: a folder, or a file or link in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _finite(score: float | None) -> float | None:
-    return None if score is None or not math.isfinite(score) else float(score)
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdigit() and name == str(int(name))
 
 
 def _rank(snapshot: Snapshot) -> tuple[float, int]:
     score = -math.inf if snapshot.score is None else snapshot.score
     return score, snapshot.step
-
-
-def _corrupt(path: Path, what: str) -> CorruptCheckpointError:
-    return CorruptCheckpointError(
-        f"{path} is damaged ({what}); remove it, or restore it from a copy"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (
-        f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-    )

@@ -3,9 +3,15 @@
 Orbax writes under a temporary name and renames when complete. A run has a hundred arrays
 and most of them are tiny: those go into one array of bytes, for orbax starts a thread
 for each, and saving them one by one took three times as long.
+
+Orbax takes a path for a pattern (`*`, `[x]`) and tensorstore takes one for an address
+(`gs://`, `\\`): where a user's path holds anything but plain characters, they are given
+a link to it.
 """
 
 import contextlib
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,15 +20,16 @@ import numpy as np
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
 _SMALL = 2**20  # bytes
+_PLAIN = re.compile(r"[A-Za-z0-9_/. =,+@-]*")  # means nothing but itself to anyone
 
 
 def write(path: Path, arrays: list[np.ndarray], record: dict[str, Any]) -> None:
     """Write a snapshot; `path` appears when it is complete."""
     import orbax.checkpoint as ocp
 
-    with _checkpointer() as checkpointer:
+    with _checkpointer() as checkpointer, _plain(path) as plain_path:
         checkpointer.save(
-            path.absolute(),
+            plain_path,
             args=ocp.args.Composite(
                 arrays=ocp.args.PyTreeSave(_pack(arrays)),
                 record=ocp.args.JsonSave(record),
@@ -35,8 +42,8 @@ def read_record(path: Path) -> dict[str, Any]:
     import orbax.checkpoint as ocp
 
     arguments = ocp.args.Composite(record=ocp.args.JsonRestore())
-    with _checkpointer() as checkpointer:
-        return checkpointer.restore(path.absolute(), args=arguments)["record"]
+    with _checkpointer() as checkpointer, _plain(path) as plain_path:
+        return checkpointer.restore(plain_path, args=arguments)["record"]
 
 
 def read_arrays(path: Path, like: list[np.ndarray]) -> list[np.ndarray]:
@@ -48,8 +55,8 @@ def read_arrays(path: Path, like: list[np.ndarray]) -> list[np.ndarray]:
     arguments = ocp.args.Composite(
         arrays=ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy)
     )
-    with _checkpointer() as checkpointer:
-        stored = checkpointer.restore(path.absolute(), args=arguments)["arrays"]
+    with _checkpointer() as checkpointer, _plain(path) as plain_path:
+        stored = checkpointer.restore(plain_path, args=arguments)["arrays"]
     return _unpack(stored, like)
 
 
@@ -62,6 +69,21 @@ def _checkpointer() -> Iterator[Any]:
         yield checkpointer
     finally:
         checkpointer.close()
+
+
+@contextlib.contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """Yield an absolute path of plain characters to the same place; its name is plain."""
+    path = path.absolute()
+    if _PLAIN.fullmatch(str(path)):
+        yield path
+        return
+    candidates = (tempfile.gettempdir(), "/tmp", "/var/tmp")
+    folder = next((name for name in candidates if _PLAIN.fullmatch(name)), None)
+    with tempfile.TemporaryDirectory(prefix="optix-", dir=folder) as temporary:
+        link = Path(temporary, "link")
+        link.symlink_to(path.parent, target_is_directory=True)
+        yield link / path.name
 
 
 def _pack(arrays: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from optix import checks
 from optix.run.folder import RunFolder
-from optix.run.programs import enable_compilation_cache, own_errors
+from optix.run.programs import own_errors
 from optix.run.train import rebuild
 from optix.types import Loop
 
@@ -25,14 +25,19 @@ class Evaluation(NamedTuple):
     high: float
     seed: int  # the seed of the run that the policy is from
     round: int  # and the round
+    stored: float  # the score that the run has for it
+    final: bool  # whether that is the one it reported at its end
 
     @property
     def message(self) -> str:
         """The figures in a sentence."""
+        stored = f"for which the run reported {self.stored:.5g}"
+        if not self.final:
+            stored = f"chosen by its score of {self.stored:.5g} in that round"
         return (
             f"score {self.mean:.5g} (mean of {len(self.scores)} episodes), "
             f"sd {self.sd:.3g}, 95 % confidence interval [{self.low:.5g}, "
-            f"{self.high:.5g}]; policy of seed {self.seed}, round {self.round}"
+            f"{self.high:.5g}]; policy of seed {self.seed}, round {self.round}, {stored}"
         )
 
 
@@ -43,7 +48,7 @@ def evaluate(
     loop: Loop | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Play the best policy of a run, which may still be under way, on fresh keys.
+    """Play the policy that a run reported, or its best so far, on fresh keys.
 
     Args:
         directory: of the run.
@@ -60,7 +65,6 @@ def evaluate(
     checks.positive_int("episodes", episodes, minimum=2)
     folder = RunFolder.open(directory, write=False)
     loop = loop or rebuild(folder, evaluation_episodes=1)
-    enable_compilation_cache()
     target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
     best, snapshot = folder.load_best(target, loop)
     keys = jax.random.split(
@@ -83,7 +87,15 @@ def evaluate(
     margin = _student(episodes - 1) * sd / episodes**0.5
     about = snapshot.metadata
     return Evaluation(
-        scores, mean, sd, mean - margin, mean + margin, about["seed"], about["round"]
+        scores=scores,
+        mean=mean,
+        sd=sd,
+        low=mean - margin,
+        high=mean + margin,
+        seed=about["seed"],
+        round=about["round"],
+        stored=float(best.score),
+        final=about.get("final", False),
     )
 
 

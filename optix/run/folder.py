@@ -1,31 +1,27 @@
 """The folder of a run: what it is, its lock, its checkpoints and its best policies."""
 
-import fcntl
-import json
+import contextlib
 import os
 import secrets
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from optix.callbacks.jsonl import read_log
 from optix.checkpoints.registry import (
     CheckpointError,
     CheckpointRegistry,
     Snapshot,
 )
+from optix.run import description, lock, place
+from optix.run.description import RunFolderError
 from optix.trees import take
 from optix.types import Loop, LoopState, PyTree
 
-_FORMAT = 1
-_RUN, _LOCK = "run.json", ".lock"
 _STATES_KEPT, _POLICIES_KEPT = 3, 5
-_held: set[int] = set()  # descriptors of locks of this process
-
-
-class RunFolderError(Exception):
-    """A folder can not be used for what was asked; the message says what to do."""
 
 
 class RunFolder:
@@ -33,7 +29,9 @@ class RunFolder:
 
     run.json        how to rebuild the loop, written once
     checkpoints/    the states of all seeds, the latest ones and the latest with a replay
-    best/           the best policy over all seeds, the best ones
+    best/           the best policy over all seeds, the best ones; after the end of the
+                    run the one that was reported, until a later session plays on
+    result.json     what was reported at the last end of the run
     log.jsonl       one line per round and seed
     curve.png       the learning curve
 
@@ -46,77 +44,85 @@ class RunFolder:
         self.states = CheckpointRegistry(
             path / "checkpoints", _STATES_KEPT, protect=_has_memory
         )
-        self.best = CheckpointRegistry(path / "best", _POLICIES_KEPT)
+        self.best = CheckpointRegistry(path / "best", _POLICIES_KEPT, protect=_is_final)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
+        self.result = path / "result.json"
         self._lock: int | None = None
 
     @classmethod
     def create(
         cls, directory: str | os.PathLike, config: dict[str, Any]
     ) -> "RunFolder":
-        """Return the locked folder of a new run.
+        """Return the locked folder of a new run, which can hold checkpoints.
 
         Raises:
-            RunFolderError: it holds a run or something else, or can not be written.
+            RunFolderError: it holds a run or something else, or can not be written, or
+                what is written there can not be read back.
         """
         path = Path(directory)
-        config = {"format": _FORMAT, **config}
+        config = {"format": description.FORMAT, **config}
         try:
-            if not path.exists():
+            made = not os.path.lexists(path)
+            if made:
                 # appears with its description in it, so that no kill comes in between
-                fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+                fresh = path.with_name(f".optix-{secrets.token_hex(8)}")
                 fresh.mkdir(parents=True)
-                _write_json(fresh / _RUN, config)
+                description.write(fresh / place.RUN, config)
                 fresh.rename(path)
-                folder = cls(path, config)
-                folder._take_lock()
-                return folder
-            if not path.is_dir():
+            elif not path.is_dir():
                 raise RunFolderError(f"{path} is a file; choose a folder for the run")
-            _must_be_empty(path)
+            else:
+                place.must_be_empty(path)
             folder = cls(path, config)
             folder._take_lock()
             try:
-                _must_be_empty(path)  # by now another one may have begun
-                _write_json(path / _RUN, config)
+                if not made:
+                    place.must_be_empty(path)  # by now another one may have begun
+                    description.write(path / place.RUN, config)
             except BaseException:
                 folder.close()
                 raise
-            return folder
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
             raise RunFolderError(
                 f"can not write to {path} ({error}); choose a folder that you may "
                 "write to"
             ) from error
+        try:
+            place.must_hold_checkpoints(path)
+        except BaseException:
+            folder._undo(made)
+            raise
+        return folder
 
     @classmethod
     def open(cls, directory: str | os.PathLike, write: bool) -> "RunFolder":
         """Return the folder of a run, locked if it is to be written to.
 
         Raises:
-            RunFolderError: it holds no run, or one that is under way.
+            RunFolderError: it holds no run, or one that is under way, or it is damaged.
         """
         path = Path(directory)
         try:
-            config = json.loads((path / _RUN).read_text(encoding="utf-8"))
-            version = config["format"]
+            config = description.read(path / place.RUN)
         except FileNotFoundError:
             raise RunFolderError(
                 f"{path} holds no run of optix; start one with "
                 f"`optix train ENV --directory {path}`"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(
-                f"{path / _RUN} can not be read ({error}); restore it from a copy"
-            ) from error
-        if version != _FORMAT:
-            raise RunFolderError(
-                f"{path / _RUN} has format {version}, this version of optix reads "
-                f"format {_FORMAT}; use the version that wrote it"
-            )
         folder = cls(path, config)
         if write:
-            folder._take_lock()
+            try:
+                folder._take_lock()
+            except OSError as error:
+                raise RunFolderError(
+                    f"{path / place.LOCK} can not be locked ({error}); remove it, or "
+                    "choose a folder that you may write to"
+                ) from error
+            try:
+                place.must_hold_checkpoints(path)
+            except BaseException:
+                folder.close()
+                raise
         return folder
 
     def __enter__(self) -> "RunFolder":
@@ -130,14 +136,13 @@ class RunFolder:
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
-            _held.discard(self._lock)
-            os.close(self._lock)
+            lock.release(self._lock)
             self._lock = None
 
     def configure(self, **changes: Any) -> None:
         """Change what run.json says, atomically."""
         self.config |= changes
-        _write_json(self.path / _RUN, self.config)
+        description.write(self.path / place.RUN, self.config)
 
     def save(
         self, state: LoopState, loop: Loop, leader: int, memory: bool = True
@@ -155,12 +160,34 @@ class RunFolder:
         kept = state if memory else without_memory(state)
         tree, metadata = _with_host(kept, loop, about | {"memory": memory})
         self.states.save(step, tree, metadata=metadata)
+        self.save_best(state, loop, leader)
+
+    def save_best(
+        self, state: LoopState, loop: Loop, leader: int, final: bool = False
+    ) -> None:
+        """Write the best policy of seed `leader` if it is a new one.
+
+        The `final` one is that of a finished state: it is what the run reports.
+
+        Raises:
+            CheckpointError: the folder can not be written to.
+        """
         score = float(state.best.score[leader])
-        found = {"seed": leader, "round": int(state.best.round[leader])}
-        latest = self.best.latest
-        known = latest is not None and found.items() <= latest.metadata.items()
+        found = {"seed": leader, "round": int(state.best.round[leader]), "final": final}
+        known = any(
+            snapshot.score == score and found.items() <= snapshot.metadata.items()
+            for snapshot in self.best.snapshots()
+        )
         if np.isfinite(score) and not known:
+            rounds = np.asarray(state.round)
+            about = {
+                "environment": self.config["environment"],
+                "rounds": rounds.tolist(),
+            }
             tree, metadata = _with_host(take(state.best, leader), loop, about | found)
+            step = int(rounds.sum())
+            while self.best.is_foreign(step):  # it is intact, if not for this version
+                step += 1
             self.best.save(step, tree, score, metadata)
 
     def load_state(self, target: PyTree, loop: Loop) -> LoopState | None:
@@ -169,22 +196,78 @@ class RunFolder:
         Its memory is () if that checkpoint was saved without. The latest is preferred to
         an earlier one with its memory: experience is gathered again sooner than skill.
         Later snapshots, which are damaged, are removed: the run goes on from before.
+
+        Raises:
+            RunFolderError: rounds were played, but there is no checkpoint left.
+            CheckpointError: none is intact, or one of another configuration.
         """
+        if self.log.is_dir():
+            raise RunFolderError(
+                f"{self.log} is a folder, not a log; move it out of the way"
+            )
+        faults = self.best.faults()
         if not self.states.steps():
+            self._must_be_new()
             return None
         tree, snapshot = self.states.load_latest(self._target(target))
-        for registry in (self.states, self.best):
-            registry.discard_after(snapshot.step)
+        for fault in faults:
+            warnings.warn(f"{fault}; the run goes on without it", stacklevel=3)
+        self.states.discard_after(snapshot.step)
         return _without_host(tree, loop)
 
     def load_best(self, target: PyTree, loop: Loop) -> tuple[PyTree, Snapshot]:
-        """Return the `Best` with the highest score over all seeds, and its snapshot."""
-        if self.best.best is None:
+        """Return the policy that the run reported, and its snapshot.
+
+        If it has not ended, that is the `Best` with the highest score over all seeds.
+        """
+        if not self.best.steps():
+            if self._has_scores():
+                raise RunFolderError(
+                    f"{self.best.directory} holds no policy, although {self.log} shows "
+                    f"scores; `optix resume {self.path}` writes it anew, or restore it "
+                    "from a copy"
+                )
             raise RunFolderError(
                 f"{self.path} has no policy with a finite score yet; let it train first"
             )
-        tree, snapshot = self.best.load_best(self._target(target))
+        last = 0
+        with contextlib.suppress(CheckpointError):  # only the best is asked for
+            last = max(self.states.steps(), default=0)
+        tree, snapshot = self.best.load_best(
+            self._target(target), prefer=lambda s: _is_final(s) and s.step >= last
+        )
         return _without_host(tree, loop), snapshot
+
+    def _has_scores(self) -> bool:
+        try:
+            return any(
+                record["best_score"] is not None for record in read_log(self.log)
+            )
+        except OSError:
+            return False
+
+    def _must_be_new(self) -> None:
+        """Raise if there were rounds: whoever starts anew would lose what is left."""
+        left = [
+            path
+            for path in (self.log, self.best.directory, self.result)
+            if path.exists() and (any(path.iterdir()) if path.is_dir() else _size(path))
+        ]
+        if left:
+            raise RunFolderError(
+                f"{self.states.directory} holds no checkpoint, although "
+                f"{left[0].name} shows that rounds were played; restore it from a copy, "
+                "or start a new run in another folder"
+            )
+
+    def _undo(self, made: bool) -> None:
+        """Remove what `create` has made."""
+        self.close()
+        with contextlib.suppress(OSError):
+            for name in (place.RUN, place.LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            if made:
+                self.path.rmdir()
 
     def _target(self, target: PyTree) -> Any:
         """Return what a snapshot must look like, which depends on what it says."""
@@ -206,20 +289,7 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         """Take the lock, which the system gives back however the process ends."""
-        lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            owner = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise RunFolderError(
-                f"{self.path} is in use by another run (process {owner}); wait for its "
-                "end or choose another folder"
-            ) from None
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-        _held.add(lock)
-        self._lock = lock
+        self._lock = lock.take(self.path / place.LOCK, self.path)
 
 
 def without_memory(state: LoopState) -> LoopState:
@@ -231,27 +301,13 @@ def _has_memory(snapshot: Snapshot) -> bool:
     return snapshot.metadata.get("memory", True)
 
 
-def _close_inherited() -> None:
-    """Keep a forked child, such as an environment's worker, from holding the locks."""
-    for descriptor in _held:
-        os.close(descriptor)
-    _held.clear()
+def _is_final(snapshot: Snapshot) -> bool:
+    """Return whether it is the policy that a run reported at its end."""
+    return snapshot.metadata.get("final", False)
 
 
-os.register_at_fork(after_in_child=_close_inherited)
-
-
-def _must_be_empty(path: Path) -> None:
-    names = {entry.name for entry in os.scandir(path)} - {_LOCK, f"{_RUN}.tmp"}
-    if _RUN in names:
-        raise RunFolderError(
-            f"{path} holds a run already; continue it with `optix resume {path}` or "
-            "choose another folder"
-        )
-    if names:
-        raise RunFolderError(
-            f"{path} holds something else ({sorted(names)[0]}); choose an empty folder"
-        )
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _with_host(
@@ -269,12 +325,3 @@ def _without_host(saved: PyTree, loop: Loop) -> PyTree:
     if loop.learner.host is not None:
         loop.learner.host.load(saved["host"])
     return saved["tree"]
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

@@ -13,12 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optix import checks
+from optix.checks import OptionError
+from optix.run.description import check_budgets
 from optix.types import Loop, LoopState, Phase, StepReport, StopReason
 
 CAPACITY = 64  # rounds of one dispatch whose reports are kept
 DISPATCH_SECONDS = 0.5  # how long a dispatch should take, and Ctrl-C at most wait
-_BUDGETS = ("max_rounds", "max_env_steps", "target_score")
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)  # Windows has no SIGHUP
+]
 
 
 class Programs(NamedTuple):
@@ -125,13 +130,11 @@ def with_limits(state: LoopState, budgets: dict[str, Any]) -> LoopState:
         budgets: any of max_rounds, max_env_steps and target_score.
 
     Raises:
-        ValueError: an unknown name or a budget that is not positive.
+        OptionError: an unknown name or a budget that is not positive.
     """
-    checks.known_names("budget", budgets, _BUDGETS)
+    check_budgets(budgets)
     limits = state.limits
     for name, value in budgets.items():
-        if name != "target_score":
-            value = min(checks.positive_int(name, value), jnp.iinfo(jnp.int32).max)
         old = getattr(limits, name)
         limits = limits._replace(**{name: jnp.full_like(old, value)})
     rounds_spent = state.round >= limits.max_rounds
@@ -171,17 +174,18 @@ def own_errors(loop: Loop) -> Iterator[None]:
 
 
 class Pause:
-    """Says when to leave a run: SIGINT, SIGTERM, or the wall clock.
+    """Says when to leave a run: SIGINT, SIGTERM, SIGHUP, or the wall clock.
 
     As a context manager it catches the signals, in the main thread only. After the
     first SIGINT the handler from before is back, so that a second one interrupts at
-    once; SIGTERM, which schedulers like to send twice, does so never.
+    once; SIGTERM, which schedulers like to send twice, and SIGHUP, of a lost
+    terminal, do so never.
     """
 
     def __init__(self, max_seconds: float | None = None):
         """See the class."""
         if max_seconds is not None and not max_seconds > 0:
-            raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}")
+            raise OptionError(f"max_seconds must be > 0, got {max_seconds!r}")
         self._deadline = None
         if max_seconds is not None:
             self._deadline = time.monotonic() + max_seconds
@@ -190,7 +194,7 @@ class Pause:
 
     @property
     def reason(self) -> str | None:
-        """None to go on, else "SIGINT", "SIGTERM" or "max_seconds"."""
+        """None to go on, else the name of a signal or "max_seconds"."""
         if self._signal is None and self._deadline is not None:
             return "max_seconds" if time.monotonic() >= self._deadline else None
         return self._signal
@@ -198,7 +202,7 @@ class Pause:
     def __enter__(self) -> "Pause":
         """Catch the signals that nobody chose to ignore."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _SIGNALS:
                 before = signal.getsignal(number)
                 if before not in (None, signal.SIG_IGN):
                     self._before[number] = before
@@ -216,8 +220,9 @@ class Pause:
         if number == signal.SIGINT:
             signal.signal(number, self._before[number])
             text += "; Ctrl-C again stops at once, without saving"
-        # print is not safe in the middle of another print
-        os.write(2, f"{text}\n".encode())
+        # print is not safe in the middle of another print; a terminal may be gone
+        with contextlib.suppress(OSError):
+            os.write(2, f"{text}\n".encode())
 
 
 def enable_compilation_cache() -> None:

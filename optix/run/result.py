@@ -21,7 +21,7 @@ class Result(NamedTuple):
     scores: np.ndarray  # [S] float32 `state.best.score`
     stop_reasons: tuple[StopReason, ...]  # S of them
     best_seed: int  # chosen by the scores of the run, not by those on unseen keys
-    paused: str | None  # "SIGINT", "SIGTERM" or "max_seconds"; None if it has ended
+    paused: str | None  # name of a signal or "max_seconds"; None if it has ended
     seconds: float  # of this call
     steps_per_second: float  # environment steps of all seeds, without compilation
     directory: Path | None  # of the run, None if nothing was kept

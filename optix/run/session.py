@@ -1,5 +1,6 @@
 """Playing a run: dispatches, what is told and saved between them, and how it ends."""
 
+import contextlib
 import sys
 import time
 import warnings
@@ -14,7 +15,7 @@ from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
 from optix.callbacks.jsonl import JsonlLog
 from optix.checkpoints.registry import CheckpointError
-from optix.checks import positive_int
+from optix.run.ending import keep
 from optix.run.folder import RunFolder
 from optix.run.programs import Pause, Programs, next_count, own_errors, rows
 from optix.run.result import Result, best_seed
@@ -48,7 +49,7 @@ class Session(NamedTuple):
         try:
             checkpoints.save(state, must=True)
             state, speed = self._advance(state, hooks, checkpoints)
-            checkpoints.save(state, must=True)
+            checkpoints.save_last(state)
             paused = self.pause.reason if np.asarray(state.active).any() else None
             leader = best_seed(state)  # before it is scored again
             if paused is None:
@@ -67,7 +68,10 @@ class Session(NamedTuple):
             directory=None if self.folder is None else self.folder.path,
         )
         if paused is not None:
-            print(result.message, file=sys.stderr)
+            with contextlib.suppress(OSError):  # after SIGHUP nobody may be there
+                print(result.message, file=sys.stderr)
+        elif self.folder is not None:
+            keep(self.folder, self.loop, result)
         return result
 
     def _advance(
@@ -76,7 +80,7 @@ class Session(NamedTuple):
         """Dispatch rounds; return the state and the environment steps per second."""
         host = self.loop.learner.host
         count, compiled, seconds, steps = 1, False, 0.0, 0
-        while np.asarray(state.active).any() and self.pause.reason is None:
+        while np.asarray(state.active).any() and not self._pauses(compiled):
             clock, steps_before = time.monotonic(), np.asarray(state.env_steps).sum()
             try:
                 with own_errors(self.loop):
@@ -84,7 +88,7 @@ class Session(NamedTuple):
                     reports, rounds = jax.device_get(outcome)
             except Exception:
                 if host is not None:  # else the state was donated
-                    checkpoints.save(state, must=True)
+                    checkpoints.save_last(state)
                 raise
             state, elapsed = after, time.monotonic() - clock
             if host is not None:
@@ -99,6 +103,11 @@ class Session(NamedTuple):
             if checkpoints.due():
                 checkpoints.save(state)
         return state, steps / seconds if seconds else 0.0
+
+    def _pauses(self, compiled: bool) -> bool:
+        """Return whether to leave; not before a round because compiling took long."""
+        reason = self.pause.reason
+        return reason is not None and (compiled or reason != "max_seconds")
 
     def _hooks(
         self, state: LoopState, title: str, callbacks: Iterable[Any], progress: bool
@@ -126,9 +135,7 @@ class _Checkpoints:
     def __init__(
         self, folder: RunFolder | None, loop: Loop, seconds: float, memory_every: int
     ):
-        if not seconds >= 0:
-            raise ValueError(f"checkpoint_seconds must be >= 0, got {seconds!r}")
-        self._memory_every = positive_int("memory_every", memory_every)
+        self._memory_every = memory_every
         self._without_memory = 0  # checkpoints since the last one with it
         self._folder, self._loop, self._seconds = folder, loop, seconds
         steps = [] if folder is None else folder.states.steps()
@@ -137,6 +144,16 @@ class _Checkpoints:
 
     def due(self) -> bool:
         return time.monotonic() >= self._next
+
+    def save_last(self, state: LoopState) -> None:
+        """Save what a session ends with; a failure is a warning, for it has a result."""
+        try:
+            self.save(state, must=True)
+        except CheckpointError as error:
+            warnings.warn(
+                f"{error}; the run can be resumed from the checkpoint before only",
+                stacklevel=2,
+            )
 
     def save(self, state: LoopState, must: bool = False) -> None:
         """Save; unless it `must` succeed, a failure is a warning and tried again.

@@ -1,7 +1,7 @@
 """Training from the host: `train` starts a run, `resume` continues it."""
 
 import contextlib
-import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,16 +12,12 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.callbacks.base import Hooks
 from optix.make import make, usual_agent
+from optix.run import description
 from optix.run.folder import RunFolder, RunFolderError
-from optix.run.programs import (
-    Pause,
-    enable_compilation_cache,
-    programs,
-    vectorized,
-    with_limits,
-)
-from optix.run.result import Result
+from optix.run.programs import Pause, Programs, programs, vectorized, with_limits
+from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.types import Loop, LoopState
 
@@ -43,9 +39,9 @@ def train(
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
 
-    SIGINT (Ctrl-C), SIGTERM and `max_seconds` pause the run: it is saved and `resume`
-    continues it bit for bit, as it does after a kill, from the last checkpoint, if that
-    holds the replay (see `memory_every`).
+    SIGINT (Ctrl-C), SIGTERM, SIGHUP and `max_seconds` pause the run: it is saved and
+    `resume` continues it bit for bit, as it does after a kill, from the last checkpoint,
+    if that holds the replay (see `memory_every`).
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
@@ -55,7 +51,8 @@ def train(
         directory: where the run is kept: checkpoints, the best policies, log and
             learning curve. None keeps nothing.
         callbacks: `LoopCallback`s, told of every round after it is over.
-        max_seconds: wall clock after which the run is paused.
+        max_seconds: wall clock after which the run is paused, but never before it has
+            played a round.
         checkpoint_seconds: time between two checkpoints, 0 for as often as possible.
         memory_every: of so many checkpoints one holds the replay of an agent that has
             one, besides the last of a session, which always does. A run that is killed
@@ -67,8 +64,9 @@ def train(
         **options: of `optix.make`: sizes, hyperparameters, budgets.
 
     Raises:
-        ValueError: an option that is unknown or out of range.
-        RunFolderError: the directory is in use, or holds a run or something else.
+        OptionError: an option that is unknown or out of range.
+        RunFolderError: the directory is in use, holds a run or something else, or can
+            not hold checkpoints.
 
     Example:
         >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2)
@@ -76,8 +74,8 @@ def train(
         >>> result.message, result.scores.shape
         ('the budget of rounds is spent', (1,))
     """
-    checks.positive_int("seeds", seeds)
-    checks.positive_int("seed", seed, minimum=0)
+    description.check_seeds(seeds, seed)
+    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
     if isinstance(environment_or_loop, Loop):
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
@@ -85,8 +83,9 @@ def train(
         if agent is None:
             agent = usual_agent(environment_or_loop, **options)
         loop = make(environment_or_loop, agent, **options)
-        recipe = _recipe(environment_or_loop, agent, options)
-    enable_compilation_cache()
+        recipe = _recipe(
+            environment_or_loop, agent, options, warn=directory is not None
+        )
     config = {
         "environment": recipe and recipe["environment"],
         "recipe": recipe,
@@ -98,10 +97,12 @@ def train(
     }
     with contextlib.ExitStack() as stack:
         pause = stack.enter_context(Pause(max_seconds))
+        run = programs(loop, config["vectorize"])
+        _trace(run, _keys(config))  # a mistake that it finds leaves no folder
         folder = None
         if directory is not None:
             folder = stack.enter_context(RunFolder.create(directory, config))
-        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
+        session = Session(loop, run, folder, pause)
         state = session.programs.init(_keys(config))
         title = f"{recipe['environment']} {agent}" if recipe else "training"
         return session.play(
@@ -139,24 +140,26 @@ def resume(
     Raises:
         RunFolderError: no run there, or one that is under way.
         CheckpointError: no intact checkpoint, or one of another configuration.
-        ValueError: an unknown budget.
+        OptionError: an unknown budget, or one that can not be spent.
     """
+    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
+    description.check_budgets(budgets)
     with contextlib.ExitStack() as stack:
         pause = stack.enter_context(Pause(max_seconds))
         folder = stack.enter_context(RunFolder.open(directory, write=True))
         config = folder.config
         loop = loop or rebuild(folder)
-        enable_compilation_cache()
         _warn_of_differences(config["platform"])
         session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
-        target = jax.eval_shape(session.programs.init, _keys(config))
+        target = _trace(session.programs, _keys(config))
         state = folder.load_state(target, loop)
         if state is None:  # killed before the first checkpoint
             state = session.programs.init(_keys(config))
         elif jax.tree.structure(state) != jax.tree.structure(target):
             state = _with_empty_memory(state, session.programs.init(_keys(config)))
             step = int(np.asarray(state.round).sum())
-            folder.configure(memory_lost=[*config.get("memory_lost", []), step])
+            folder.configure(memory_lost=[*config.get("memory_lost", ()), step])
+        folder.save_best(state, loop, best_seed(state))  # if it is not there any more
         budgets = {**config["budgets"], **budgets}
         state = with_limits(state, budgets)
         folder.configure(budgets=budgets)  # a kill must not forget them
@@ -189,11 +192,36 @@ def rebuild(folder: RunFolder, **changes: Any) -> Loop:
             f"{folder.path} can not be rebuilt by name: the run was made from objects; "
             "make the same loop again and pass it as loop="
         )
-    options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in recipe["options"].items()
-    }
-    return make(recipe["environment"], recipe["agent"], **{**options, **changes})
+    options = {**recipe["options"], **changes}
+    try:
+        return make(recipe["environment"], recipe["agent"], **options)
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise RunFolderError(
+            f"{folder.path / 'run.json'} names a run that can not be made here ({error}); "
+            "restore it from a copy, or use the version that wrote it"
+        ) from error
+
+
+def _checked_session(
+    callbacks: Iterable[Any], checkpoint_seconds: float, memory_every: int
+) -> list[Any]:
+    """Return the callbacks; raise OptionError for what a session would not take."""
+    checks.within("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
+    checks.positive_int("memory_every", memory_every)
+    callbacks = list(callbacks)
+    Hooks(callbacks, [])
+    return callbacks
+
+
+def _trace(run: Programs, keys: jax.Array) -> LoopState:
+    """Trace the programs, which finds mistakes at once; return the shapes of a state.
+
+    JAX keeps what it traces, so the call that compiles does not do it again.
+    """
+    state = jax.eval_shape(run.init, keys)
+    jax.eval_shape(run.advance, state, np.int32(1))
+    jax.eval_shape(run.finish, state)
+    return state
 
 
 def _keys(config: Mapping[str, Any]) -> jax.Array:
@@ -201,15 +229,26 @@ def _keys(config: Mapping[str, Any]) -> jax.Array:
 
 
 def _recipe(
-    environment: Any, agent: str, options: dict[str, Any]
+    environment: Any, agent: str, options: dict[str, Any], warn: bool
 ) -> dict[str, Any] | None:
     """Return what rebuilds the loop, None if that takes more than names and numbers."""
     recipe = {"environment": environment, "agent": agent, "options": options}
-    try:
-        json.dumps(recipe, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
-    return recipe
+    objects = [] if isinstance(environment, str) else ["the environment"]
+    for name, value in options.items():
+        try:
+            description.encoded(value)
+        except TypeError:
+            objects.append(name)
+    if not objects:
+        return recipe
+    if warn:
+        warnings.warn(
+            f"{', '.join(objects)} can not be written to run.json: `optix resume` and "
+            "`optix eval` will not know this run, optix.resume and optix.evaluate need "
+            "the same loop as loop=",
+            stacklevel=3,
+        )
+    return None
 
 
 def _platform() -> dict[str, str]:

@@ -12,6 +12,7 @@ import time
 import warnings
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -285,7 +286,7 @@ def test_bad_arguments_are_refused(tmp_path):
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("optix.checkpoints.registry._FORMAT", 2)
+        patch.setattr("optix.checkpoints.record._FORMAT", 2)
         CheckpointRegistry(tmp_path).save(1, {"w": jnp.ones(1)})
     with pytest.raises(CheckpointError, match="has format 2.*reads format 1"):
         CheckpointRegistry(tmp_path).load_latest({"w": jnp.ones(1)})
@@ -326,3 +327,145 @@ def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path):
         assert len(registry.steps()) <= 3  # one more if killed before the pruning
     registry.save(10**6, {"w": np.zeros(1000, int)})
     assert len(os.listdir(tmp_path)) == 2
+
+
+# ------------------------------------------------------------- damage is told by name
+
+
+def three(tmp_path):
+    registry = CheckpointRegistry(tmp_path)
+    for step in range(3):
+        registry.save(step, {"w": np.full(300, step)}, float(step))
+    return {"w": np.zeros(300, int)}
+
+
+def as_another_format(monkeypatch, directory, step, score=None):
+    with monkeypatch.context() as patch:
+        patch.setattr("optix.checkpoints.record._FORMAT", 2)
+        registry = CheckpointRegistry(directory)
+        return registry.save(step, {"w": np.full(300, step)}, score)
+
+
+def a_file_in_its_place(step):
+    shutil.rmtree(step)
+    step.write_text("")
+
+
+DAMAGE_TO_A_RECORD = {
+    "missing": lambda step: (step / "record" / "metadata").unlink(),
+    "empty": lambda step: (step / "record" / "metadata").write_bytes(b""),
+    "no object": lambda step: (step / "record" / "metadata").write_text("[]"),
+    "deep": lambda step: (step / "record" / "metadata").write_text("[" * 10**5),
+    "no folder": a_file_in_its_place,
+    "nothing in it": lambda step: (shutil.rmtree(step), step.mkdir()),
+    "of another step": lambda step: (
+        shutil.rmtree(step),
+        shutil.copytree(step.with_name("0"), step),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE_TO_A_RECORD)
+def test_a_damaged_record_is_named_and_the_best_of_the_others_taken(tmp_path, damage):
+    target = three(tmp_path)
+    DAMAGE_TO_A_RECORD[damage](tmp_path / "2")
+    with pytest.warns(UserWarning, match="2 is damaged.*may have been the best"):
+        assert CheckpointRegistry(tmp_path).load_best(target)[1].step == 1
+    with pytest.warns(UserWarning, match="2 is damaged.*the one before"):
+        assert CheckpointRegistry(tmp_path).load_latest(target)[1].step == 1
+    (fault,) = CheckpointRegistry(tmp_path).faults()
+    assert str(tmp_path / "2") in str(fault)
+    registry = CheckpointRegistry(tmp_path)
+    registry.save(2, {"w": np.full(300, 2)}, 2.0)  # whatever is there is replaced
+    registry.discard_after(0)
+    assert os.listdir(tmp_path) == ["0"]
+
+
+def test_where_all_records_are_damaged_the_error_says_so(tmp_path):
+    target = three(tmp_path)
+    for step in range(3):
+        (tmp_path / str(step) / "record" / "metadata").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(CheckpointError, match="no intact checkpoint in .*is damaged"),
+    ):
+        CheckpointRegistry(tmp_path).load_best(target)
+
+
+def test_another_format_is_named_and_never_removed(tmp_path, monkeypatch):
+    target = three(tmp_path)
+    as_another_format(monkeypatch, tmp_path, 3, 9.0)
+    with pytest.warns(UserWarning, match="3 has format 2.*may have been the best"):
+        assert CheckpointRegistry(tmp_path).load_best(target)[1].step == 2
+    with pytest.raises(CheckpointError, match="3 has format 2"):
+        CheckpointRegistry(tmp_path).load_latest(target)  # to go on would lose it
+    registry = CheckpointRegistry(tmp_path, 2)
+    for step in range(4, 8):
+        registry.save(step, {"w": np.zeros(300, int)}, float(-step))
+    assert registry.steps() == [2, 3, 7]
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "best").write_text("")
+    registry = CheckpointRegistry(tmp_path / "best")
+    for ask in (registry.steps, lambda: registry.load_best({})):
+        with pytest.raises(CheckpointError, match="best can not be read as a folder"):
+            ask()
+
+
+def test_those_that_are_preferred_come_first(tmp_path):
+    target = three(tmp_path)
+    registry = CheckpointRegistry(tmp_path)
+    assert registry.load_best(target, lambda s: s.step < 2)[1].step == 1
+
+
+def test_a_replaced_snapshot_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    target = three(tmp_path)
+
+    def full(path, arrays, record):
+        path.mkdir()
+        raise OSError("the disk is full")
+
+    registry = CheckpointRegistry(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(CheckpointError, match="full"):
+        patch.setattr("optix.checkpoints.store.write", full)
+        registry.save(2, {"w": np.full(300, 7)}, 2.0)
+    assert registry.load(2, target)[0]["w"][0] == 2
+    registry.save(2, {"w": np.full(300, 7)}, 2.0)
+    assert registry.load(2, target)[0]["w"][0] == 7
+    assert sorted(os.listdir(tmp_path)) == ["0", "1", "2"]
+
+
+def test_a_save_does_not_read_back_its_own_record(tmp_path, monkeypatch):
+    registry = CheckpointRegistry(tmp_path, 2)
+
+    def read(path):
+        raise AssertionError(f"{path} is known")
+
+    monkeypatch.setattr("optix.checkpoints.store.read_record", read)
+    for step in range(4):
+        registry.save(step, {"w": np.zeros(3)}, float(step))
+    assert registry.steps() == [2, 3]
+
+
+def test_a_key_that_could_not_be_restored_is_refused(tmp_path, monkeypatch):
+    registry = CheckpointRegistry(tmp_path)
+    odd = jax.extend.random.define_prng_impl(
+        key_shape=(2,),
+        seed=lambda seed: jnp.zeros(2, jnp.uint32),
+        split=lambda key, shape: jnp.zeros((*shape, 2), jnp.uint32),
+        random_bits=lambda key, width, shape: jnp.zeros(shape, jnp.uint32),
+        fold_in=lambda key, data: key,
+        name="of-nobody",
+        tag="nobody",
+    )
+    tree = {"key": jax.random.wrap_key_data(jnp.zeros(2, jnp.uint32), impl=odd)}
+    words = r"\['key'\] is a PRNG key of the implementation"
+    with pytest.raises(CheckpointError, match=words):
+        registry.save(0, tree)
+    assert registry.steps() == []
+    with monkeypatch.context() as patch:
+        patch.setattr("optix.checkpoints.registry.check_keys", lambda *args: None)
+        registry.save(0, tree)  # as an earlier version did
+    with pytest.raises(CheckpointError, match=words):
+        registry.load_latest(tree)

@@ -16,7 +16,15 @@ from optix.run.folder import RunFolder, RunFolderError
 from optix.tuners.fixed import fixed
 from tests.toys import target_learner
 
-CONFIG = {"environment": "Toy-v0", "seeds": 1}
+CONFIG = {
+    "environment": "Toy-v0",
+    "recipe": None,
+    "seeds": 1,
+    "seed": 0,
+    "vectorize": False,
+    "budgets": {},
+    "platform": {},
+}
 
 
 def test_a_new_folder_appears_with_its_description_in_it(tmp_path):
