@@ -30,7 +30,7 @@ from optix.run.train import resume, train
 from optix.tuners.fixed import fixed
 from optix.types import StopReason
 from tests import probes
-from tests.learners.test_host_in_loop import Climber, Hill
+from tests.host.test_learner_in_loop import Climber, Hill
 from tests.supervised import supervised
 from tests.toys import replay_learner
 
