@@ -2,6 +2,7 @@
 
 base       the hooks, and what calls them
 console    a progress bar
+terminal   text on streams that can not show everything
 jsonl      a log with one line per round and seed
-plot       the learning curve as a picture
+curve      the learning curve as a picture
 """

@@ -84,3 +84,10 @@ class Stream:
                 getattr(self._stream, name)(*arguments)
             except (OSError, ValueError):  # no reader, no terminal, or closed
                 self._stream = None
+
+
+def say(text: str, stream: Any) -> None:
+    """Write a line to a stream, as well as that is possible."""
+    out = Stream(stream)
+    out.write(f"{text}\n")
+    out.flush()
