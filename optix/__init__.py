@@ -4,7 +4,7 @@ Reading order: `types` (the contracts), `math`, `networks`, `agents`, `envs`, `l
 `tuners`, `loop` (the autonomous run), `make` (where they meet), `train` (the driver).
 """
 
-from optix.callbacks.base import LoopCallback
+from optix.callbacks.base import LoopCallback, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
@@ -12,6 +12,7 @@ from optix.host.regime import RegimeDetector
 from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
+from optix.run.pause import Pause
 from optix.run.result import Result
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
@@ -25,11 +26,13 @@ __all__ = [
     "HyperparamSet",
     "LoopCallback",
     "ObsNormalizer",
+    "Pause",
     "Phase",
     "RegimeDetector",
     "Result",
     "RewardNormalizer",
     "RunFolderError",
+    "RunInfo",
     "StopReason",
     "Verdict",
     "evaluate",

@@ -16,6 +16,8 @@ import numpy as np
 from optix.host.agent import BaseAgent
 from optix.types import Policy, PyTree
 
+_PATIENCE = 5.0  # seconds that an export waits for a callback that is under way
+
 
 class HostSlot(NamedTuple):
     """What a host agent's policy is on the device: `Policy.extras`."""
@@ -92,9 +94,18 @@ class HostStore:
 
         Raises:
           ValueError: a slot is unknown.
+          TimeoutError: the agent is still at work, or hangs: an exception in the
+            middle of a program came in between.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise TimeoutError(
+                f"{type(self.agent).__name__} or its environment has not returned for "
+                f"{_PATIENCE:g} s, and holds the weights until it does"
+            )
+        try:
             return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
+        finally:
+            self._lock.release()
 
     def restore(self, weights: Mapping[int, bytes]) -> None:
         """Add slots from `export`, under their numbers; new ones count on from there.

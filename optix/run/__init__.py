@@ -1,6 +1,7 @@
 """Running a loop from the host.
 
 train: `train` and `resume`. session: dispatches, and what is told and saved in between.
-programs: the compiled functions. pause: what leaves a run. folder: what is on disk.
+programs: the compiled functions. batch: the seeds that still cost something. pace: how
+much one dispatch holds. pause: what leaves a run. folder: what is on disk.
 result: how a run ended. evaluate: its best policy, played.
 """

@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.callbacks.base import checked
 from optix.make import make, usual_agent
 from optix.run.folder import RunFolder, RunFolderError
+from optix.run.pause import Pause, Watch
 from optix.run.programs import (
-    Pause,
     enable_compilation_cache,
     programs,
     vectorized,
@@ -35,17 +36,20 @@ def train(
     directory: str | os.PathLike | None = None,
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
+    pause: Pause | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     progress: bool = True,
     vectorize: bool | None = None,
+    drop_stopped: bool | None = None,
     **options: Any,
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
 
-    SIGINT (Ctrl-C), SIGTERM and `max_seconds` pause the run: it is saved and `resume`
-    continues it bit for bit, as it does after a kill, from the last checkpoint, if that
-    holds the replay (see `memory_every`).
+    SIGINT (Ctrl-C), SIGTERM, SIGHUP, `max_seconds` and `pause.stop()` pause the run
+    after the rounds that are under way: it is saved and `resume` continues it bit for
+    bit, as it does after a kill, from the last checkpoint, if that holds the replay (see
+    `memory_every`).
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
@@ -55,7 +59,10 @@ def train(
         directory: where the run is kept: checkpoints, the best policies, log and
             learning curve. None keeps nothing.
         callbacks: `LoopCallback`s, told of every round after it is over.
-        max_seconds: wall clock after which the run is paused.
+        max_seconds: wall clock after which the run is paused, but not before the first
+            rounds, which are compiled before.
+        pause: an `optix.Pause` whose `stop` pauses the run, from another thread or a
+            callback.
         checkpoint_seconds: time between two checkpoints, 0 for as often as possible.
         memory_every: of so many checkpoints one holds the replay of an agent that has
             one, besides the last of a session, which always does. A run that is killed
@@ -64,6 +71,11 @@ def train(
         progress: show a progress bar.
         vectorize: map over the seeds all at once. None does so except on a CPU, where
             one after another is faster.
+        drop_stopped: let seeds that have stopped leave a vmapped batch, by halves, once
+            compiling a smaller program pays (`optix.run.pace`). XLA may round otherwise
+            in a batch of another size. None drops where a trial round has the same bits;
+            True drops without a trial, so that the other seeds, and a resumed run, may
+            differ by rounding; False never does.
         **options: of `optix.make`: sizes, hyperparameters, budgets.
 
     Raises:
@@ -76,6 +88,9 @@ def train(
         >>> result.message, result.scores.shape
         ('the budget of rounds is spent', (1,))
     """
+    callbacks, watch = checked(callbacks), Watch(max_seconds, pause)
+    if drop_stopped not in (None, True, False):
+        raise ValueError(f"drop_stopped must be a bool or None, got {drop_stopped!r}")
     checks.positive_int("seeds", seeds)
     checks.positive_int("seed", seed, minimum=0)
     if isinstance(environment_or_loop, Loop):
@@ -93,15 +108,17 @@ def train(
         "seeds": seeds,
         "seed": seed,
         "vectorize": vectorized(loop, vectorize),
+        "drop_stopped": drop_stopped,
         "budgets": {},
         "platform": _platform(),
     }
     with contextlib.ExitStack() as stack:
-        pause = stack.enter_context(Pause(max_seconds))
+        stack.enter_context(watch)
         folder = None
         if directory is not None:
             folder = stack.enter_context(RunFolder.create(directory, config))
-        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
+        played = programs(loop, config["vectorize"])
+        session = Session(loop, played, folder, watch, config)
         state = session.programs.init(_keys(config))
         title = f"{recipe['environment']} {agent}" if recipe else "training"
         return session.play(
@@ -115,6 +132,7 @@ def resume(
     *,
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
+    pause: Pause | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     progress: bool = True,
@@ -130,6 +148,7 @@ def resume(
         loop: the loop of the run, needed only if `train` was given one.
         callbacks: as for `train`.
         max_seconds: as for `train`.
+        pause: as for `train`.
         checkpoint_seconds: as for `train`.
         memory_every: as for `train`.
         progress: as for `train`.
@@ -141,14 +160,16 @@ def resume(
         CheckpointError: no intact checkpoint, or one of another configuration.
         ValueError: an unknown budget.
     """
+    callbacks, watch = checked(callbacks), Watch(max_seconds, pause)
     with contextlib.ExitStack() as stack:
-        pause = stack.enter_context(Pause(max_seconds))
+        stack.enter_context(watch)
         folder = stack.enter_context(RunFolder.open(directory, write=True))
         config = folder.config
         loop = loop or rebuild(folder)
         enable_compilation_cache()
         _warn_of_differences(config["platform"])
-        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
+        played = programs(loop, config["vectorize"])
+        session = Session(loop, played, folder, watch, config)
         target = jax.eval_shape(session.programs.init, _keys(config))
         state = folder.load_state(target, loop)
         if state is None:  # killed before the first checkpoint

@@ -13,7 +13,6 @@ from optix.callbacks.jsonl import JsonlLog
 from optix.types import Event, Phase, StopReason
 from tests.callbacks.reports import report
 
-
 RECORD = [{"round": 0, "env_steps": 10}]
 
 
