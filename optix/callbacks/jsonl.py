@@ -113,7 +113,12 @@ def _values(column: np.ndarray) -> list[str]:
     if column.ndim > 1:
         parts = (_values(column[:, i]) for i in range(column.shape[1]))
         return [f"[{', '.join(row)}]" for row in zip(*parts, strict=True)]
-    return json.dumps(_plain(column), allow_nan=False)[1:-1].split(", ")
+    same = column.tobytes() == column[:1].tobytes() * len(column)
+    numbers = column[:1].tolist() if same else column.tolist()  # often a constant
+    if not np.isfinite(column).all():
+        numbers = _plain(numbers)
+    texts = json.dumps(numbers, allow_nan=False)[1:-1].split(", ")
+    return texts * len(column) if same else texts
 
 
 @functools.cache
