@@ -108,7 +108,7 @@ def _objects(columns: dict[str, list[str]], count: int) -> list[str]:
     return [template % row for row in zip(*columns.values(), strict=True)]
 
 
-def _values(column: np.ndarray) -> list[str]:
+def _values(column: Any) -> list[str]:
     """Return every entry of [N, ...] numbers as JSON; what is not finite is null."""
     if column.ndim > 1:
         parts = (_values(column[:, i]) for i in range(column.shape[1]))

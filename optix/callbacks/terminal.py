@@ -12,8 +12,8 @@ def spelt(text: str, encoding: str | None) -> str:
         >>> spelt("score 3 ± 1, é", "ascii"), spelt("3 ± 1, ≤ 2, é", "latin-1")
         ('score 3 +- 1, \\xe9', '3 ± 1, <= 2, é')
     """
+    encoding = encoding or "utf-8"
     try:
-        encoding = encoding or "utf-8"
         text.encode(encoding)
         return text
     except LookupError:  # an encoding that Python does not know
@@ -44,7 +44,7 @@ class Stream:
 
     def __init__(self, stream: Any):
         """See the class."""
-        self._stream = stream
+        self._stream: Any = stream
 
     @property
     def encoding(self) -> str:

@@ -16,8 +16,6 @@ import numpy as np
 from optix.host.agent import BaseAgent
 from optix.types import Policy, PyTree
 
-_PATIENCE = 5.0  # seconds that an export waits for a callback that is under way
-
 
 class HostSlot(NamedTuple):
     """What a host agent's policy is on the device: `Policy.extras`."""
@@ -92,20 +90,12 @@ class HostStore:
     def export(self, slots: Iterable[int]) -> dict[int, bytes]:
         """Return the files of each slot as a zip archive, for a checkpoint.
 
+        It waits for nobody, not even for an environment that hangs in a callback.
+
         Raises:
           ValueError: a slot is unknown.
-          TimeoutError: the agent is still at work, or hangs: an exception in the
-            middle of a program came in between.
         """
-        if not self._lock.acquire(timeout=_PATIENCE):
-            raise TimeoutError(
-                f"{type(self.agent).__name__} or its environment has not returned for "
-                f"{_PATIENCE:g} s, and holds the weights until it does"
-            )
-        try:
-            return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
-        finally:
-            self._lock.release()
+        return {s: _pack(self._path(s).parent) for s in sorted(self._known(slots))}
 
     def restore(self, weights: Mapping[int, bytes]) -> None:
         """Add slots from `export`, under their numbers; new ones count on from there.

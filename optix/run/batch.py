@@ -111,7 +111,9 @@ def _like(state: LoopState, leaves: list[np.ndarray], place: bool = True) -> Loo
     news: list[Any] = []
     for old, new in zip(olds, leaves, strict=True):
         if _is_key(old):
-            new = jax.random.wrap_key_data(new, impl=jax.random.key_impl(old))
+            new = jax.random.wrap_key_data(
+                jax.device_put(new), impl=jax.random.key_impl(old)
+            )
         # a copy: XLA could otherwise write into memory that NumPy owns
         news.append(jax.device_put(new, may_alias=False) if place else new)
     return tree.unflatten(news)

@@ -85,9 +85,9 @@ class Watch:
         if self._max_seconds is not None:
             self._deadline = time.monotonic() + self._max_seconds
         if threading.current_thread() is threading.main_thread():
-            for name in _SIGNALS:
-                number = getattr(signal, name, None)
-                before = None if number is None else signal.getsignal(number)
+            for name in filter(signal.Signals.__members__.get, _SIGNALS):
+                number = signal.Signals[name]
+                before = signal.getsignal(number)
                 if before not in (None, signal.SIG_IGN):
                     self._before[number] = before
                     signal.signal(number, self._caught)

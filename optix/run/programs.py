@@ -99,10 +99,10 @@ def _aside(program: Any) -> Callable[..., Any]:
     compiled: dict[Any, Any] = {}
 
     def call(*arguments):
-        kinds = tuple(
-            (np.shape(leaf), getattr(leaf, "dtype", type(leaf)))
-            for leaf in jax.tree.leaves(arguments)
-        )
+        leaves = jax.tree.leaves(arguments)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return program(*arguments)
+        kinds = tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
         if kinds not in compiled:  # in this thread, under its settings
             compiled[kinds] = program.lower(*arguments).compile()
         outcome: dict[str, Any] = {}

@@ -22,12 +22,6 @@ from tests.toys import scripted_learner
 SEEDS, ROUNDS = 5, 12
 TARGETS = np.float32([3, 9, 4, 10, 2])  # scores
 STOPS = [4, 10, 5, 11, 3]  # rounds that each seed plays then
-    4,
-    10,
-    5,
-    11,
-    3,
-]  # rounds; the mean of several windows reaches its target later
 
 
 def same_bits(a, b):

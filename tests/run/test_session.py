@@ -4,7 +4,6 @@ import io
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -184,7 +183,6 @@ except Watchdog:
 
 
 def test_an_exception_while_the_host_hangs_is_raised(tmp_path):
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", HUNG, str(tmp_path / "run")],
         capture_output=True,
@@ -192,5 +190,7 @@ def test_an_exception_while_the_host_hangs_is_raised(tmp_path):
         timeout=100,
     )
     assert done.stdout == "barked\n" and done.returncode == 0, done.stderr
-    assert "rounds since the last checkpoint were not saved" in done.stderr
-    assert time.monotonic() - began < 100
+    assert "not saved" not in done.stderr  # what was played before is there
+    rounds = len(list(read_log(tmp_path / "run" / "log.jsonl")))
+    latest = RunFolder.open(tmp_path / "run", write=False).states.latest
+    assert latest.step == rounds >= 1
