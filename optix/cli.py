@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from optix.callbacks.terminal import Stream
 from optix.checkpoints.registry import CheckpointError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
@@ -161,7 +162,7 @@ def _present(result: Result) -> int:
     """Print what a run came to and return the exit code."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(file=Stream(sys.stdout), highlight=False)  # type: ignore
     console.print(result.table())
     if result.paused is None:
         console.print(result.message, soft_wrap=True)

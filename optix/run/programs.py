@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from optix import checks
 from optix.callbacks.base import Rounds
@@ -100,7 +101,7 @@ def _aside(program: Any) -> Callable[..., Any]:
 
     def call(*arguments):
         leaves = jax.tree.leaves(arguments)
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
             return program(*arguments)
         kinds = tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
         if kinds not in compiled:  # in this thread, under its settings
