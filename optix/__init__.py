@@ -7,7 +7,7 @@ In the order of reading, each importing only what is above it: `types` (the cont
 meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.
 """
 
-from optix.callbacks.base import LoopCallback
+from optix.callbacks.base import LoopCallback, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
@@ -16,6 +16,7 @@ from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
 from optix.run.load import LoadedPolicy, load
+from optix.run.pause import Pause
 from optix.run.result import Result
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
@@ -30,11 +31,13 @@ __all__ = [
     "LoadedPolicy",
     "LoopCallback",
     "ObsNormalizer",
+    "Pause",
     "Phase",
     "RegimeDetector",
     "Result",
     "RewardNormalizer",
     "RunFolderError",
+    "RunInfo",
     "StopReason",
     "Verdict",
     "evaluate",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from optix.callbacks.terminal import Stream
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
 from optix.make import usual_agent
@@ -162,7 +163,8 @@ def _present(result: Result) -> int:
     from rich.console import Console
 
     # names of users are data: no markup in them, and no ":smile:"
-    console = Console(highlight=False, markup=False, emoji=False)
+    stream: Any = Stream(sys.stdout)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.print(result.table())
     if result.paused is None:
         console.print(result.message, soft_wrap=True)

@@ -4,10 +4,16 @@ They are driven from the reports of rounds that are already over, between two di
 to the device, so nothing in a callback can change the run or slow a round down.
 """
 
+import inspect
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from optix import checks
 from optix.types import Event, StepReport
@@ -32,12 +38,54 @@ class PolicySnapshot(NamedTuple):
     hyperparams: dict[str, float]  # those of the tuner's centre, never a probe's
 
 
+class RunInfo(NamedTuple):
+    """What is about to run, for `on_loop_start`."""
+
+    environment: str | None  # its name, None if the run was made from objects
+    agent: str | None  # likewise
+    seeds: int  # side by side
+    seed: int  # of the random numbers
+    directory: Path | None  # of the run, None if nothing is kept
+    config: dict[str, Any]  # as in run.json: the recipe with all options, the platform
+    resumed_from: tuple[int, ...] | None  # rounds behind each seed; None at a beginning
+    hyperparams: tuple[dict[str, float], ...]  # per seed, those of the tuner's centre
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """N rounds of several seeds that are over: round by round, in each seed by seed.
+
+    Iterating gives pairs (seed, StepReport of NumPy scalars).
+    """
+
+    seeds: np.ndarray  # [N] int, the places of the seeds in the run
+    reports: StepReport  # NumPy arrays [N, ...]
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.seeds)
+
+    def __iter__(self) -> Iterator[tuple[int, StepReport]]:
+        """Yield one round after the other."""
+        leaves, tree = jax.tree.flatten(self.reports)
+        for seed, *values in zip(self.seeds.tolist(), *leaves, strict=True):
+            yield seed, jax.tree.unflatten(tree, values)
+
+
 class LoopCallback:
     """Observer of a run: override the hooks you need.
 
     In a round they come in the order improvement, plateau, dormant, degradation,
     hyperparameters, end of the episode. An "episode" of the hooks is a round of the
-    loop. An exception in a hook is logged with its traceback and the run goes on.
+    loop. `on_loop_start` may take one argument, the `RunInfo`.
+
+    A hook that raises an Exception is logged by its name with the traceback, once, its
+    further errors are counted, and the run goes on. SystemExit, as of `sys.exit()`,
+    saves the run and leaves; KeyboardInterrupt leaves at once, as a second Ctrl-C does.
+
+    With hundreds of seeds the objects made for every round cost more than the rounds. A
+    callback with a method `on_rounds(rounds)`, which takes the `Rounds` of a whole
+    dispatch as arrays, and none of the hooks of a round costs nearly nothing.
 
     Example:
         >>> class Print(LoopCallback):
@@ -73,6 +121,37 @@ class LoopCallback:
 
 
 HOOKS = tuple(name for name in vars(LoopCallback) if name.startswith("on_"))
+_BATCH = "on_rounds"
+
+
+def checked(callbacks: Iterable[Any]) -> list[Any]:
+    """Return the callbacks as a list.
+
+    Raises:
+        ValueError: they are no iterable of objects, or an object has an `on_...` that
+            no run ever calls or that can not be called.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise ValueError(
+            "callbacks must be an iterable of callbacks, such as a list, got one "
+            f"{_name(callbacks)}"
+        )
+    callbacks = list(callbacks)
+    for callback in callbacks:
+        if isinstance(callback, type):
+            raise ValueError(
+                f"callbacks must be objects, got the class {callback.__name__}; pass "
+                f"{callback.__name__}()"
+            )
+        methods = [name for name in dir(callback) if name.startswith("on_")]
+        checks.known_names(f"hook of {_name(callback)}", methods, (*HOOKS, _BATCH))
+        for name in methods:
+            if not callable(getattr(callback, name)):
+                raise ValueError(
+                    f"{_name(callback)}.{name} must be a method, got "
+                    f"{getattr(callback, name)!r}"
+                )
+    return callbacks
 
 
 class Hooks:
@@ -83,23 +162,30 @@ class Hooks:
         centres: per seed, the tuner's centre before the first round.
 
     Raises:
-        ValueError: a callback has an `on_...` method that no run ever calls.
+        ValueError: as of `checked`.
     """
 
     def __init__(
         self, callbacks: Iterable[Any], centres: Sequence[Mapping[str, float]]
     ):
         """See the class."""
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
-            methods = [name for name in dir(callback) if name.startswith("on_")]
-            checks.known_names(f"hook of {_name(callback)}", methods, HOOKS)
+        callbacks = checked(callbacks)
+        self._methods = {
+            hook: [(_name(c), own) for c in callbacks if (own := _own(c, hook))]
+            for hook in (*HOOKS, _BATCH)
+        }
+        ends = ("on_loop_start", "on_loop_stop", _BATCH)
+        self._each = any(
+            methods for hook, methods in self._methods.items() if hook not in ends
+        )
         self._centres = [dict(centre) for centre in centres]
         self._failures: Counter[tuple[str, str]] = Counter()
 
-    def start(self) -> None:
-        """Tell that the run begins."""
-        self._call("on_loop_start")
+    def start(self, info: RunInfo | None = None) -> None:
+        """Tell that the run begins; who takes an argument is given the `info`."""
+        hook = "on_loop_start"
+        for name, method in self._methods[hook]:
+            self._guarded(name, hook, method, *([info] if _takes_one(method) else []))
 
     def stop(self) -> None:
         """Tell that the run ends or pauses, and how often which hook has failed."""
@@ -108,8 +194,23 @@ class Hooks:
             if count > 1:
                 _LOGGER.error("%s.%s raised %d times in this run", name, hook, count)
 
+    def rounds(self, rounds: Rounds) -> None:
+        """Tell of the rounds of a dispatch."""
+        if len(rounds):
+            self._call(_BATCH, rounds)
+            if self._each:  # objects are made for those only who want them
+                for seed, report in rounds:
+                    self._round(seed, report)
+
     def round(self, seed: int, report: StepReport) -> None:
         """Tell of one round of one seed."""
+        self.rounds(
+            Rounds(
+                np.array([seed]), jax.tree.map(lambda x: np.asarray(x)[None], report)
+            )
+        )
+
+    def _round(self, seed: int, report: StepReport) -> None:
         episode = int(report.round)
         events = Event(int(report.events))
         evaluated = EvalMetrics(
@@ -134,22 +235,37 @@ class Hooks:
         self._call("on_episode_end", episode, evaluated)
 
     def _call(self, hook: str, *args: Any) -> None:
-        for callback in self._callbacks:
-            try:
-                getattr(callback, hook, _nothing)(*args)
-            except Exception:
-                place = (_name(callback), hook)
-                self._failures[place] += 1
-                if self._failures[place] == 1:
-                    _LOGGER.exception(
-                        "%s.%s raised; the run goes on, and further errors of this "
-                        "hook are only counted",
-                        *place,
-                    )
+        for name, method in self._methods[hook]:
+            self._guarded(name, hook, method, *args)
+
+    def _guarded(self, name: str, hook: str, method: Callable, *args: Any) -> None:
+        try:
+            method(*args)
+        except Exception:
+            self._failures[name, hook] += 1
+            if self._failures[name, hook] == 1:
+                _LOGGER.exception(
+                    "%s.%s raised; the run goes on, and further errors of this hook "
+                    "are only counted",
+                    name,
+                    hook,
+                )
 
 
-def _nothing(*args: Any) -> None:
-    """Stand in for a hook that a callback does not have."""
+def _own(callback: Any, hook: str) -> Callable | None:
+    """Return the hook that a callback has, None if it is that of `LoopCallback`."""
+    method = getattr(callback, hook, None)
+    inherited = getattr(method, "__func__", None) is vars(LoopCallback).get(hook, hook)
+    return None if inherited else method
+
+
+def _takes_one(method: Callable) -> bool:
+    """Return whether a method can be called with one positional argument."""
+    try:
+        inspect.signature(method).bind(None)
+    except (TypeError, ValueError):  # it takes none, or nobody knows
+        return False
+    return True
 
 
 def _name(callback: Any) -> str:

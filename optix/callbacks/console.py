@@ -1,14 +1,19 @@
 """Progress of a run in the terminal."""
 
+import logging
 import math
+import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from optix.callbacks.base import EvalMetrics, LoopCallback
+from optix.callbacks.base import LoopCallback, Rounds
+from optix.callbacks.terminal import Stream, spelt
 from optix.types import LoopState, Phase
 
+_LOGGER = logging.getLogger("optix.callbacks")
 _PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 _WARM_UP_SECONDS = 0.2  # of measuring, before a speed is shown
 
@@ -21,13 +26,15 @@ class Console(LoopCallback):
 
     Args:
         state: of all seeds before the first round, [S, ...].
-        title: what is running.
-        stream: where to write, None for standard output.
+        title: what is running; plain text, shown as it is.
+        stream: where to write, None for standard output. Signs that its encoding lacks
+            are spelt with others; once it is closed nothing is shown any more.
     """
 
     def __init__(self, state: LoopState, title: str = "", stream: Any = None):
         """See the class."""
-        self._title, self._stream = title, stream
+        self._title, self._stream = " ".join(title.split()), stream
+        self._encoding = "utf-8"
         self._max_rounds = np.array(state.limits.max_rounds)
         self._max_env_steps = np.array(state.limits.max_env_steps)
         self._rounds, self._env_steps = np.array(state.round), np.array(state.env_steps)
@@ -37,6 +44,7 @@ class Console(LoopCallback):
         self._terminal = self._live = None
         self._printed = self._last = -math.inf
         self._first: tuple[float, int, float] | None = None  # when reports began
+        self._failed = False
 
     def on_loop_start(self) -> None:
         """Open the bar."""
@@ -44,10 +52,12 @@ class Console(LoopCallback):
         from rich.live import Live
 
         self._start = time.monotonic()
-        self._terminal = Terminal(file=self._stream, highlight=False)
-        if self._terminal.is_terminal:
+        stream = Stream(sys.stdout if self._stream is None else self._stream)
+        self._encoding = stream.encoding
+        self._terminal = Terminal(file=stream, highlight=False)  # type: ignore
+        if self._terminal.is_terminal and not self._terminal.is_dumb_terminal:
             self._live = Live(
-                get_renderable=self._bar, console=self._terminal, refresh_per_second=4
+                get_renderable=self._drawn, console=self._terminal, refresh_per_second=4
             )
             self._live.start(refresh=True)
 
@@ -58,14 +68,15 @@ class Console(LoopCallback):
         elif self._terminal is not None:
             self._line()
 
-    def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics) -> None:
-        """Take a round into account."""
-        seed, report = eval_metrics.seed, eval_metrics.report
-        self._rounds[seed] = episode_id + 1
-        self._env_steps[seed] = report.env_steps
-        self._phases[seed] = report.phase
-        self._best[seed] = report.best_score
-        self._scores[seed] = report.score
+    def on_rounds(self, rounds: Rounds) -> None:
+        """Take the rounds of a dispatch into account."""
+        seeds, report = rounds.seeds, rounds.reports
+        # of several rounds of a seed the last one stays
+        self._rounds[seeds] = report.round + 1
+        self._env_steps[seeds] = report.env_steps
+        self._phases[seeds] = report.phase
+        self._best[seeds] = report.best_score
+        self._scores[seeds] = report.score
         self._last = time.monotonic()
         if self._first is None:  # the time before was the compiler's
             self._first = self._last, int(self._env_steps.sum()), self._share()
@@ -111,6 +122,18 @@ class Console(LoopCallback):
             texts += [f"≤ {_clock(left)} left"]
         return texts
 
+    def _drawn(self) -> Any:
+        """Return the bar, for the thread that draws: an error there must not end it."""
+        from rich.text import Text
+
+        try:
+            return self._bar()
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                _LOGGER.exception("the progress bar can not be drawn; the run goes on")
+            return Text("")
+
     def _bar(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -119,12 +142,13 @@ class Console(LoopCallback):
         share = self._share()
         grid = Table.grid(padding=(0, 1))
         for name in ("title", "bar", "share", "status", "clock"):
-            grid.add_column(no_wrap=name != "status")  # the one that may be cut
+            # the status is the one that may be cut
+            grid.add_column(no_wrap=name != "status", overflow="crop")
         grid.add_row(
-            self._title,
+            Text(self._spelt(self._title), no_wrap=True, overflow="crop"),
             ProgressBar(total=1.0, completed=share, width=16),
             f"{share:4.0%}",
-            Text(self.status(), no_wrap=True, overflow="ellipsis"),
+            _Cut(self._spelt(self.status()), self._spelt("…")),
             _clock(time.monotonic() - self._start),
         )
         return grid
@@ -132,8 +156,34 @@ class Console(LoopCallback):
     def _line(self) -> None:
         assert self._terminal is not None
         self._printed = time.monotonic()
-        line = f"{self._title}  {self._share():.0%}  {self.status()}"
-        self._terminal.print(line.strip(), soft_wrap=True)
+        line = f"{self._title}  {self._share():.0%}  {self.status()}".strip()
+        self._terminal.print(
+            self._spelt(line), soft_wrap=True, markup=False, emoji=False
+        )
+
+    def _spelt(self, text: str) -> str:
+        return spelt(text, self._encoding)
+
+
+class _Cut:
+    """A line for rich that ends in `dots` where it is too long; its own are one sign."""
+
+    def __init__(self, text: str, dots: str):
+        self.text, self.dots = text, dots
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.text import Text
+
+        text, width = self.text, options.max_width
+        if len(text) > width:
+            text = text[: max(width - len(self.dots), 0)] + self.dots[:width]
+        yield Text(text, no_wrap=True, overflow="crop")
+
+    def __rich_measure__(self, console: Any, options: Any) -> Any:
+        from rich.measure import Measurement
+
+        longest = min(len(self.text), options.max_width)
+        return Measurement(min(len(self.dots), longest), longest)
 
 
 def _short(number: float) -> str:

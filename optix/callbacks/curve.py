@@ -147,7 +147,8 @@ def _decorate(axes: Any, runs: Sequence[Sequence[dict[str, Any]]], title: str) -
 
     axes.set_xlabel("round")
     axes.set_ylabel("score")
-    axes.set_title(title, loc="left", fontsize=10)
+    # a name with two dollar signs is no formula
+    axes.set_title(title, loc="left", fontsize=10, parse_math=False, usetex=False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)

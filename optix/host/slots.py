@@ -80,6 +80,8 @@ class HostStore:
 
         It waits for nobody, not even for an environment that hangs in a callback.
 
+        It waits for nobody, not even for an environment that hangs in a callback.
+
         Raises:
           ValueError: it names no slot, or one without weights.
         """

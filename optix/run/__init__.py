@@ -1,7 +1,9 @@
 """Running a loop from the host.
 
 train: `train` and `resume`. session: dispatches, and what is told and saved in between.
-programs: the compiled functions. pause: what leaves a run. folder: what is on disk.
-result: how a run ended. evaluate: its best policy, played. load: its best policy as an
-object that acts.
+programs: the compiled functions. batch: the seeds that still cost something. pace: how
+much one dispatch holds. pause: what leaves a run. folder: what is on disk; description:
+its run.json; lock: who may write to it; ending: what stays when a run is over. result:
+how a run ended. evaluate: its best policy, played. load: its best policy as an object
+that acts.
 """

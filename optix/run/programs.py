@@ -1,10 +1,8 @@
-"""Running a loop from the host: compiled programs, their pace, and what pauses them."""
+"""Running a loop from the host: compiled programs and their reports."""
 
 import contextlib
 import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,18 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from optix.checks import OptionError
+from optix.callbacks.base import Rounds
 from optix.run.description import check_budgets
 from optix.types import Loop, LoopState, Phase, StepReport, StopReason
 
 CAPACITY = 64  # rounds of one dispatch whose reports are kept
-DISPATCH_SECONDS = 0.5  # how long a dispatch should take, and Ctrl-C at most wait
-_SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)  # Windows has no SIGHUP
-]
 
 
 class Programs(NamedTuple):
@@ -35,11 +28,13 @@ class Programs(NamedTuple):
         reports of a seed mean anything. `state` is donated unless the learner has a
         part on the host. The rounds are the same whatever `count` is.
     finish: `(state) -> state`.
+    shrinks: whether a smaller batch of seeds costs less, by any S of `advance`.
     """
 
     init: Callable[[jax.Array], LoopState]
     advance: Callable[..., tuple[LoopState, StepReport, jax.Array]]
     finish: Callable[[LoopState], LoopState]
+    shrinks: bool
 
 
 def programs(loop: Loop, vectorize: bool) -> Programs:
@@ -86,13 +81,49 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
             else jax.lax.map(loop.finish, state)
         )
 
-    return Programs(
-        # one seed after another: some initialisers deadlock under vmap
-        init=jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys))),
-        # a host learner may fail, and then the state before is all there is
-        advance=jax.jit(advance, donate_argnums=0 if loop.learner.host is None else ()),
-        finish=jax.jit(finish),
-    )
+    # one seed after another: some initialisers deadlock under vmap
+    init = jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys)))
+    if loop.learner.host is None:
+        advances = jax.jit(advance, donate_argnums=0)
+        return Programs(init, advances, jax.jit(finish), shrinks=vectorize)
+    # it may fail, and then the state before, which is not donated, is all there is
+    return Programs(init, _aside(jax.jit(advance)), _aside(jax.jit(finish)), False)
+
+
+def _aside(program: Any) -> Callable[..., Any]:
+    """Return a jitted program that runs in a thread of its own while this one waits.
+
+    It is waited for in Python, where a signal's handler runs at once and may raise.
+    Inside XLA it would have to wait for an environment that hangs.
+    """
+    compiled: dict[Any, Any] = {}
+
+    def call(*arguments):
+        leaves = jax.tree.leaves(arguments)
+        if any(isinstance(leaf, Tracer) for leaf in leaves):
+            return program(*arguments)
+        kinds = tuple((np.shape(x), getattr(x, "dtype", type(x))) for x in leaves)
+        if kinds not in compiled:  # in this thread, under its settings
+            compiled[kinds] = program.lower(*arguments).compile()
+        outcome: dict[str, Any] = {}
+
+        def run():
+            try:
+                value = compiled[kinds](*arguments)
+                outcome["value"] = jax.block_until_ready(value)
+            except BaseException as error:
+                outcome["error"] = error
+
+        # what hangs for ever must not keep the process from ending
+        thread = threading.Thread(target=run, name="optix-host", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(1.0)
+        if "error" in outcome:
+            raise outcome["error"]
+        return outcome["value"]
+
+    return call
 
 
 def _strong(state: LoopState) -> LoopState:
@@ -114,12 +145,6 @@ def vectorized(loop: Loop, vectorize: bool | None) -> bool:
     if vectorize is None:
         return jax.default_backend() != "cpu" and loop.learner.host is None
     return bool(vectorize)
-
-
-def next_count(count: int, seconds: float) -> int:
-    """Return how many rounds to dispatch after `count` of them took `seconds`."""
-    wanted = int(count * DISPATCH_SECONDS / max(seconds, 1e-9))
-    return max(1, min(wanted, 2 * count, CAPACITY))
 
 
 def with_limits(state: LoopState, budgets: dict[str, Any]) -> LoopState:
@@ -173,58 +198,6 @@ def own_errors(loop: Loop) -> Iterator[None]:
         raise failure
 
 
-class Pause:
-    """Says when to leave a run: SIGINT, SIGTERM, SIGHUP, or the wall clock.
-
-    As a context manager it catches the signals, in the main thread only. After the
-    first SIGINT the handler from before is back, so that a second one interrupts at
-    once; SIGTERM, which schedulers like to send twice, and SIGHUP, of a lost
-    terminal, do so never.
-    """
-
-    def __init__(self, max_seconds: float | None = None):
-        """See the class."""
-        if max_seconds is not None and not max_seconds > 0:
-            raise OptionError(f"max_seconds must be > 0, got {max_seconds!r}")
-        self._deadline = None
-        if max_seconds is not None:
-            self._deadline = time.monotonic() + max_seconds
-        self._signal: str | None = None
-        self._before: dict[int, Any] = {}
-
-    @property
-    def reason(self) -> str | None:
-        """None to go on, else the name of a signal or "max_seconds"."""
-        if self._signal is None and self._deadline is not None:
-            return "max_seconds" if time.monotonic() >= self._deadline else None
-        return self._signal
-
-    def __enter__(self) -> "Pause":
-        """Catch the signals that nobody chose to ignore."""
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                before = signal.getsignal(number)
-                if before not in (None, signal.SIG_IGN):
-                    self._before[number] = before
-                    signal.signal(number, self._caught)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Give the signals back."""
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _caught(self, number: int, frame: object) -> None:
-        self._signal = signal.Signals(number).name
-        text = "\npausing after the rounds that are under way"
-        if number == signal.SIGINT:
-            signal.signal(number, self._before[number])
-            text += "; Ctrl-C again stops at once, without saving"
-        # print is not safe in the middle of another print; a terminal may be gone
-        with contextlib.suppress(OSError):
-            os.write(2, f"{text}\n".encode())
-
-
 def enable_compilation_cache() -> None:
     """Keep compiled programs in the user's cache folder, so that a resume starts soon.
 
@@ -244,8 +217,18 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-def rows(reports: StepReport, rounds: np.ndarray) -> Iterator[tuple[int, StepReport]]:
-    """Yield (seed, report) of NumPy scalars, round by round, from `advance`."""
-    for turn in range(int(rounds.max(initial=0))):
-        for seed in np.flatnonzero(rounds > turn).tolist():
-            yield seed, jax.tree.map(lambda leaf: leaf[seed, turn], reports)  # noqa: B023
+def rows(
+    reports: StepReport, rounds: np.ndarray, seeds: np.ndarray | None = None
+) -> Rounds:
+    """Return the reports of `advance` in their order: round by round, seed by seed.
+
+    Args:
+        reports: NumPy arrays [S, CAPACITY, ...].
+        rounds: [S] how many of them mean anything.
+        seeds: [S] places of the seeds in the run, None for 0 to S - 1.
+    """
+    turns, places = np.nonzero(np.arange(rounds.max(initial=0))[:, None] < rounds)
+    return Rounds(
+        places if seeds is None else seeds[places],
+        jax.tree.map(lambda leaf: leaf[places, turns], reports),
+    )

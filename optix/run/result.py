@@ -1,5 +1,6 @@
 """What a run came to, as values and as a table."""
 
+import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from optix.types import LoopState, Phase, StopReason
 
 def best_seed(state: LoopState) -> int:
     """Return the seed with the best policy, by the scores of the run; [S, ...]."""
-    scores = np.asarray(state.best.score)
+    scores = np.asarray(state.best.choice_score)
     return int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))
 
 
@@ -20,8 +21,8 @@ class Result(NamedTuple):
     state: LoopState  # [S, ...]; once ended, `best.score` is from unseen keys
     scores: np.ndarray  # [S] float32 `state.best.score`
     stop_reasons: tuple[StopReason, ...]  # S of them
-    best_seed: int  # chosen by the scores of the run, not by those on unseen keys
-    paused: str | None  # name of a signal or "max_seconds"; None if it has ended
+    best_seed: int  # chosen by the scores that chose each policy, not by `scores`
+    paused: str | None  # why it was; None if it has ended
     seconds: float  # of this call
     steps_per_second: float  # environment steps of all seeds, without compilation
     directory: Path | None  # of the run, None if nothing was kept
@@ -44,25 +45,37 @@ class Result(NamedTuple):
             counts = [(self.stop_reasons.count(kind), kind) for kind in kinds]
             if len(counts) == 1:
                 return counts[0][1].describe()
-            return "; ".join(f"{n} seeds: {kind.describe()}" for n, kind in counts)
-        if self.directory is None:
-            return (
-                f"paused by {self.paused}; nothing was saved, for want of a directory"
+            return "; ".join(
+                f"{n} seed{'s' * (n > 1)}: {kind.describe()}" for n, kind in counts
             )
-        return f"paused by {self.paused}; continue with `optix resume {self.directory}`"
+        known = self.paused in ("max_seconds", *signal.Signals.__members__)
+        paused = f"paused by {self.paused}" if known else f"paused: {self.paused}"
+        if self.directory is None:
+            return f"{paused}; nothing was saved, for want of a directory"
+        return f"{paused}; continue with `optix resume {self.directory}`"
 
     def table(self) -> Any:
-        """Return a rich table with a row per seed; the best seed is marked."""
+        """Return a rich table with a row per seed; the best seed is marked.
+
+        Names of hyperparameters are shown as they are, not as rich's markup. Where the
+        table is too wide, cells are folded, which needs no sign beyond ASCII.
+        """
         from rich.table import Table
+        from rich.text import Text
 
         shared, own = self._hyperparams()
         lines = [] if self.paused else ["best score: of the best policy on unseen keys"]
         lines += ["  ".join(shared)] if shared else []
-        table = Table(caption="\n".join(lines), caption_justify="left")
+        caption = Text("\n".join(lines), style="table.caption")
+        table = Table(caption=caption, caption_justify="left")
         names = ("seed", "best score", "round", "env steps", "phase", "stop reason")
         names = (*names, *own)
         for name in names:
-            table.add_column(name, justify="left" if name == "stop reason" else "right")
+            table.add_column(
+                Text(name, style="table.header"),
+                justify="left" if name == "stop reason" else "right",
+                overflow="fold",
+            )
         state, several = self.state, len(self.scores) > 1
         phases = np.asarray(state.progress.phase)
         for seed, reason in enumerate(self.stop_reasons):

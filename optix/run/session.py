@@ -1,23 +1,27 @@
 """Playing a run: dispatches, what is told and saved between them, and how it ends."""
 
-import contextlib
+import copy
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from optix.callbacks.base import Hooks
+from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
 from optix.callbacks.jsonl import JsonlLog
+from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
+from optix.run.batch import Batch, alike
 from optix.run.ending import keep
 from optix.run.folder import RunFolder
-from optix.run.programs import Pause, Programs, next_count, own_errors, rows
+from optix.run.pace import Pace
+from optix.run.pause import Watch
+from optix.run.programs import Programs, own_errors, rows
 from optix.run.result import Result, best_seed
 from optix.types import Loop, LoopState, StopReason
 
@@ -28,7 +32,13 @@ class Session(NamedTuple):
     loop: Loop
     programs: Programs
     folder: RunFolder | None
-    pause: Pause
+    watch: Watch
+    config: Mapping[str, Any]  # as in run.json
+
+    @property
+    def drop_stopped(self) -> bool | None:
+        """Whether seeds that have stopped leave a vmapped batch; see `train`."""
+        return self.config.get("drop_stopped")
 
     def play(
         self,
@@ -41,17 +51,17 @@ class Session(NamedTuple):
     ) -> Result:
         """Play until all seeds have stopped, or until something pauses the run."""
         began = time.monotonic()
-        hooks = self._hooks(state, title, callbacks, progress)
+        centres = self._centres(state)
+        hooks = self._hooks(state, title, callbacks, progress, centres)
         checkpoints = _Checkpoints(
             self.folder, self.loop, checkpoint_seconds, memory_every
         )
-        hooks.start()
+        hooks.start(self._info(state, centres))
         try:
             checkpoints.save(state, must=True)
             state, speed = self._advance(state, hooks, checkpoints)
             checkpoints.save_last(state)
-            paused = self.pause.reason if np.asarray(state.active).any() else None
-            leader = best_seed(state)  # before it is scored again
+            paused = self.watch.reason if np.asarray(state.active).any() else None
             if paused is None:
                 with own_errors(self.loop):
                     state = jax.block_until_ready(self.programs.finish(state))
@@ -61,15 +71,14 @@ class Session(NamedTuple):
             state=state,
             scores=np.asarray(state.best.score),
             stop_reasons=tuple(StopReason(int(r)) for r in state.stop_reason),
-            best_seed=leader,
+            best_seed=best_seed(state),
             paused=paused,
             seconds=time.monotonic() - began,
             steps_per_second=speed,
             directory=None if self.folder is None else self.folder.path,
         )
         if paused is not None:
-            with contextlib.suppress(OSError):  # after SIGHUP nobody may be there
-                print(result.message, file=sys.stderr)
+            say(result.message, sys.stderr)
         elif self.folder is not None:
             keep(self.folder, self.loop, result)
         return result
@@ -79,38 +88,65 @@ class Session(NamedTuple):
     ) -> tuple[LoopState, float]:
         """Dispatch rounds; return the state and the environment steps per second."""
         host = self.loop.learner.host
-        count, compiled, seconds, steps = 1, False, 0.0, 0
-        while np.asarray(state.active).any() and not self._pauses(compiled):
-            clock, steps_before = time.monotonic(), np.asarray(state.env_steps).sum()
+        pace = Pace(exact=self.drop_stopped is None)
+        batch = Batch(state, np.arange(len(state.round)))
+        while batch.running.any() and not self._leaves(pace):
+            batch, share = self._fitting(batch, pace)
+            state, steps_before = batch.state, _steps(batch.state)
+            clock = time.monotonic()
             try:
                 with own_errors(self.loop):
-                    after, *outcome = self.programs.advance(state, np.int32(count))
+                    after, *outcome = self.programs.advance(state, np.int32(pace.count))
                     reports, rounds = jax.device_get(outcome)
             except Exception:
                 if host is not None:  # else the state was donated
-                    checkpoints.save_last(state)
+                    checkpoints.rescue(state)
                 raise
             state, elapsed = after, time.monotonic() - clock
             if host is not None:
                 host.keep(state)
-            for seed, report in rows(reports, rounds):
-                hooks.round(seed, report)
-            if compiled:
-                count = next_count(count, elapsed)
-                seconds += elapsed
-                steps += int(np.asarray(state.env_steps).sum() - steps_before)
-            compiled = True
+            batch = batch._replace(state=state)
+            try:
+                hooks.rounds(rows(reports, rounds, batch.seeds))
+            except SystemExit:  # a callback's wish to leave
+                checkpoints.save(batch.on_host(), must=True)
+                raise
+            pace.took(elapsed, _steps(state) - steps_before, share)
             if checkpoints.due():
-                checkpoints.save(state)
-        return state, steps / seconds if seconds else 0.0
+                checkpoints.save(batch.on_host())
+        return batch.whole(), pace.steps_per_second
 
-    def _pauses(self, compiled: bool) -> bool:
-        """Return whether to leave; not before a round because compiling took long."""
-        reason = self.pause.reason
-        return reason is not None and (compiled or reason != "max_seconds")
+    def _leaves(self, pace: Pace) -> bool:
+        """Return whether to pause; a clock that is short leaves time for one dispatch."""
+        asked = self.watch.reason if pace.dispatches else self.watch.asked
+        return asked is not None
+
+    def _fitting(self, batch: Batch, pace: Pace) -> tuple[Batch, float]:
+        """Return the batch to play, and the share of its seeds that could be dropped."""
+        if not self.programs.shrinks or self.drop_stopped is False:
+            return batch, 0.0
+        size = batch.smaller()
+        share = 1 - size / len(batch.seeds)
+        if not pace.pays(share, batch.rounds_left()):
+            return batch, share
+        small, seconds = batch.cut(size), None
+        if self.drop_stopped is None:  # only where it makes no difference
+            clock = time.monotonic()
+            batch, small, same = alike(batch, small, self.programs.advance)
+            seconds = time.monotonic() - clock
+            if not same:
+                pace.refuse()
+                return batch, share
+        pace.cut(share, seconds)
+        return small, 0.0
 
     def _hooks(
-        self, state: LoopState, title: str, callbacks: Iterable[Any], progress: bool
+        self,
+        state: LoopState,
+        title: str,
+        callbacks: Iterable[Any],
+        progress: bool,
+        centres: list[dict[str, float]],
     ) -> Hooks:
         observers = list(callbacks)
         if self.folder is not None:
@@ -119,14 +155,33 @@ class Session(NamedTuple):
             observers = [log, *observers, curve]
         if progress:
             observers.append(Console(state, title))
+        return Hooks(observers, centres)
+
+    def _centres(self, state: LoopState) -> list[dict[str, float]]:
+        """Return the hyperparameters of each seed's centre."""
         centres = jax.device_get(jax.vmap(self.loop.tuner.centre)(state.tuner))
-        return Hooks(
-            observers,
-            [
-                {name: float(values[seed]) for name, values in centres.items()}
-                for seed in range(len(state.round))
-            ],
+        return [
+            {name: float(values[seed]) for name, values in centres.items()}
+            for seed in range(len(state.round))
+        ]
+
+    def _info(self, state: LoopState, centres: list[dict[str, float]]) -> RunInfo:
+        rounds = tuple(np.asarray(state.round).tolist())
+        recipe = self.config["recipe"] or {}
+        return RunInfo(
+            environment=self.config["environment"],
+            agent=recipe.get("agent"),
+            seeds=len(rounds),
+            seed=self.config["seed"],
+            directory=None if self.folder is None else self.folder.path,
+            config=copy.deepcopy(dict(self.config)),
+            resumed_from=rounds if any(rounds) else None,
+            hyperparams=tuple(dict(centre) for centre in centres),
         )
+
+
+def _steps(state: LoopState) -> int:
+    return int(np.asarray(state.env_steps).sum())
 
 
 class _Checkpoints:
@@ -154,6 +209,18 @@ class _Checkpoints:
                 f"{error}; the run can be resumed from the checkpoint before only",
                 stacklevel=2,
             )
+
+    def rescue(self, state: LoopState) -> None:
+        """Save before an exception goes on, which nothing here may take the place of."""
+        try:
+            self.save(state, must=True)
+        except Exception as error:
+            rounds = int(np.asarray(state.round).sum()) - (self._saved or 0)
+            if self._folder is not None:
+                warnings.warn(
+                    f"{rounds} rounds since the last checkpoint were not saved: {error}",
+                    stacklevel=2,
+                )
 
     def save(self, state: LoopState, must: bool = False) -> None:
         """Save; unless it `must` succeed, a failure is a warning and tried again.

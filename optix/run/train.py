@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from optix import checks
-from optix.callbacks.base import Hooks
+from optix.callbacks.base import checked
 from optix.make import make, usual_agent
 from optix.run import description
 from optix.run.folder import RunFolder, RunFolderError
-from optix.run.programs import Pause, Programs, programs, vectorized, with_limits
+from optix.run.pause import Pause, Watch
+from optix.run.programs import Programs, programs, vectorized, with_limits
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.types import Loop, LoopState
@@ -31,17 +32,20 @@ def train(
     directory: str | os.PathLike | None = None,
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
+    pause: Pause | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     progress: bool = True,
     vectorize: bool | None = None,
+    drop_stopped: bool | None = None,
     **options: Any,
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
 
-    SIGINT (Ctrl-C), SIGTERM, SIGHUP and `max_seconds` pause the run: it is saved and
-    `resume` continues it bit for bit, as it does after a kill, from the last checkpoint,
-    if that holds the replay (see `memory_every`).
+    SIGINT (Ctrl-C), SIGTERM, SIGHUP, `max_seconds` and `pause.stop()` pause the run
+    after the rounds that are under way: it is saved and `resume` continues it bit for
+    bit, as it does after a kill, from the last checkpoint, if that holds the replay (see
+    `memory_every`).
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
@@ -51,8 +55,10 @@ def train(
         directory: where the run is kept: checkpoints, the best policies, log and
             learning curve. None keeps nothing.
         callbacks: `LoopCallback`s, told of every round after it is over.
-        max_seconds: wall clock after which the run is paused, but never before it has
-            played a round.
+        max_seconds: wall clock after which the run is paused, but not before the first
+            rounds, which are compiled before.
+        pause: an `optix.Pause` whose `stop` pauses the run, from another thread or a
+            callback.
         checkpoint_seconds: time between two checkpoints, 0 for as often as possible.
         memory_every: of so many checkpoints one holds the replay of an agent that has
             one, besides the last of a session, which always does. A run that is killed
@@ -61,6 +67,11 @@ def train(
         progress: show a progress bar.
         vectorize: map over the seeds all at once. None does so except on a CPU, where
             one after another is faster.
+        drop_stopped: let seeds that have stopped leave a vmapped batch, by halves, once
+            compiling a smaller program pays (`optix.run.pace`). XLA may round otherwise
+            in a batch of another size. None drops where a trial round has the same bits;
+            True drops without a trial, so that the other seeds, and a resumed run, may
+            differ by rounding; False never does.
         **options: of `optix.make`: sizes, hyperparameters, budgets.
 
     Raises:
@@ -75,7 +86,10 @@ def train(
         ('the budget of rounds is spent', (1,))
     """
     description.check_seeds(seeds, seed)
+    watch = Watch(max_seconds, pause)
     callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
+    if drop_stopped is not None:
+        checks.boolean("drop_stopped", drop_stopped)
     if isinstance(environment_or_loop, Loop):
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
@@ -92,17 +106,18 @@ def train(
         "seeds": seeds,
         "seed": seed,
         "vectorize": vectorized(loop, vectorize),
+        "drop_stopped": drop_stopped,
         "budgets": {},
         "platform": _platform(),
     }
     with contextlib.ExitStack() as stack:
-        pause = stack.enter_context(Pause(max_seconds))
+        stack.enter_context(watch)
         run = programs(loop, config["vectorize"])
         _trace(run, _keys(config))  # a mistake that it finds leaves no folder
         folder = None
         if directory is not None:
             folder = stack.enter_context(RunFolder.create(directory, config))
-        session = Session(loop, run, folder, pause)
+        session = Session(loop, run, folder, watch, config)
         state = session.programs.init(_keys(config))
         title = f"{recipe['environment']} {agent}" if recipe else "training"
         return session.play(
@@ -116,6 +131,7 @@ def resume(
     *,
     callbacks: Iterable[Any] = (),
     max_seconds: float | None = None,
+    pause: Pause | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     progress: bool = True,
@@ -131,6 +147,7 @@ def resume(
         loop: the loop of the run, needed only if `train` was given one.
         callbacks: as for `train`.
         max_seconds: as for `train`.
+        pause: as for `train`.
         checkpoint_seconds: as for `train`.
         memory_every: as for `train`.
         progress: as for `train`.
@@ -142,16 +159,18 @@ def resume(
         CheckpointError: no intact checkpoint, or one of another configuration.
         OptionError: an unknown budget, or one that can not be spent.
     """
+    watch = Watch(max_seconds, pause)
     callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
     description.check_budgets(budgets)
     with contextlib.ExitStack() as stack:
-        pause = stack.enter_context(Pause(max_seconds))
+        stack.enter_context(watch)
         folder = stack.enter_context(RunFolder.open(directory, write=True))
         config = folder.config
         loop = loop or rebuild(folder)
         _warn_of_differences(config["platform"])
-        session = Session(loop, programs(loop, config["vectorize"]), folder, pause)
-        target = _trace(session.programs, _keys(config))
+        run = programs(loop, config["vectorize"])
+        session = Session(loop, run, folder, watch, config)
+        target = _trace(run, _keys(config))
         state = folder.load_state(target, loop)
         if state is None:  # killed before the first checkpoint
             state = session.programs.init(_keys(config))
@@ -208,9 +227,7 @@ def _checked_session(
     """Return the callbacks; raise OptionError for what a session would not take."""
     checks.within("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
     checks.positive_int("memory_every", memory_every)
-    callbacks = list(callbacks)
-    Hooks(callbacks, [])
-    return callbacks
+    return checked(callbacks)
 
 
 def _trace(run: Programs, keys: jax.Array) -> LoopState:

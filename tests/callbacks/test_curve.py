@@ -1,15 +1,19 @@
 """The picture of the learning curve, by what matplotlib was told and by its pixels."""
 
+import matplotlib
+import matplotlib.figure
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
 from optix.callbacks.base import Hooks
-from optix.callbacks.curve import CurvePlot, _mean, _spans, learning_curve
+from optix.callbacks.curve import CurvePlot, _decorate, _mean, _spans, learning_curve
 from optix.callbacks.jsonl import JsonlLog
 from optix.types import Event, Phase, StopReason
 from tests.callbacks.reports import report
+
+RECORD = [{"round": 0, "env_steps": 10}]
 
 
 def write(path, runs):
@@ -84,3 +88,23 @@ def test_spans_and_means():
     assert _spans([False]) == []
     rows = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
     np.testing.assert_array_equal(_mean(rows), [2.0, 5.0, np.nan])
+
+
+def test_a_title_is_no_formula(tmp_path, monkeypatch):
+    """Not even where matplotlib was told to set all text with TeX."""
+    title, titles = r"net_1 $x^2$ {a} \frac $", []
+    original = Axes.set_title
+
+    def spy(self, *args, **kwargs):
+        titles.append(original(self, *args, **kwargs))
+        return titles[-1]
+
+    monkeypatch.setattr(Axes, "set_title", spy)
+    write(tmp_path / "log", [[report(0, 1.0)]])
+    assert learning_curve(tmp_path / "log", tmp_path / "curve.png", title)
+    (text,) = titles
+    assert text.get_text() == title and not text.get_parse_math()
+    with matplotlib.rc_context({"text.usetex": True}):
+        figure = matplotlib.figure.Figure()
+        _decorate(figure.add_subplot(), [RECORD], title)
+    assert not titles[-1].get_usetex()
