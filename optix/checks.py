@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 from optix.types import MAX_INT32
 
@@ -27,12 +27,12 @@ def positive_int(
     name: str, value: Any, minimum: int = 1, maximum: int = MAX_INT32
 ) -> int:
     """Return `value` as an int from `minimum` to `maximum`, or raise OptionError."""
-    number = not isinstance(value, bool) and isinstance(value, Integral)
-    if not number or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise OptionError(f"{name} must be an integer >= {minimum}, got {value!r}")
-    if value > maximum:
-        raise OptionError(f"{name} must be at most {maximum}, got {value}")
-    return int(value)
+    number = int(value)
+    if number > maximum:
+        raise OptionError(f"{name} must be at most {maximum}, got {number}")
+    return number
 
 
 def axis_name(value: Any) -> None:
@@ -76,7 +76,7 @@ def within(
 
 def _number(value: Any) -> float:
     """Return a real number, a scalar array of one too, as a float; NaN if it is none."""
-    if isinstance(value, bool | np.bool_ | jax.core.Tracer):
+    if isinstance(value, bool | np.bool_ | Tracer):
         return math.nan
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     # V: bfloat16

@@ -337,7 +337,9 @@ def _checked_one_copy(one_copy, env, hindsight, buffer):
             "one_copy must be None or False with hindsight, whose rows start from other "
             "goals, and with a buffer, which takes `streams` itself"
         )
-    return can and len(env.observation_shape) > 1 if one_copy is None else one_copy
+    if one_copy is None:
+        return can and len(env.observation_shape) > 1
+    return bool(one_copy)
 
 
 def _check_capacity(capacity, needed, one_copy):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from optix import checks
 from optix.tuners.space import space
@@ -174,7 +175,7 @@ def spsa(
 
 def _gain(name: str, value: float | jax.Array) -> float | jax.Array:
     """Return a positive number; one that is traced is not looked at."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return value
     return checks.within(name, value, 0.0, float("inf"), open_ends=True)
 
