@@ -315,7 +315,8 @@ def _scalar(name, value):
             f"{name} must be one number in each seed, got {value!r}; vmap init over "
             "seeds that differ"
         )
-    return jnp.asarray(value, jnp.float32)
+    # an integer of Python may be beyond 64 bits
+    return jnp.asarray(float(value) if isinstance(value, Real) else value, jnp.float32)
 
 
 def _modulate(asked, modulation, bounds):
