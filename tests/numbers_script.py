@@ -17,6 +17,7 @@ from optix.neuroevo.growth.controller import topology_controller
 from optix.neuroevo.growth.hebbian import hebbian
 from optix.registry import ALGORITHMS
 from optix.types import Box
+from tests.quick import jit
 
 SMALL = {"num_envs": 2, "num_steps": 8, "evaluation_episodes": 2, "final_scores": 2}
 NETWORK = {"hidden": (4,)}
@@ -96,8 +97,8 @@ def traced(make):
 def played(make):
     """A round and the end of a run, really."""
     run = make()
-    state, report = jax.jit(run.step)(run.init(jax.random.key(0)))
-    jax.block_until_ready(jax.jit(run.finish)(state))
+    state, report = jit(run.step)(run.init(jax.random.key(0)))
+    jax.block_until_ready(jit(run.finish)(state))
     assert jnp.isfinite(report.score)
 
 

@@ -194,6 +194,8 @@ def _overridden(base: Mapping, given: Mapping | None, known: Mapping) -> dict:
     values = {name: base[name] for name in known} | dict(given or {})
     hyperparams = {}
     for name, value in values.items():
+        if isinstance(value, Real) and not isinstance(value, bool):
+            value = float(value)  # an integer of Python may be beyond 64 bits
         number = isinstance(value, Real) or getattr(value, "shape", None) == ()
         if not number or jnp.issubdtype(jnp.result_type(value), jnp.bool_):
             raise checks.OptionError(
