@@ -41,15 +41,17 @@ def check_environment(env: Environment) -> None:
                 f"{function} of {name} must return (state, EnvStep), got a "
                 f"{type(result).__name__}; make it by optix.types.EnvStep"
             )
-        wanted = EnvStep(
-            obs=((_BATCH, *observations), jnp.float32),
-            reward=((_BATCH,), jnp.float32),
-            terminated=((_BATCH,), jnp.bool_),
-            truncated=((_BATCH,), jnp.bool_),
-            next_obs=((_BATCH, *observations), jnp.float32),
+        forms = (
+            ("obs", (_BATCH, *observations), jnp.float32),
+            ("reward", (_BATCH,), jnp.float32),
+            ("terminated", (_BATCH,), jnp.bool_),
+            ("truncated", (_BATCH,), jnp.bool_),
+            ("next_obs", (_BATCH, *observations), jnp.float32),
         )
-        for field, value in result._asdict().items():
-            check_array(f"{field} of {function}", name, value, *getattr(wanted, field))
+        for field, shape, dtype in forms:
+            check_array(
+                f"{field} of {function}", name, getattr(result, field), shape, dtype
+            )
         check_state(name, state, after, dtypes=True)
 
 

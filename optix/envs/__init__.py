@@ -1,4 +1,6 @@
-"""Sources of experience.
+"""Environments, and what they show and take.
 
-device: environments written in JAX. host: Gymnasium environments, by callbacks.
+device: environments written in JAX, by gymnax's protocol. wrappers: how those are
+stepped. kinds: their spaces. checked: the forms of what they give. spaces: what any kind
+of environment shows and takes. names: of Gymnasium environments.
 """

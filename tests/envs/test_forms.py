@@ -46,7 +46,7 @@ def odd(**results):
         ("obs", jnp.zeros(2), r"the observation of Odd must .* got float32\[2\]"),
         ("obs", {"a": jnp.zeros(1)}, "the observation of Odd must be .* got {"),
         ("obs", "x", "step of Odd failed with TypeError"),
-        ("state", jnp.zeros(1), "a step of Odd must keep the structure"),
+        ("state", probes.State(jnp.zeros(2)), "a step of Odd must keep the structure"),
     ],
 )
 def test_one_environment_with_a_wrong_result(field, value, message):
