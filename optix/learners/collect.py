@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from optix.forms import check_environment
 from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
@@ -44,7 +45,11 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     """Return the `Collector` of an agent in `num_envs` environments.
 
     Carries and running returns start afresh where an episode ended.
+
+    Raises:
+      ValueError: an environment that does not keep to its record.
     """
+    check_environment(env, "step", num_envs)
 
     def begin(key):
         env_state, obs = env.reset(key, num_envs)

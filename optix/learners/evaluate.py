@@ -36,7 +36,7 @@ def evaluator(
         agent whose actions are not the environment's.
     """
     checks.positive_int("episodes", episodes)
-    check_environment(env)
+    check_environment(env, "play", episodes)
     _check_fit(agent, env)
 
     def evaluate(policy, key):

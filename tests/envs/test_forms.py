@@ -172,13 +172,20 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("case", RECORDS)
-@pytest.mark.parametrize("factory", [evaluator, on_policy])
-def test_a_record_that_does_not_keep_to_its_word(case, factory):
+def test_a_record_that_does_not_keep_to_its_word(case):
     env, message = RECORDS[case]
     with pytest.raises(ValueError, match=message):
-        factory(AGENT, env)
+        on_policy(AGENT, env, num_envs=2, evaluation_episodes=2)
 
 
 def test_a_record_that_does():
-    evaluator(AGENT, stepped())
+    on_policy(AGENT, stepped(), num_envs=3)
     evaluator(AGENT, ENV._replace(time_limit=3))
+
+
+def test_an_environment_may_be_of_one_size():
+    def reset(key, batch):
+        assert batch == 6
+        return ENV.reset(key, batch)
+
+    evaluator(AGENT, ENV._replace(reset=reset), episodes=6)
