@@ -13,55 +13,59 @@ import jax.numpy as jnp
 from optix import checks
 from optix.types import Box, Discrete, Environment, EnvStep, PyTree
 
-_BATCH = 2
 # its environments have been checked when they were made, one by one
 _DEVICE = "optix.envs.device"
 
 
-def check_environment(env: Environment) -> None:
-    """Raise ValueError unless an `Environment` keeps to what its record says."""
+def check_environment(env: Environment, function: str, batch: int) -> None:
+    """Raise ValueError unless an `Environment` keeps to what its record says.
+
+    Args:
+      env: made by `device`, or by a user.
+      function: "step" or "play", whichever is going to be called.
+      batch: environments side by side; an environment may be made for one number only.
+    """
     checks.record("env", env, Environment, "make it by optix.envs.device.device(...)")
     name = env.name
     observations = checks.shape(f"observation_shape of {name}", env.observation_shape)
     checks.positive_int(f"time_limit of {name}", env.time_limit)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    state, obs = _pair(
-        name, "reset", traced(name, "reset", lambda key: env.reset(key, _BATCH), key)
-    )
-    check_array("obs of reset", name, obs, (_BATCH, *observations), jnp.float32)
-    for function in ("step", "play"):
-        if getattr(getattr(env, function), "__module__", None) == _DEVICE:
-            continue
-        stepped = traced(
-            name, function, getattr(env, function), key, state, _some_action(env)
+    started = traced(name, "reset", lambda key: env.reset(key, batch), key)
+    state, obs = _pair(name, "reset", started)
+    check_array("obs of reset", name, obs, (batch, *observations), jnp.float32)
+    action = _some_action(env, batch)
+    if getattr(getattr(env, function), "__module__", None) == _DEVICE:
+        return
+    stepped = traced(name, function, getattr(env, function), key, state, action)
+    after, result = _pair(name, function, stepped)
+    if not isinstance(result, EnvStep):
+        raise ValueError(
+            f"{function} of {name} must return (state, EnvStep), got a "
+            f"{type(result).__name__}; make it by optix.types.EnvStep"
         )
-        after, result = _pair(name, function, stepped)
-        if not isinstance(result, EnvStep):
-            raise ValueError(
-                f"{function} of {name} must return (state, EnvStep), got a "
-                f"{type(result).__name__}; make it by optix.types.EnvStep"
-            )
-        wanted = {
-            "obs": ((_BATCH, *observations), jnp.float32),
-            "reward": ((_BATCH,), jnp.float32),
-            "terminated": ((_BATCH,), jnp.bool_),
-            "truncated": ((_BATCH,), jnp.bool_),
-            "next_obs": ((_BATCH, *observations), jnp.float32),
-        }
-        for field, value in result._asdict().items():
-            check_array(f"{field} of {function}", name, value, *wanted[field])
-        check_state(name, state, after, dtypes=True)
+    forms = (
+        ("obs", (batch, *observations), jnp.float32),
+        ("reward", (batch,), jnp.float32),
+        ("terminated", (batch,), jnp.bool_),
+        ("truncated", (batch,), jnp.bool_),
+        ("next_obs", (batch, *observations), jnp.float32),
+    )
+    for field, shape, dtype in forms:
+        check_array(
+            f"{field} of {function}", name, getattr(result, field), shape, dtype
+        )
+    check_state(name, state, after, dtypes=True)
 
 
-def _some_action(env: Environment) -> jax.ShapeDtypeStruct:
+def _some_action(env: Environment, batch: int) -> jax.ShapeDtypeStruct:
     """Return the shape of a batch of actions."""
     space, what = env.action_space, f"the actions of {env.name}"
     if isinstance(space, Discrete):
         checks.positive_int(f"n of {what}", space.n)
-        return jax.ShapeDtypeStruct((_BATCH,), jnp.int32)
+        return jax.ShapeDtypeStruct((batch,), jnp.int32)
     checks.record(what, space, Box, "give a Discrete or a Box of optix.types")
     shape = checks.shape(f"the shape of {what}", space.shape)
-    return jax.ShapeDtypeStruct((_BATCH, *shape), jnp.float32)
+    return jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
 
 
 def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:

@@ -1,5 +1,6 @@
 """Environments on the device: gymnax's own, and any that speak its protocol."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -109,7 +110,7 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         state, obs = select_rows(done, (fresh_state, fresh_obs), (state, result.obs))
         return state, result._replace(obs=obs)
 
-    return Environment(name, shape, space, time_limit, reset, step, play)
+    return Environment(name, shape, space, time_limit, reset, step, play, decode)
 
 
 def _registered(name: str) -> tuple[Any, Any]:
@@ -145,17 +146,14 @@ def _check_protocol(name: str, env: Any) -> None:
 
 def _time_limit(name: str, params: Any) -> int:
     limit: Any = getattr(params, "max_steps_in_episode", None)
-    try:
-        right = not isinstance(limit, bool) and 1 <= float(limit) < 2**31
-    except (TypeError, ValueError, OverflowError):
-        right = False
-    if not right:
-        raise ValueError(
-            f"env_params of {name} must be like its default_params, with a "
-            "max_steps_in_episode >= 1, the time limit by which evaluation ends, got "
-            f"{limit!r} in {params!r}"
-        )
-    return int(limit)
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        if not isinstance(limit, bool) and 1 <= float(limit) < 2**31:
+            return int(limit)
+    raise ValueError(
+        f"env_params of {name} must be like its default_params, with a "
+        "max_steps_in_episode >= 1, the time limit by which evaluation ends, got "
+        f"{limit!r} in {params!r}"
+    )
 
 
 def _check_params(name: str, params: Any, default_params: Any) -> None:

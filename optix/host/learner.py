@@ -33,8 +33,9 @@ def host(
     per window loads the slot if the agent has other weights, sets hyperparameters,
     seeds the agent, collects, learns and puts the weights into a new slot; another one
     per evaluation. Where an observation, an action, a reward or a number that `learn`
-    returns is not finite, the policy keeps its slot. Runs repeat and resume as exactly
-    as the agent's `save_weights` and `seed` allow.
+    returns is not finite, the policy keeps its slot, and the first time a warning says
+    which. Runs repeat and resume as exactly as the agent's `save_weights` and `seed`
+    allow.
 
     It runs under jit, vmap and scan, in a process with one local device. An agent that
     itself computes with JAX may block inside a callback.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.forms import check_environment
 from optix.trees import count_devices, on_all_devices, select_rows
 from optix.types import (
     Agent,
@@ -52,11 +53,13 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
     Carries and running returns start afresh where an episode ended.
 
     Raises:
-      ValueError: an agent without a "discount" among its hyperparameters.
+      ValueError: an environment that does not keep to its record, or an agent without a
+        "discount" among its hyperparameters.
     """
     checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
     checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("num_envs", num_envs)
+    check_environment(env, "step", num_envs)
     if "discount" not in agent.hyperparams:
         known = ", ".join(agent.hyperparams) or "none"
         raise checks.OptionError(

@@ -39,7 +39,7 @@ def evaluator(
     checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("episodes", episodes)
     checks.boolean("deterministic", deterministic)
-    check_environment(env)
+    check_environment(env, "play", episodes)
     _check_fit(agent, env)
     axis_name = agent.axis_name
 

@@ -46,7 +46,7 @@ def odd(**results):
         ("obs", jnp.zeros(2), r"the observation of Odd must .* got float32\[2\]"),
         ("obs", {"a": jnp.zeros(1)}, "the observation of Odd must be .* got {"),
         ("obs", "x", "step of Odd failed with TypeError"),
-        ("state", jnp.zeros(1), "a step of Odd must keep the structure"),
+        ("state", probes.State(jnp.zeros(2)), "a step of Odd must keep the structure"),
     ],
 )
 def test_one_environment_with_a_wrong_result(field, value, message):
@@ -172,13 +172,20 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("case", RECORDS)
-@pytest.mark.parametrize("factory", [evaluator, on_policy])
-def test_a_record_that_does_not_keep_to_its_word(case, factory):
+def test_a_record_that_does_not_keep_to_its_word(case):
     env, message = RECORDS[case]
     with pytest.raises(ValueError, match=message):
-        factory(AGENT, env)
+        on_policy(AGENT, env, num_envs=2, evaluation_episodes=2)
 
 
 def test_a_record_that_does():
-    evaluator(AGENT, stepped())
+    on_policy(AGENT, stepped(), num_envs=3)
     evaluator(AGENT, ENV._replace(time_limit=3))
+
+
+def test_an_environment_may_be_of_one_size():
+    def reset(key, batch):
+        assert batch == 6
+        return ENV.reset(key, batch)
+
+    evaluator(AGENT, ENV._replace(reset=reset), episodes=6)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.xla.threefry import unrolled
+from optix.xla.threefry import fold_in, plain, split, unrolled
 from tests.quick import jit
 
 KEY = jax.random.key(123)
@@ -51,3 +51,16 @@ def test_other_kinds_of_keys_stay_as_they_are():
     key = jax.random.key(0, impl="rbg")
     assert unrolled(key) is key
     assert unrolled(unrolled(KEY)).dtype == unrolled(KEY).dtype
+    assert plain(KEY) is KEY and plain(key) is key
+
+
+def test_keys_of_jax_itself_come_back():
+    for found, expected in (
+        (plain(unrolled(KEY)), KEY),
+        (split(KEY), jax.random.split(KEY)),
+        (split(KEY, (3, 2)), jax.random.split(KEY, (3, 2))),
+        (fold_in(KEY, 7), jax.random.fold_in(KEY, 7)),
+    ):
+        assert found.dtype == KEY.dtype
+        data = [jax.random.key_data(key) for key in (found, expected)]
+        np.testing.assert_array_equal(*data)
