@@ -7,10 +7,21 @@ from numbers import Integral, Real
 from typing import Any
 
 
-def positive_int(name: str, value: Any, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`, or raise ValueError."""
+def boolean(name: str, value: Any) -> bool:
+    """Return `value` as a bool, or raise ValueError: text and numbers are no switch."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def positive_int(
+    name: str, value: Any, minimum: int = 1, maximum: int = 2**31 - 1
+) -> int:
+    """Return `value` as an int from `minimum` to `maximum`, or raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+    if value > maximum:
+        raise ValueError(f"{name} must be at most {maximum}, got {value}")
     return int(value)
 
 

@@ -16,16 +16,15 @@ import jax
 import numpy as np
 
 from optix import checks
-from optix.neuroevo.graph.edges import (
+from optix.neuroevo.graph.edges import from_edges, to_edges
+from optix.neuroevo.graph.graph import DALE_MODES, NeuronGraph
+from optix.neuroevo.graph.records import (
     CELL_TYPES,
     Edge,
     Neuron,
     checked_edge,
     checked_neuron,
-    from_edges,
-    to_edges,
 )
-from optix.neuroevo.graph.graph import DALE_MODES, NeuronGraph
 from optix.neuroevo.graph.regions import Brain, RegionEdge
 
 MAX_REGIONS = 127  # their numbers are int8

@@ -7,7 +7,7 @@ import numpy as np
 
 from optix import checks
 from optix.neuroevo.graph.edges import to_edges
-from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.graph import NeuronGraph, working
 
 
 class RegionEdge(NamedTuple):
@@ -22,7 +22,7 @@ class RegionEdge(NamedTuple):
 
 
 class RegionCounts(NamedTuple):
-    """What a region consists of."""
+    """What a region consists of, without neurons that do nothing."""
 
     neurons: int  # inputs and outputs included
     hidden: int
@@ -99,8 +99,10 @@ class Brain(NamedTuple):
 
 def count_region(graph: NeuronGraph, region: int) -> RegionCounts:
     """Return what the region of a number consists of."""
-    own = _members(graph, region)
-    links = np.asarray(graph.structure.edge).sum(0)  # [dst, src]
+    works = np.asarray(working(graph))
+    own = np.flatnonzero(works & (np.asarray(graph.structure.region) == region))
+    edge = np.asarray(graph.structure.edge) & works & works[:, None]
+    links = edge.sum(0)  # [dst, src]
     inner = int(links[np.ix_(own, own)].sum())
     return RegionCounts(
         neurons=len(own),

@@ -1,0 +1,153 @@
+"""The static form of a graph against the graph itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optix
+from optix.neuroevo.graph.build import layered
+from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.network import graph_actor_critic, graph_network
+from optix.neuroevo.graph.static import freeze, static_weights
+from optix.types import Discrete
+from tests.neuroevo import reference
+
+B, T = 3, 5
+
+
+def sample(dale, **options):
+    graph = reference.sample(
+        np.random.default_rng(3), dale=dale, signed=True, **options
+    )
+    return jax.tree.map(jnp.asarray, graph)
+
+
+def run(graph):
+    """A window and a step after it, by both forms, and the gradients of both."""
+    networks = graph_network(graph), graph_network(freeze(graph))
+    key = jax.random.key(0)
+    obs = jax.random.normal(key, (T, B, graph.num_inputs))
+    ended = jnp.zeros((T, B), bool).at[2, 1].set(True)
+
+    @jax.jit
+    def both(weights):
+        results = []
+        for network, params in zip(
+            networks, (weights, static_weights(freeze(graph), weights)), strict=True
+        ):
+            structure = network.init(key)[1]
+
+            def loss(params, network=network, structure=structure):
+                carry = network.initial_carry(B)
+                carry, out = network.sequence(params, structure, carry, obs, ended)
+                last = network.apply(params, structure, carry, obs[0])[1]
+                return (jnp.sin(out).sum() + jnp.sin(last).sum()), (out, last)
+
+            results.append(jax.value_and_grad(loss, has_aux=True)(params))
+        return results
+
+    return both(graph.weights)
+
+
+@pytest.mark.parametrize("dale", ["clamp", "softplus"])
+def test_it_computes_what_the_graph_does(dale):
+    graph = sample(dale)
+    (dynamic, slope), (static, static_slope) = run(graph)
+    for one, other in zip(
+        jax.tree.leaves(dynamic), jax.tree.leaves(static), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-5)
+    expected = static_weights(freeze(graph), slope)
+    for one, other in zip(expected, static_slope, strict=True):
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def operations(function, *arguments):
+    """The names of the operations of a function, as lowered."""
+    text = jax.jit(function).lower(*arguments).as_text()
+    return [
+        word
+        for line in text.splitlines()
+        for word in line.replace('"', " ").split()
+        if word.startswith("stablehlo.")
+    ]
+
+
+def test_layers_are_one_product_each_and_nothing_else():
+    network = graph_network(freeze(layered(4, (8, 8), 3)))
+    params, structure = network.init(jax.random.key(0))
+
+    def apply(params, obs):
+        return network.apply(params, structure, (), obs)[1]
+
+    obs = jnp.ones((5, 4))
+    found = operations(apply, params, obs)
+    assert found.count("stablehlo.dot_general") == 3
+    assert set(found) <= {
+        *("stablehlo.dot_general", "stablehlo.add", "stablehlo.tanh"),
+        *("stablehlo.broadcast_in_dim", "stablehlo.constant"),
+    }
+    # forward mode as well as reverse mode
+    forward = jax.jacfwd(apply)(params, obs)
+    reverse = jax.jacrev(apply)(params, obs)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        forward,
+        reverse,
+    )
+
+
+def test_what_remembers_lowers_without_loops_and_can_be_exported():
+    graph = sample("clamp")
+    network = graph_network(freeze(graph))
+    params, structure = network.init(jax.random.key(0))
+
+    def apply(carry, obs):
+        return network.apply(params, structure, carry, obs)
+
+    arguments = network.initial_carry(B), jnp.ones((B, graph.num_inputs))
+    found = set(operations(apply, *arguments))
+    assert not {"stablehlo.while", "stablehlo.custom_call", "stablehlo.case"} & found
+    exported = jax.export.export(jax.jit(apply))(*arguments)
+    pytest.importorskip("flatbuffers")
+    again = jax.export.deserialize(exported.serialize())
+    np.testing.assert_allclose(
+        again.call(*arguments)[1], apply(*arguments)[1], rtol=1e-5
+    )
+
+
+def test_it_trains_as_an_actor_critic():
+    graph = layered(4, (6,), 3, recurrent_delay=1)
+    network = graph_actor_critic((4,), Discrete(2), graph=freeze(graph))
+    assert jax.eval_shape(network.init, jax.random.key(0))[1] == ()
+    loop = optix.make(
+        "CartPole-v1",
+        network=freeze(graph),
+        num_envs=2,
+        num_steps=8,
+        sequence_length=8,
+        num_epochs=1,
+        num_minibatches=1,
+        evaluation_episodes=2,
+    )
+    state = jax.jit(lambda key: loop.step(loop.init(key))[0])(jax.random.key(0))
+    before = static_weights(freeze(graph), graph.weights)
+    after = jax.tree.map(lambda x: x[0], state.learner.policy.params)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, after)
+    assert (
+        all(moved.kernel) and jax.tree.all(jax.tree.map(np.isfinite, after)) is not None
+    )
+
+
+def test_what_is_no_single_known_graph_is_refused():
+    graph = layered(2, (3,), 1)
+    with pytest.raises(ValueError, match="graph must be a NeuronGraph"):
+        freeze(3)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="being traced"):
+        jax.eval_shape(lambda graph: freeze(graph).graph, graph)
+    many = jax.tree.map(lambda x: jnp.stack([x, x]), graph)
+    assert isinstance(many, NeuronGraph)
+    with pytest.raises(ValueError, match="single one, got 2"):
+        freeze(many)
