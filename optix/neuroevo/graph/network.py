@@ -11,7 +11,8 @@ from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import draw, layered
 from optix.neuroevo.graph.graph import NeuronGraph, Structure
 from optix.neuroevo.graph.optimizer import graph_optimizer
-from optix.neuroevo.graph.static import StaticGraph, static_network
+from optix.neuroevo.graph.static import StaticGraph
+from optix.neuroevo.graph.static_network import static_network
 from optix.types import Box, Discrete, Network, Policy, PyTree
 
 
@@ -178,7 +179,8 @@ def graph_actor_critic(
       observation_shape: of one observation, a vector.
       action_space: `Discrete` or a one-dimensional `Box`.
       graph: static or not, with an input for each number of an observation and
-        `num_heads` outputs; None makes layers by the options that follow, see `layered` of `build`.
+        `num_heads` outputs; None makes layers by the options that follow, see `layered`
+        of `build`.
       hidden: neurons of each hidden layer.
       kind: of the hidden neurons.
       recurrent_delay: of each hidden layer's edges to itself.
