@@ -141,17 +141,19 @@ def _respond(block, gate, carry, cells, total):
 
 def _remembered(frozen, carry, values, cells):
     """The carry after a step, and the outputs [..., O]."""
+    levels = [range(frozen.num_inputs), *(block.slots for block in frozen.blocks)]
     place = {
-        slot: n for n, slot in enumerate([*range(frozen.num_inputs), *frozen.order])
+        slot: (level, n)
+        for level, slots in enumerate(levels)
+        for n, slot in enumerate(slots)
     }
-    everything = _joined(values)
     ends = range(frozen.num_inputs, frozen.graph.first_hidden)
-    outputs = _pick(everything, [place[slot] for slot in ends])
+    outputs = _collect(values, [place[slot] for slot in ends])
     if not frozen.recurrent:
         return (), outputs
     past, (h, c) = carry.past, (carry.h, carry.c)
     if frozen.rows:
-        new = _pick(everything, [place[slot] for slot in frozen.heard])
+        new = _collect(values, [place[slot] for slot in frozen.heard])
         past = jnp.concatenate([new[..., None, :], past[..., :-1, :]], -2)
     if cells:
         h, c = (_joined(list(states)) for states in zip(*cells, strict=True))
@@ -173,6 +175,14 @@ def _effective(frozen, raw, mask, sign):
 
 def _joined(parts):
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, -1)
+
+
+def _collect(values, places):
+    """The outputs of neurons by level and place there."""
+    if len({level for level, _ in places}) == 1:
+        return _pick(values[places[0][0]], [place for _, place in places])
+    starts = np.cumsum([0, *(x.shape[-1] for x in values)])
+    return _pick(_joined(values), [int(starts[level]) + n for level, n in places])
 
 
 def _pick(x: jax.Array, places: Sequence[int]) -> jax.Array:
