@@ -53,7 +53,7 @@ def test_an_activation_of_ones_own_runs_learns_and_is_fixed():
             :, 2
         ].sum()
 
-    xs = jnp.array([[0.5, -1.0], [0.0, 0.0]])
+    xs = jnp.array([[0.5, -1.0], [0.3, 0.2]])
     value, slope = jax.jit(jax.value_and_grad(loss))(graph.weights, xs)
     w = np.asarray(graph.weights.edge[0])
     hidden = np.sqrt(np.abs(w[3:6, :2] @ xs.T))
@@ -77,7 +77,7 @@ def _root(x):
         (None, jnp.tanh, "name must be an identifier"),
         ("nothing", None, "function must be a function"),
         ("total", jnp.sum, "must turn each number of an array into another"),
-        ("softmaxed", jax.nn.softmax, "depend on their neighbours"),
+        ("softmaxed", jax.nn.softmax, "must turn each number"),
         ("failing", lambda x: x.nonsense, "must turn each number"),
     ],
 )
