@@ -167,8 +167,8 @@ def test_a_value_is_right_or_refused_by_name(
         try:
             call(factory, needed | {keyword: value})
         except ValueError as error:
-            stem = keyword.removesuffix("s").replace("_", "")
-            assert stem in str(error).replace("_", ""), (keyword, value, str(error))
+            stem = keyword.removesuffix("s").replace("_", " ")
+            assert stem in str(error).replace("_", " "), (keyword, value, str(error))
         except Exception as error:
             raise AssertionError(f"{keyword}={value!r}: {error!r}") from error
 

@@ -9,7 +9,7 @@ from optix import checks
 from optix.neuroevo.graph.edges import to_edges
 from optix.neuroevo.graph.graph import NeuronGraph, working
 from optix.neuroevo.graph.records import CELL_TYPES
-from optix.neuroevo.graph.regions import count_region
+from optix.neuroevo.graph.regions import count_region, names
 
 _GATES = 12  # parameters of a gated cell
 
@@ -37,6 +37,7 @@ def summary(graph: NeuronGraph, regions: Sequence[str] = ()) -> str:
     parameters  131: 120 weights, 11 biases
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
+    names("regions", regions)
     alive = np.asarray(graph.structure.alive)
     works = np.asarray(working(graph))
     neurons, edges = _working_part(graph, works[alive])
@@ -82,16 +83,16 @@ def _working_part(graph, works):
     return kept, [edge for edge in edges if works[edge.src] and works[edge.dst]]
 
 
-def _region_table(graph, names):
+def _region_table(graph, given):
     """A line for each region, none where there is but one."""
     count = int(np.asarray(graph.structure.region).max()) + 1
-    if count == 1 and not names:
+    if count == 1 and not given:
         return []
-    names = [*names, *(f"region {number}" for number in range(len(names), count))]
-    width = max(map(len, [*names, "region"])) + 2
-    counts = [count_region(graph, number) for number in range(len(names))]
+    titles = [*given, *(f"region {number}" for number in range(len(given), count))]
+    width = max(map(len, [*titles, "region"])) + 2
+    counts = [count_region(graph, number) for number in range(len(titles))]
     lines = [f"{'region':<{width}}" + "".join(f"{f:>10}" for f in counts[0]._fields)]
-    for name, row in zip(names, counts, strict=True):
+    for name, row in zip(titles, counts, strict=True):
         lines.append(f"{name:<{width}}" + "".join(f"{number:>10}" for number in row))
     return lines
 

@@ -131,6 +131,8 @@ class BrainNetwork:
           ValueError: unknown regions, a pathway from a region to itself, same-step
             pathways in a cycle.
         """
+        for what, region in (("src", src), ("dst", dst)):
+            checks.known_names(f"region as {what}", [region], self.regions)
         checks.positive_int("n_connections", n_connections)
         checks.positive_int("delay", delay, 0)
         if weight is not None:

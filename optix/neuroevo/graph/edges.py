@@ -257,6 +257,8 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
     >>> from_networkx(to_networkx(graph)).capacity
     16
     """
+    if not hasattr(drawn, "is_directed"):
+        raise ValueError(f"drawn must be a networkx graph, got {drawn!r}")
     if not drawn.is_directed():
         raise ValueError("the networkx graph must be directed, got an undirected one")
     place = {name: number for number, name in enumerate(drawn)}

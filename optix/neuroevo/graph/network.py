@@ -201,6 +201,8 @@ def graph_actor_critic(
     ((5, 2), (5,))
     """
     observation_shape = checks.shape("observation_shape", observation_shape)
+    if not isinstance(action_space, Discrete | Box):
+        raise ValueError(f"action_space must be Discrete or Box, got {action_space!r}")
     if keep_weights is not None:
         checks.boolean("keep_weights", keep_weights)
     if len(observation_shape) != 1:

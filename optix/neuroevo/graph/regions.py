@@ -1,7 +1,7 @@
 """A brain's regions as they are now: which neurons, how many, what joins them."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,13 @@ class Brain(NamedTuple):
                     f"got {cap}"
                 )
         return {self.regions.index(name): cap for name, cap in max_neurons.items()}
+
+
+def names(name: str, value: Any) -> Sequence[str]:
+    """Return a sequence of names as it is, or raise ValueError for something else."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a sequence of names, got {value!r}")
+    return value
 
 
 def count_region(graph: NeuronGraph, region: int) -> RegionCounts:

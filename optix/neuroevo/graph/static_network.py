@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import export
 
 from optix.neuroevo.graph.build import draw
 from optix.neuroevo.graph.cells import CELLS, point
@@ -21,6 +22,13 @@ class StaticCarry(NamedTuple):
     past: jax.Array  # [..., D, S] float32 outputs that delayed edges hear, newest first
     h: jax.Array  # [..., G] float32
     c: jax.Array  # [..., G] float32
+
+
+# what the network is given and gives, for `jax.export`
+for _record in (StaticWeights, StaticCarry):
+    export.register_namedtuple_serialization(
+        _record, serialized_name=f"optix.{_record.__name__}"
+    )
 
 
 def static_network(

@@ -227,7 +227,8 @@ def disconnect(
 
 def integer(name: str, value: Any, low: int, high: int, remedy: str = "") -> jax.Array:
     """Return the value as [] int32, or raise if it is no integer or not in range."""
-    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+    odd = isinstance(value, str | bool) or value is None
+    if odd or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         raise ValueError(f"{name} must be an integer, got {value!r}")
     if isinstance(value, int | np.integer) and not low <= value <= high:
         raise ValueError(f"{name} must be in [{low}, {high}], got {value}{remedy}")

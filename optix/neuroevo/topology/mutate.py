@@ -79,8 +79,11 @@ def add_neuron(
     """
     kind = _allowed_kind(graph, kind)
     sign = integer("sign", sign, -1, 1)
+    if isinstance(gate, str):
+        raise ValueError(f"gate must be [4, 3] numbers, got {gate!r}")
     gate = initial_gate(kind) if gate is None else jnp.asarray(gate)
-    chex.assert_shape(gate, (4, 3))
+    if gate.shape != (4, 3):
+        raise ValueError(f"gate must be [4, 3] numbers, got shape {gate.shape}")
     slot = free_slot(graph)
     draft, room = occupy(
         open_draft(graph),
