@@ -81,7 +81,7 @@ def add_neuron(
     sign = integer("sign", sign, -1, 1)
     if isinstance(gate, str):
         raise ValueError(f"gate must be [4, 3] numbers, got {gate!r}")
-    gate = initial_gate(kind) if gate is None else jnp.asarray(gate)
+    gate = initial_gate(kind) if gate is None else jnp.asarray(gate, jnp.float32)
     if gate.shape != (4, 3):
         raise ValueError(f"gate must be [4, 3] numbers, got shape {gate.shape}")
     slot = free_slot(graph)
