@@ -12,12 +12,14 @@ import sys
 import jax
 
 import optix
-from optix.neuroevo.drawing.plot import strip
-from optix.neuroevo.drawing.summary import summary
-from optix.neuroevo.graph.brain import BrainNetwork
-from optix.neuroevo.graph.build import layered
-from optix.neuroevo.growth.activity import graph_of
-from optix.neuroevo.growth.controller import topology_controller
+from optix.neuroevo import (
+    BrainNetwork,
+    graph_of,
+    layered,
+    strip,
+    summary,
+    topology_controller,
+)
 
 PICTURE = "brain.png"
 

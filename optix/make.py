@@ -18,6 +18,7 @@ from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.graph.network import graph_actor_critic
 from optix.neuroevo.graph.regions import Brain
+from optix.neuroevo.graph.static import StaticGraph
 from optix.registry import ALGORITHMS, NETWORKS, TUNERS, Algorithm, keywords
 from optix.types import (
     Agent,
@@ -51,8 +52,9 @@ def make(
         actions are discrete and SAC where they are a box; with a `network`, PPO,
         recurrent if the network remembers.
       env_params: parameters of the environment; None takes its defaults.
-      network: replaces the agent's default network; a `NeuronGraph`, a brain, or
-        "graph" for layers of neurons, is made an actor-critic.
+      network: replaces the agent's default network; a `NeuronGraph`, a brain,
+        what `freeze` makes of a graph, or "graph" for layers of neurons, is made an
+        actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "spsa"
         tunes the agent's usual ones within its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
@@ -192,7 +194,7 @@ def build_network(
         network = network.build()
     if isinstance(network, Brain):
         network = network.graph
-    if isinstance(network, NeuronGraph):
+    if isinstance(network, NeuronGraph | StaticGraph):
         names = {"keep_weights"}
         network = graph_actor_critic(
             observation_shape, action_space, graph=network, **_named(options, names)

@@ -228,9 +228,9 @@ def learning(seeds):
 
 GROWTH = {  # a control by chance gets the budget of the row above it
     "no growth": dict(trigger="never", prune=False),
-    "three signals": dict(),
-    "by chance, as often as three signals": dict(trigger="random"),
-    "flat and utilised": dict(signals=("flat", "utilised")),
+    "three conditions": dict(),
+    "by chance, as often as three conditions": dict(trigger="random"),
+    "flat and utilised": dict(conditions=("flat", "utilised")),
     "by chance, as often as flat and utilised": dict(trigger="random"),
 }
 

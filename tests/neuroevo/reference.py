@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optix.neuroevo.graph.cells import KINDS
+from optix.neuroevo.graph.cells import KINDS, kind_name
 from optix.neuroevo.graph.graph import NeuronGraph, Structure, Weights
 
 
@@ -60,6 +60,20 @@ POINTS = {
     "sigmoid": sigmoid,
     "elu": lambda x: x if x > 0 else math.expm1(x),
 }
+MORE = {
+    "sin": math.sin,
+    "cos": math.cos,
+    "gaussian": lambda x: math.exp(-x * x),
+    "abs": abs,
+    "square": lambda x: x * x,
+    "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+    "silu": lambda x: x * sigmoid(x),
+    "gelu": lambda x: (
+        0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "leaky_relu": lambda x: x if x > 0 else 0.01 * x,
+    "hard_tanh": lambda x: min(1.0, max(-1.0, x)),
+}
 
 
 def cell(kind, gate, x, h, c):
@@ -98,9 +112,9 @@ def step(graph, state, obs):
         for delay, source in np.argwhere(structure.edge[:, neuron]):
             past = output(source) if delay == 0 else state.history[delay - 1, source]
             x += effective(graph, delay, neuron, source) * past
-        kind = KINDS[structure.kind[neuron]]
-        if kind in POINTS:
-            return POINTS[kind](x)
+        kind = kind_name(int(structure.kind[neuron]))
+        if kind in POINTS | MORE:
+            return (POINTS | MORE)[kind](x)
         (slot,) = np.flatnonzero(structure.cell == neuron)
         gate = weights.gate[:, :, slot]
         h[slot], c[slot] = cell(kind, gate, x, state.h[slot], state.c[slot])
@@ -210,6 +224,7 @@ def sample(
         region=np.zeros(capacity, np.int8),
         level=level.astype(np.int32),
         cell=cells,
+        output=np.arange(num_inputs, first_hidden, dtype=np.int32),
         version=version,
     )
     return NeuronGraph(weights, structure, num_inputs, num_outputs, dale)

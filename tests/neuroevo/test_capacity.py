@@ -9,7 +9,7 @@ import pytest
 
 from optix.neuroevo.graph.capacity import grow_capacity, pad_like
 from optix.neuroevo.graph.cells import KINDS
-from optix.neuroevo.graph.levels import levels
+from optix.neuroevo.graph.graph import levels
 from optix.neuroevo.graph.optimizer import topology_adam
 from optix.neuroevo.topology import mutate
 from optix.types import Policy

@@ -17,7 +17,7 @@ from optix.neuroevo.graph.forward import initial_carry
 from optix.neuroevo.graph.graph import is_hidden, num_edges, num_neurons
 from optix.neuroevo.graph.network import graph_actor_critic, graph_network
 from optix.neuroevo.growth.activity import graph_of
-from optix.neuroevo.growth.controller import SIGNALS, topology_controller
+from optix.neuroevo.growth.controller import CONDITIONS, topology_controller
 from optix.neuroevo.topology.grow import OPERATORS, grow_neuron
 from optix.types import Discrete, Report, Signals, Trajectory
 from tests.neuroevo import reference
@@ -135,7 +135,7 @@ def test_all_signals_must_agree():
         assert (int(state.counts.grown) > 0) == grows, name
 
 
-@pytest.mark.parametrize("off", SIGNALS)
+@pytest.mark.parametrize("off", CONDITIONS)
 def test_each_signal_can_be_switched_off(off):
     graph = layered(3, (4,), 3, capacity=16)
     policy, rollout, report = world(graph)
@@ -145,8 +145,8 @@ def test_each_signal_can_be_switched_off(off):
         "structured": RNG.standard_normal(270),
         "utilised": FLAT,
     }[off]
-    left = tuple(name for name in SIGNALS if name != off)
-    controller = topology_controller(graph, prune=False, signals=left)
+    left = tuple(name for name in CONDITIONS if name != off)
+    controller = topology_controller(graph, prune=False, conditions=left)
     state, *_ = play(controller, start, rollout, report, scores)
     assert int(state.counts.grown) > 0
 
@@ -154,7 +154,7 @@ def test_each_signal_can_be_switched_off(off):
 def test_nothing_is_said_before_there_are_enough_scores_and_after_growth_they_count_anew():
     graph = layered(3, (4,), 3, capacity=32)
     policy, rollout, report = world(graph)
-    controller = topology_controller(graph, prune=False, signals=())
+    controller = topology_controller(graph, prune=False, conditions=())
     _, _, counts = play(controller, policy, rollout, report, np.zeros(120), cooldown=10)
     rounds = np.flatnonzero(np.diff(np.asarray(counts.grown), prepend=0))
     assert rounds.tolist() == [39, 79, 119]
@@ -350,9 +350,9 @@ def test_a_target_network_takes_over_what_has_changed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"signals": ("flatt",)}, "did you mean 'flat'"),
+        ({"conditions": ("flatt",)}, "did you mean 'flat'"),
         ({"operator": "neurons"}, "did you mean 'neuron'"),
-        ({"trigger": "signal"}, "did you mean 'signals'"),
+        ({"trigger": "condition"}, "did you mean 'conditions'"),
         ({"min_scores": 5}, "min_scores must be 10 to 200, got 5"),
         ({"colddown": 3.0}, "did you mean 'cooldown'"),
         ({"max_neurons": {3: 8}}, "regions 0 to 0, got 3"),

@@ -10,10 +10,10 @@ from scipy import stats
 from optix.neuroevo.graph.build import layered
 from optix.neuroevo.graph.graph import Weights
 from optix.neuroevo.graph.optimizer import graph_optimizer, topology_adam
+from optix.neuroevo.growth.conditions import shares_in_use
 from optix.neuroevo.growth.gradients import (
     GradientMoments,
     gradient_moments,
-    gradient_utilisation,
     utilised,
 )
 from tests.quick import jit
@@ -25,7 +25,14 @@ graph = layered(5, (HIDDEN,), 3)
 LIVE = np.asarray(graph.structure.edge)
 FIRST = graph.first_hidden
 
-share = jax.jit(jax.vmap(gradient_utilisation, in_axes=(None, 0, None)))
+
+def hidden_share(graph, moments, level):
+    """The share of hidden neurons in use."""
+    used = utilised(graph.structure, moments, level)
+    return used[FIRST : FIRST + HIDDEN].mean()
+
+
+share = jax.jit(jax.vmap(hidden_share, in_axes=(None, 0, None)))
 used_neurons = jax.jit(jax.vmap(utilised, in_axes=(None, 0, None)))
 
 
@@ -52,7 +59,8 @@ def moments(gradients, steps=STEPS, size=1.0):
         Weights(*(jnp.asarray(x, jnp.float32) for x in m), zeros) for m in (mu, nu)
     )
     count = jax.tree.map(lambda x: jnp.full(x.shape, steps), mu)
-    return GradientMoments(mu, nu, count)
+    decays = jnp.broadcast_to(jnp.array([B1, B2]), (GRAPHS, 2))
+    return GradientMoments(mu, nu, count, decays)
 
 
 @pytest.mark.parametrize("steps", [12, STEPS, 500])
@@ -200,8 +208,16 @@ def test_moments_are_found_inside_a_chain(rule):
 
 def test_no_hidden_neuron_is_idle_where_there_is_none():
     bare = layered(2, (), 1, capacity=6)
-    moments = gradient_moments(topology_adam().init(bare.weights))
-    assert float(jit(gradient_utilisation)(bare, moments)) == 1.0
+    state = topology_adam().init(bare.weights)
+    assert shares_in_use(bare, state, 1).tolist() == [1.0]
+
+
+def test_the_decays_are_the_optimizers_own():
+    moments = gradient_moments(topology_adam(b1=0.5, b2=0.9).init(graph.weights))
+    np.testing.assert_allclose(moments.decays, [0.5, 0.9], rtol=1e-6)
+    plain = optax.scale_by_adam().init(graph.weights)
+    with pytest.raises(ValueError, match="say how its means decay"):
+        gradient_moments(plain)
 
 
 @pytest.mark.parametrize(

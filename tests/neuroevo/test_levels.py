@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from optix.neuroevo.graph.levels import acyclic, levels
+from optix.neuroevo.graph.graph import acyclic, levels
 from tests.neuroevo import reference
 from tests.quick import jit
 

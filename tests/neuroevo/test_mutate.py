@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.neuroevo import mutate, prune
 from optix.neuroevo.graph.cells import KINDS
 from optix.neuroevo.graph.graph import FAINTEST
+from optix.neuroevo.topology import mutate, prune
 from optix.neuroevo.topology.patch import Patch, apply_patch, no_patch
 from tests.neuroevo import reference
 from tests.quick import jit

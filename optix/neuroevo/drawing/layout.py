@@ -6,8 +6,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from optix.neuroevo.graph.graph import NeuronGraph, effective_weights
-from optix.neuroevo.graph.levels import levels
+from optix.neuroevo.graph.graph import (
+    NeuronGraph,
+    effective_weights,
+    levels,
+    working,
+)
 
 COLUMN = 2.4  # between two columns; rows are at most ROW apart
 ROW, TIGHT = 1.8, 1.0
@@ -16,7 +20,7 @@ REGION_GAP = 1.6
 
 
 class Snapshot(NamedTuple):
-    """A graph on the host."""
+    """What works of a graph, on the host."""
 
     weight: np.ndarray  # [D + 1, N, N] effective
     edge: np.ndarray  # [D + 1, N, N] bool
@@ -42,17 +46,21 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(graph: NeuronGraph) -> Snapshot:
-    """Return a graph on the host."""
+    """Return a graph on the host, without neurons that do nothing, see `working`."""
     structure = jax.device_get(graph.structure)
+    works = np.asarray(working(graph))
+    edge = structure.edge & works & works[:, None]
     same = structure.region[:, None] == structure.region
     return Snapshot(
-        weight=np.asarray(effective_weights(graph.weights, structure, graph.dale)),
-        edge=structure.edge,
-        alive=structure.alive,
+        weight=np.where(
+            edge, effective_weights(graph.weights, structure, graph.dale), 0.0
+        ),
+        edge=edge,
+        alive=works,
         kind=structure.kind,
         sign=structure.sign,
         region=structure.region,
-        level=np.asarray(levels(structure.edge[0] & same, graph.num_inputs)),
+        level=np.asarray(levels(edge[0] & same, graph.num_inputs)),
         num_inputs=graph.num_inputs,
         first_hidden=graph.first_hidden,
     )

@@ -26,6 +26,7 @@ from optix.neuroevo.drawing.strokes import (
     legend,
 )
 from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.regions import names
 
 
 def plot(
@@ -53,6 +54,10 @@ def plot(
     >>> len(axes.collections)  # edges
     9
     """
+    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
+    names("regions", regions)
+    if not isinstance(title, str):
+        raise ValueError(f"title must be a text, got {title!r}")
     now = snapshot(graph)
     plan = _plan([now])
     if axes is None:
@@ -89,9 +94,11 @@ def strip(
     Raises:
       ValueError: no graphs, graphs of several sizes, or another number of labels.
     """
+    checks.positive_int("columns", columns)
+    names("regions", regions)
     snapshots, labels = _series(graphs, labels)
     plan = _plan(snapshots)
-    columns = min(checks.positive_int("columns", columns), len(snapshots))
+    columns = min(columns, len(snapshots))
     figure, all_axes = _figure(plan, -(-len(snapshots) // columns), columns)
     before = [None, *snapshots]
     for axes, old, now, label in zip(all_axes, before, snapshots, labels, strict=False):
@@ -126,6 +133,7 @@ def animate(
     from matplotlib.animation import PillowWriter
 
     checks.within("frames_per_second", frames_per_second, 0.0, 1e3, open_ends=True)
+    names("regions", regions)
     snapshots, labels = _series(graphs, labels)
     plan = _plan(snapshots)
     figure, (axes,) = _figure(plan, 1, 1)
@@ -140,6 +148,10 @@ def animate(
 
 
 def _series(graphs, labels):
+    names("labels", labels)
+    is_series = isinstance(graphs, list | tuple)
+    if not is_series or not all(isinstance(graph, NeuronGraph) for graph in graphs):
+        raise ValueError(f"graphs must be a sequence of NeuronGraphs, got {graphs!r}")
     if not graphs or (labels and len(labels) != len(graphs)):
         raise ValueError(
             f"there must be graphs, and as many labels as graphs or none, got "

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optix.neuroevo.drawing.layout import Snapshot
-from optix.neuroevo.graph.cells import CELLS, KINDS
+from optix.neuroevo.graph.cells import CELLS, kind_name
 
 RADIUS = 0.36
 _POSITIVE, _NEGATIVE, _ZERO, _INK = "#2b6cb0", "#c0392b", "#9a9a9a", "#2a2a2a"
@@ -93,7 +93,7 @@ def draw_neurons(
 
     unit = _unit(axes)
     for neuron in np.flatnonzero(graph.alive).tolist():
-        (x, y), kind = at[neuron], KINDS[graph.kind[neuron]]
+        (x, y), kind = at[neuron], kind_name(int(graph.kind[neuron]))
         cell = CELLS.get(kind)
         sign = int(graph.sign[neuron])
         look = {
@@ -124,7 +124,8 @@ def _short(graph, neuron, kind):
     """What stands in a neuron."""
     if graph.is_input(neuron):
         return ""
-    return {"linear": "lin", "sigmoid": "sig"}.get(kind, kind.split("_")[-1])
+    short = {"linear": "lin", "sigmoid": "sig", "hard_tanh": "hard"}
+    return short.get(kind, kind.split("_")[-1])[:5]
 
 
 class Curve(NamedTuple):
@@ -210,9 +211,9 @@ def legend(where: Any, snapshots: Sequence[Snapshot]) -> None:
         if delay:
             entries.append(line(_ZERO, _dash(delay), f"delay {delay}"))
     for kind in everywhere("kind"):
-        marker = "s" if KINDS[kind] in CELLS else "o"
+        marker = "s" if kind_name(kind) in CELLS else "o"
         fill = _FILLS[kind % len(_FILLS)]
-        name = KINDS[kind].replace("_", " ")
+        name = kind_name(kind).replace("_", " ")
         entries.append(dot(marker, fill, _INK, 0.8, name))
     for sign in everywhere("sign"):
         if sign:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optix.neuroevo.graph.edges import CELL_TYPES, to_edges
-from optix.neuroevo.graph.graph import NeuronGraph
-from optix.neuroevo.graph.regions import count_region
+from optix import checks
+from optix.neuroevo.graph.edges import to_edges
+from optix.neuroevo.graph.graph import NeuronGraph, working
+from optix.neuroevo.graph.records import CELL_TYPES
+from optix.neuroevo.graph.regions import count_region, names
 
 _GATES = 12  # parameters of a gated cell
 
@@ -19,6 +21,11 @@ def summary(graph: NeuronGraph, regions: Sequence[str] = ()) -> str:
       graph: the graph.
       regions: names of a brain's regions, `Brain.regions`.
 
+    Neurons that do nothing, see `working` of `graph`, are told apart from the rest.
+
+    Raises:
+      ValueError: something else than a graph, regions that are no names.
+
     >>> from optix.neuroevo.graph.build import layered
     >>> print(summary(layered(4, (8,), 3, recurrent_delay=1, capacity=32)))
     neurons     4 inputs, 8 hidden, 3 outputs
@@ -29,14 +36,18 @@ def summary(graph: NeuronGraph, regions: Sequence[str] = ()) -> str:
     weights     mean size 0.23, largest 0.76
     parameters  131: 120 weights, 11 biases
     """
-    neurons, edges = to_edges(graph)
+    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
+    names("regions", regions)
+    alive = np.asarray(graph.structure.alive)
+    works = np.asarray(working(graph))
+    neurons, edges = _working_part(graph, works[alive])
     thinking = [neuron for neuron in neurons if neuron.role != "input"]
     cells = sum(neuron.gate is not None for neuron in neurons)
     roles = Counter(neuron.role for neuron in neurons)
     delays = Counter(edge.delay for edge in edges)
     sizes = [abs(edge.weight) for edge in edges] or [0.0]
     parts = {"weights": len(edges), "biases": len(thinking), "gates": _GATES * cells}
-    level = np.asarray(graph.structure.level)[np.asarray(graph.structure.alive)]
+    level = np.asarray(graph.structure.level)[works]
     rows = {
         "neurons": f"{roles['input']} inputs, {roles['hidden']} hidden, "
         f"{roles['output']} outputs",
@@ -55,20 +66,33 @@ def summary(graph: NeuronGraph, regions: Sequence[str] = ()) -> str:
     rows["parameters"] = f"{sum(parts.values())}" + _listed(
         ": ", [f"{count} {name}" for name, count in parts.items() if count]
     )
+    idle = int((alive & ~works).sum())
+    if idle:
+        rows["not counted"] = (
+            f"{idle} neurons that reach no output or are fed by nothing; prune_stranded "
+            "removes them"
+        )
     lines = [f"{name:<12}{text}" for name, text in rows.items()]
     return "\n".join(lines + _region_table(graph, regions))
 
 
-def _region_table(graph, names):
+def _working_part(graph, works):
+    """The neurons that work, and the edges between them, as lists."""
+    neurons, edges = to_edges(graph)
+    kept = [neuron for neuron, at_work in zip(neurons, works, strict=True) if at_work]
+    return kept, [edge for edge in edges if works[edge.src] and works[edge.dst]]
+
+
+def _region_table(graph, given):
     """A line for each region, none where there is but one."""
     count = int(np.asarray(graph.structure.region).max()) + 1
-    if count == 1 and not names:
+    if count == 1 and not given:
         return []
-    names = [*names, *(f"region {number}" for number in range(len(names), count))]
-    width = max(map(len, [*names, "region"])) + 2
-    counts = [count_region(graph, number) for number in range(len(names))]
+    titles = [*given, *(f"region {number}" for number in range(len(given), count))]
+    width = max(map(len, [*titles, "region"])) + 2
+    counts = [count_region(graph, number) for number in range(len(titles))]
     lines = [f"{'region':<{width}}" + "".join(f"{f:>10}" for f in counts[0]._fields)]
-    for name, row in zip(names, counts, strict=True):
+    for name, row in zip(titles, counts, strict=True):
         lines.append(f"{name:<{width}}" + "".join(f"{number:>10}" for number in row))
     return lines
 

@@ -10,46 +10,31 @@ mutations, drawings, is done with a brain.
 
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from optix import checks
-from optix.neuroevo.graph.edges import (
+from optix.neuroevo.graph.build import checked_key
+from optix.neuroevo.graph.edges import from_edges, to_edges
+from optix.neuroevo.graph.graph import DALE_MODES, NeuronGraph
+from optix.neuroevo.graph.pathways import (
+    Pathway,
+    Region,
+    draw_pathway,
+    in_brain,
+)
+from optix.neuroevo.graph.records import (
     CELL_TYPES,
     Edge,
     Neuron,
     checked_edge,
     checked_neuron,
-    from_edges,
-    to_edges,
+    records,
 )
-from optix.neuroevo.graph.graph import DALE_MODES, NeuronGraph
 from optix.neuroevo.graph.regions import Brain, RegionEdge
 
 MAX_REGIONS = 127  # their numbers are int8
-
-
-class Region(NamedTuple):
-    """Neurons and the edges among them, by their places in the list."""
-
-    neurons: list[Neuron]
-    edges: list[Edge]
-
-    def places(self, *roles: str) -> list[int]:
-        """Return the places of the neurons of some roles."""
-        return [n for n, neuron in enumerate(self.neurons) if neuron.role in roles]
-
-
-class Pathway(NamedTuple):
-    """Edges between two regions that are drawn when the brain is built."""
-
-    src: str
-    dst: str
-    n_connections: int
-    delay: int
-    weight: float | None
 
 
 class BrainNetwork:
@@ -92,6 +77,8 @@ class BrainNetwork:
           ValueError: a name that is taken, another Dale mode, lists that `from_edges`
             would refuse.
         """
+        if not isinstance(name, str):
+            raise ValueError(f"name must be a text, got {name!r}")
         if name in self.regions:
             raise ValueError(f"names of regions must differ, got {name!r} again")
         if len(self.regions) == MAX_REGIONS:
@@ -103,9 +90,18 @@ class BrainNetwork:
                     f"{graph.dale!r} of {name!r}; build both with the same one"
                 )
             graph = to_edges(graph)
-        neurons = [checked_neuron(Neuron(*neuron)) for neuron in graph[0]]
+        if not isinstance(graph, tuple | list) or len(graph) != 2:
+            raise ValueError(
+                f"graph must be a NeuronGraph or lists of neurons and edges, got {graph!r}"
+            )
+        neurons = [
+            checked_neuron(Neuron(*n)) for n in records("graph", graph[0], Neuron)
+        ]
         seen = set()
-        edges = [checked_edge(Edge(*edge), neurons, seen) for edge in graph[1]]
+        edges = [
+            checked_edge(Edge(*edge), neurons, seen)
+            for edge in records("graph", graph[1], Edge)
+        ]
         self.regions[name] = Region(neurons, edges)
 
     def add_pathway(
@@ -135,6 +131,8 @@ class BrainNetwork:
           ValueError: unknown regions, a pathway from a region to itself, same-step
             pathways in a cycle.
         """
+        for what, region in (("src", src), ("dst", dst)):
+            checks.known_names(f"region as {what}", [region], self.regions)
         checks.positive_int("n_connections", n_connections)
         checks.positive_int("delay", delay, 0)
         if weight is not None:
@@ -162,8 +160,12 @@ class BrainNetwork:
           ValueError: unknown regions or neurons, two ends in one region, same-step edges
             in a cycle of regions.
         """
+        for what, end in (("src", src), ("dst", dst)):
+            if not isinstance(end, tuple | list) or len(end) != 2:
+                raise ValueError(f"{what} must be (region, number), got {end!r}")
         edge = RegionEdge(src[0], src[1], dst[0], dst[1], weight, delay)
         checks.positive_int("delay", delay, 0)
+        checks.within("weight", weight, -1e9, 1e9)
         self._check_order(edge.src_region, edge.dst_region, delay, edge)
         for name, place in (src, dst):
             count = len(self.regions[name].neurons)
@@ -216,19 +218,19 @@ class BrainNetwork:
             slot[name][place] = number
         names = tuple(self.regions)
         neurons = [
-            _in_brain(self.regions[name].neurons[place], role, names.index(name))
+            in_brain(self.regions[name].neurons[place], role, names.index(name))
             for (name, place), role in roles.items()
         ]
         edges = self._edges(slot)
         signs = np.array([CELL_TYPES[neuron.cell_type] for neuron in neurons])
-        key = jax.random.key(0) if key is None else key
+        key = jax.random.key(0) if key is None else checked_key(key)
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         for pathway in self.pathways:
             src, dst = self.regions[pathway.src], self.regions[pathway.dst]
             sources = [slot[pathway.src][n] for n in src.places("output", "hidden")]
             targets = [slot[pathway.dst][n] for n in dst.places("input", "hidden")]
             targets = [target for target in targets if neurons[target].role != "input"]
-            edges += _draw(pathway, random, sources, targets, edges, signs)
+            edges += draw_pathway(pathway, random, sources, targets, edges, signs)
         room = {"capacity": capacity, "max_delay": max_delay, "max_cells": max_cells}
         graph = from_edges(neurons, edges, dale=self.dale, **room)
         return Brain(graph, names, self.order, slot)
@@ -266,7 +268,9 @@ class BrainNetwork:
     def _ends(self, what, given, linked):
         if given is None:
             given = [name for name in self.regions if name not in linked]
-        checks.known_names("region", given, self.regions)
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise ValueError(f"{what} must be a sequence of regions, got {given!r}")
+        checks.known_names(f"region in {what}", given, self.regions)
         if not given or len(set(given)) < len(given):
             raise ValueError(
                 f"{what} must name one region or more, each once, got {list(given)}; "
@@ -300,43 +304,3 @@ class BrainNetwork:
             if not delay:
                 earlier[dst].append(src)
         return tuple(TopologicalSorter(earlier).static_order())
-
-
-def _in_brain(neuron, role, region):
-    """The neuron of a region; an input hands on what it is given, wherever it is."""
-    if neuron.role == "input":
-        neuron = neuron._replace(kind="linear")
-    return neuron._replace(role=role, region=region)
-
-
-def _draw(pathway, random, sources, targets, edges, signs):
-    """The edges of a pathway between slots, beside `edges`; `signs` of the sources."""
-    delay, count = pathway.delay, pathway.n_connections
-    taken = {(edge.src, edge.dst) for edge in edges if edge.delay == delay}
-    pairs = [pair for pair in _evenly(random, sources, targets) if pair not in taken]
-    if len(pairs) < count:
-        raise ValueError(
-            "a pathway must have at most as many connections as there are free pairs of "
-            f"neurons, got {pathway} and {len(pairs)} pairs"
-        )
-    src, dst = np.array(pairs[:count]).T
-    if pathway.weight is None:
-        value = random.standard_normal(count) / np.sqrt(np.bincount(dst)[dst])
-    else:
-        value = np.full(count, pathway.weight)
-    sign = signs[src]
-    value = np.where(sign == 0, value, sign * np.abs(value))
-    columns = src.tolist(), dst.tolist(), value.tolist()
-    return [Edge(*row, delay) for row in zip(*columns, strict=True)]
-
-
-def _evenly(random, sources, targets):
-    """All pairs, shuffled such that any first few share them out evenly."""
-    if not sources or not targets:
-        return []
-    sources, targets = random.permutation(sources), random.permutation(targets)
-    s, t = len(sources), len(targets)
-    period = np.lcm(s, t)  # after which the same pairs would come again
-    count = np.arange(s * t)
-    src, dst = sources[count % s], targets[(count + count // period) % t]
-    return list(zip(src.tolist(), dst.tolist(), strict=True))

@@ -1,21 +1,22 @@
 """Graphs from scratch: neuron by neuron, in layers, at random."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from optix import checks
-from optix.neuroevo.graph.cells import KINDS, initial_gate
-from optix.neuroevo.graph.edges import (
+from optix.neuroevo.graph.cells import check_kinds, initial_gate
+from optix.neuroevo.graph.edges import from_edges
+from optix.neuroevo.graph.graph import DALE_MODES, NeuronGraph, raw_weight
+from optix.neuroevo.graph.records import (
     Edge,
     Neuron,
     checked_edge,
     checked_neuron,
-    from_edges,
 )
-from optix.neuroevo.graph.graph import NeuronGraph, raw_weight
 
 _GATE_SPREAD = 0.5  # of drawn gate weights, so that no two cells are alike
 
@@ -40,6 +41,7 @@ class GraphBuilder:
 
     def __init__(self, dale: str = "clamp"):
         """Begin without neurons."""
+        checks.known_names("dale mode", [dale], DALE_MODES)
         self.dale = dale
         self.neurons: list[Neuron] = []
         self.edges: list[Edge] = []
@@ -60,8 +62,8 @@ class GraphBuilder:
 
         Args:
           role: input, output or hidden; the last output is the value of an actor-critic.
-          kind: an activation or a gated cell, one of `KINDS` of `cells`; None is tanh
-            for hidden neurons and linear for others.
+          kind: an activation or a gated cell, one of `known_kinds()` of `cells`; None is
+            tanh for hidden neurons and linear for others.
           cell_type: any, excitatory (outgoing weights >= 0) or inhibitory (<= 0).
           bias: added to the input.
           gate: [4, 3] parameters of a gated cell; None takes its kind's own.
@@ -70,7 +72,8 @@ class GraphBuilder:
         Raises:
           ValueError: unknown names, an input with a bias or gates.
         """
-        kind = kind or ("tanh" if role == "hidden" else "linear")
+        if kind is None:
+            kind = "tanh" if role == "hidden" else "linear"
         neuron = Neuron(role, kind, cell_type, bias, gate, region)
         self.neurons.append(checked_neuron(neuron))
         return len(self.neurons) - 1
@@ -131,13 +134,14 @@ def layered(
     *,
     key: jax.Array | None = None,
     kind: str = "tanh",
+    output_kind: str = "linear",
     recurrent_delay: int | None = None,
     dale: str = "clamp",
     capacity: int | None = None,
     max_delay: int | None = None,
     max_cells: int | None = None,
 ) -> NeuronGraph:
-    """Return a graph of fully connected layers with linear outputs.
+    """Return a graph of fully connected layers.
 
     Args:
       num_inputs: inputs.
@@ -145,6 +149,7 @@ def layered(
       num_outputs: outputs.
       key: of the initial weights, see `draw`; None is a fixed one.
       kind: of the hidden neurons.
+      output_kind: of the outputs.
       recurrent_delay: every hidden layer also leads to itself with this delay; None
         leaves it without memory, unless its kind has one.
       dale: "clamp" or "softplus", see `NeuronGraph`.
@@ -159,21 +164,22 @@ def layered(
     >>> int(graph.structure.edge.sum()), graph.recurrent
     (56, False)
     """
-    if not isinstance(hidden, Sequence):
-        raise ValueError(f"hidden must be a sequence of widths, got {hidden!r}")
     sizes = [checks.positive_int("num_inputs", num_inputs)]
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+        raise ValueError(f"hidden must be a sequence of widths, got {hidden!r}")
     sizes += [checks.positive_int("a hidden layer", size) for size in hidden]
     sizes += [checks.positive_int("num_outputs", num_outputs)]
-    checks.known_names("kind of neuron", [kind], KINDS)
+    for name, each in (("kind", kind), ("output_kind", output_kind)):
+        check_kinds([each], name)
     if recurrent_delay is not None:
         checks.positive_int("recurrent_delay", recurrent_delay)
-    neurons, layers = [], []
-    for number, size in enumerate(sizes):
-        layers.append(range(len(neurons), len(neurons) + size))
-        inner = Neuron("hidden", kind)
-        last = number == len(sizes) - 1
-        neuron = Neuron("output", "linear") if last else inner
-        neurons += [neuron if number else Neuron("input", "linear")] * size
+    inner, last = Neuron("hidden", kind), Neuron("output", output_kind)
+    roles = [Neuron("input", "linear"), *[inner] * (len(sizes) - 2), last]
+    ends = np.cumsum([0, *sizes]).tolist()
+    layers = [range(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    neurons = [
+        role for role, size in zip(roles, sizes, strict=True) for _ in range(size)
+    ]
     edges = [
         Edge(src, dst)
         for below, above in zip(layers, layers[1:], strict=False)
@@ -189,7 +195,7 @@ def layered(
         ]
     room = {"capacity": capacity, "max_delay": max_delay, "max_cells": max_cells}
     graph = from_edges(neurons, edges, dale=dale, **room)
-    return draw(graph, jax.random.key(0) if key is None else key)
+    return draw(graph, jax.random.key(0) if key is None else checked_key(key))
 
 
 def random_graph(
@@ -201,6 +207,7 @@ def random_graph(
     density: float = 0.2,
     delayed_density: float = 0.0,
     kinds: Sequence[str] = ("tanh",),
+    output_kind: str = "linear",
     dale: str = "clamp",
     capacity: int | None = None,
     max_delay: int = 0,
@@ -215,10 +222,11 @@ def random_graph(
       key: of topology and weights.
       num_inputs: inputs.
       num_hidden: hidden neurons.
-      num_outputs: linear outputs.
+      num_outputs: outputs.
       density: share of same-step edges among those that the order allows.
       delayed_density: share of edges among all pairs, for each delay.
       kinds: of the hidden neurons, drawn evenly.
+      output_kind: of the outputs.
       dale: "clamp" or "softplus", see `NeuronGraph`.
       capacity: slots for neurons.
       max_delay: the longest delay.
@@ -237,13 +245,12 @@ def random_graph(
     checks.positive_int("max_delay", max_delay, 0)
     checks.within("density", density, 0.0, 1.0)
     checks.within("delayed_density", delayed_density, 0.0, 1.0)
-    if isinstance(kinds, str) or not kinds:
-        raise ValueError(f"kinds must be a sequence of one name or more, got {kinds!r}")
-    checks.known_names("kind of neuron", kinds, KINDS)
-    topology_key, weight_key = jax.random.split(key)
+    check_kinds(kinds, "kinds")
+    check_kinds([output_kind], "output_kind")
+    topology_key, weight_key = jax.random.split(checked_key(key))
     random = np.random.default_rng(np.asarray(jax.random.key_data(topology_key)))
     hidden = [Neuron("hidden", str(k)) for k in random.choice(list(kinds), num_hidden)]
-    outputs = [Neuron("output", "linear")] * num_outputs
+    outputs = [Neuron("output", output_kind)] * num_outputs
     neurons = [Neuron("input", "linear")] * num_inputs + hidden + outputs
     count, first_output = len(neurons), num_inputs + num_hidden
     # in the order of this list every same-step edge leads forwards
@@ -267,6 +274,15 @@ def random_graph(
         ]
     room = {"capacity": capacity, "max_delay": max_delay, "max_cells": max_cells}
     return draw(from_edges(neurons, edges, dale=dale, **room), weight_key)
+
+
+def checked_key(key: Any) -> jax.Array:
+    """Return the key, or raise ValueError for something else."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (dtype == jnp.uint32 and shape == (2,)):
+        raise ValueError(f"key must be a key, like jax.random.key(0), got {key!r}")
+    return key
 
 
 @jax.jit

@@ -33,13 +33,14 @@ def grow_capacity(
         max_cells: slots for gated cells.
 
     Raises:
-        ValueError: less room than there is.
+        ValueError: something else than a graph, less room than there is.
 
     Example:
         >>> from optix.neuroevo.graph.build import layered
         >>> grow_capacity(layered(4, (8,), 2)).capacity
         28
     """
+    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     if capacity is None and max_delay is None and max_cells is None:
         capacity, max_cells = 2 * graph.capacity, 2 * graph.max_cells
     size = _at_least("capacity", capacity, graph.capacity)
@@ -50,6 +51,7 @@ def grow_capacity(
         "bias": (size,),
         "gate": (4, 3, cells),
         "cell": (cells,),
+        "output": (graph.num_outputs,),
     }
 
     def grown(part):

@@ -1,14 +1,19 @@
 """What a neuron does with its input: point neurons and gated cells.
 
-A kind is one function of the input. Adding one is adding a line to its table: gradients,
-mutations, checkpoints and the drawing follow from it.
+A kind is one function of the input, and a number by which graphs and checkpoints know it.
+Numbers never change: a new kind goes to the end of its table. Kinds of one's own, see
+`register_activation`, have the numbers from 64 on, each by its name.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from optix import checks
 
 
 class Point(NamedTuple):
@@ -30,7 +35,11 @@ def _elu(x, tanh):
     return jnp.where(x > 0, x, 2.0 * below / (1.0 - below))
 
 
-POINTS = {
+def _silu(x, tanh):
+    return x * (0.5 + 0.5 * tanh)
+
+
+POINTS = {  # every graph may have them
     "linear": Point(False, lambda x, tanh: x),
     "relu": Point(False, lambda x, tanh: jnp.maximum(x, 0.0)),
     "tanh": Point(False, lambda x, tanh: tanh),
@@ -89,12 +98,135 @@ CELLS = {
     "trainable_lstm": Cell(True, lstm, _LSTM),
 }
 
-KINDS = (*POINTS, *CELLS)  # a neuron's kind is its place here
+MORE = {  # a graph has them if it is built with them: they would slow all others down
+    "sin": Point(False, lambda x, tanh: jnp.sin(x)),
+    "cos": Point(False, lambda x, tanh: jnp.cos(x)),
+    "gaussian": Point(False, lambda x, tanh: jnp.exp(-jnp.square(x))),
+    "abs": Point(False, lambda x, tanh: jnp.abs(x)),
+    "square": Point(False, lambda x, tanh: jnp.square(x)),
+    "softplus": Point(False, lambda x, tanh: jax.nn.softplus(x)),
+    "silu": Point(True, _silu),
+    "gelu": Point(False, lambda x, tanh: jax.nn.gelu(x)),
+    "leaky_relu": Point(False, lambda x, tanh: jnp.maximum(x, 0.01 * x)),
+    "hard_tanh": Point(False, lambda x, tanh: jnp.clip(x, -1.0, 1.0)),
+}
+KINDS = (*POINTS, *CELLS)  # every graph may have them; their numbers are their places
+_BUILT_IN = (*KINDS, *MORE)
+_FIRST_OWN, _OWN_NUMBERS = 64, 64  # numbers are int8
+_own: dict[str, tuple[int, Callable]] = {}
+
+
+def register_activation(name: str, function: Callable[[jax.Array], jax.Array]) -> int:
+    """Make a function a kind of neuron, by name, and return its number.
+
+    Programs that read graphs with it register it first. Its number follows from its name,
+    so that the order of registrations does not matter, and what a name means can not be
+    changed.
+
+    Args:
+      name: an identifier.
+      function: of [...] float32, each number by itself, as differentiable as learning
+        needs; pure.
+
+    Raises:
+      ValueError: a name that is taken, or whose number is, and a function that is none
+        or does more than turn each number into another.
+
+    >>> from optix.neuroevo.graph.build import layered
+    >>> number = register_activation("cubed", lambda x: x**3)
+    >>> int(layered(4, (8,), 2, kind="cubed").structure.kind[-1]) == number
+    True
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"name must be an identifier, like 'cubed', got {name!r}")
+    if not callable(function):
+        raise ValueError(f"function must be a function of an array, got {function!r}")
+    if name in _BUILT_IN or (name in _own and _own[name][1] is not function):
+        raise ValueError(
+            f"the activation {name!r} is there and can not be changed: graphs were built "
+            "with it; take another name"
+        )
+    number = _FIRST_OWN + zlib.crc32(name.encode()) % _OWN_NUMBERS
+    for other, (taken, _) in _own.items():
+        if taken == number and other != name:
+            raise ValueError(
+                f"the activations {name!r} and {other!r} have the same number {number}, "
+                "which follows from the name; take another name"
+            )
+    _check_elementwise(name, function)
+    _own[name] = number, function
+    return number
+
+
+def _check_elementwise(name: str, function: Callable) -> None:
+    x = np.linspace(-1.5, 1.5, 6, dtype=np.float32)
+    rule = f"the activation {name!r} must turn each number of an array into another"
+    try:
+        whole, parts = jnp.asarray(function(x)), jax.vmap(function)(x)
+    except Exception as error:
+        raise ValueError(f"{rule}, got {error!r} for an array of 6") from error
+    if whole.shape != x.shape or whole.dtype != x.dtype:
+        raise ValueError(f"{rule}, got {whole.dtype}{whole.shape} for float32(6,)")
+    if not np.allclose(whole, parts, rtol=1e-4, atol=1e-6, equal_nan=True):
+        raise ValueError(f"{rule}, got values that depend on their neighbours")
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Return the names of all kinds, own ones included."""
+    return (*_BUILT_IN, *_own)
+
+
+def check_kinds(names: Any, what: str = "kind of neuron") -> None:
+    """Raise ValueError for the first name that is no kind of neuron, with the nearest."""
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        raise ValueError(
+            f"{what} must be a sequence of one name or more, got {names!r}"
+        )
+    checks.known_names(what, names, known_kinds())
+
+
+def kind_number(name: str) -> int:
+    """Return the number of a kind; ValueError if there is none of the name."""
+    check_kinds([name])
+    return _own[name][0] if name in _own else _BUILT_IN.index(name)
+
+
+def kind_name(number: int) -> str:
+    """Return the name of a kind; ValueError if there is none of the number."""
+    if 0 <= number < len(_BUILT_IN):
+        return _BUILT_IN[number]
+    for name, (taken, _) in _own.items():
+        if taken == number:
+            return name
+    raise ValueError(
+        f"no activation has the number {number}; call register_activation with the name "
+        "and function that the graph was built with"
+    )
+
+
+def in_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Return kinds, each once, in the order of their numbers."""
+    return tuple(sorted(set(names), key=kind_number))
+
+
+def point(name: str) -> Point:
+    """Return an activation; one of a user's own sees only its own neurons' inputs."""
+    if name not in _own:
+        return (POINTS | MORE)[name]
+    number, function = _own[name]
+    del number
+    return Point(False, lambda x, tanh: function(x))
 
 
 def is_gated(kind: jax.Array) -> jax.Array:
     """Return whether a kind is a gated cell."""
-    return kind >= len(POINTS)
+    return (kind >= len(POINTS)) & (kind < len(POINTS) + len(CELLS))
+
+
+def is_one_of(kind: jax.Array, names: Sequence[str]) -> jax.Array:
+    """Return whether kinds are among those of `names`."""
+    numbers = np.array([kind_number(name) for name in names])
+    return (jnp.asarray(kind)[..., None] == numbers).any(-1)
 
 
 def initial_gate(kind: jax.Array) -> jax.Array:
@@ -103,15 +235,27 @@ def initial_gate(kind: jax.Array) -> jax.Array:
     They are 0 of point neurons.
     """
     points = [((0.0,) * 3,) * 4 for _ in POINTS]
-    return jnp.array(points + [cell.gate for cell in CELLS.values()])[kind]
+    table = jnp.array(points + [cell.gate for cell in CELLS.values()])
+    return table.at[kind].get(mode="fill", fill_value=0.0)
 
 
-def activate(kind: jax.Array, x: jax.Array) -> jax.Array:
-    """Return the output of point neurons of `kind` [N] at input `x` [..., N]."""
-    halved = jnp.array([point.halved for point in POINTS.values()] + [False])
-    tanh = jnp.tanh(jnp.where(halved[jnp.minimum(kind, len(POINTS))], 0.5 * x, x))
-    values = [point.value(x, tanh) for point in POINTS.values()]
-    return _choose(kind, values)
+def activate(kind: jax.Array, x: jax.Array, kinds: Sequence[str] = KINDS) -> jax.Array:
+    """Return the output of point neurons of `kind` [N] at input `x` [..., N].
+
+    `kinds`, static, are those that may be among them; of others it is the input.
+    """
+    points = {name: point(name) for name in kinds if name not in CELLS}
+    halved = is_one_of(kind, [name for name in points if points[name].halved])
+    tanh = jnp.tanh(jnp.where(halved, 0.5 * x, x))
+    chosen = x
+    for name, each in points.items():
+        if name == "linear":
+            continue
+        here = kind == kind_number(name)
+        # an infinite slope beside the own neurons would be NaN times 0
+        own = jnp.where(here, x, 0.5) if name in _own else x
+        chosen = jnp.where(here, each.value(own, tanh), chosen)
+    return chosen
 
 
 def advance(

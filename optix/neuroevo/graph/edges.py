@@ -1,48 +1,57 @@
-"""A graph as plain lists of neurons and edges, and back: files, networkx, reading."""
+"""A graph as plain lists of neurons and edges, and back; also those of networkx.
 
-from collections.abc import Iterable, Sequence
+Attributes for networkx are plain numbers and texts, which GraphML, GML and GEXF can hold.
+What is said of the whole graph stands with the graph and with its first neuron, since
+GEXF keeps no attributes of graphs.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from numbers import Integral, Real
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from optix import checks
-from optix.neuroevo.graph.cells import CELLS, KINDS
+from optix.neuroevo.graph.cells import (
+    CELLS,
+    KINDS,
+    in_order,
+    kind_name,
+    kind_number,
+)
 from optix.neuroevo.graph.graph import (
     DALE_MODES,
     NeuronGraph,
     Structure,
     Weights,
+    acyclic,
     effective_weights,
+    levels,
     raw_weight,
 )
-from optix.neuroevo.graph.levels import acyclic, levels
+from optix.neuroevo.graph.records import (
+    CELL_TYPES,
+    ROLES,
+    Edge,
+    Neuron,
+    checked_edge,
+    checked_neuron,
+    records,
+)
 
-ROLES = ("input", "output", "hidden")  # in the order of their slots
-LAST_REGION = np.iinfo(np.int8).max
-CELL_TYPES = {"any": 0, "excitatory": 1, "inhibitory": -1}
-
-
-class Neuron(NamedTuple):
-    """One neuron."""
-
-    role: str  # input, output or hidden
-    kind: str = "tanh"  # one of optix.neuroevo.graph.cells.KINDS
-    cell_type: str = "any"  # any, excitatory or inhibitory
-    bias: float = 0.0
-    gate: Any = None  # [4, 3] of a gated cell; None where there is none
-    region: int = 0
-
-
-class Edge(NamedTuple):
-    """One edge, between places in the list of neurons."""
-
-    src: int
-    dst: int
-    weight: float = 0.0
-    delay: int = 0
+_WHOLE = ("capacity", "max_delay", "max_cells", "dale")  # options of `from_edges`
+_ADDED = (
+    "id",
+    "label",
+    "key",
+    "networkx_key",
+    "source",
+    "target",
+)  # by writers, readers
 
 
 def from_edges(
@@ -74,9 +83,11 @@ def from_edges(
     >>> graph.capacity, graph.max_delay, graph.recurrent
     (3, 3, True)
     """
-    neurons = [checked_neuron(Neuron(*neuron)) for neuron in neurons]
+    neurons = [checked_neuron(Neuron(*n)) for n in records("neurons", neurons, Neuron)]
+    kinds = in_order([*KINDS, *(neuron.kind for neuron in neurons)])
     checks.known_names("dale mode", [dale], DALE_MODES)
     seen = set()
+    edges = records("edges", edges, Edge)
     edges = [checked_edge(Edge(*edge), neurons, seen) for edge in edges]
     roles = [neuron.role for neuron in neurons]
     for role in ("input", "output"):
@@ -105,7 +116,7 @@ def from_edges(
         cell[place], given = slot[number], neurons[number].gate
         gate[..., place] = CELLS[neurons[number].kind].gate if given is None else given
     sign = column((CELL_TYPES[neuron.cell_type] for neuron in neurons), np.int8)
-    num_inputs = roles.count("input")
+    num_inputs, num_outputs = roles.count("input"), roles.count("output")
     edge, level = _prepare(value, mask, sign, dale, num_inputs)
     weights = Weights(
         edge=edge,
@@ -115,11 +126,12 @@ def from_edges(
     structure = Structure(
         edge=jnp.asarray(mask),
         alive=jnp.asarray(column((True for _ in neurons), bool)),
-        kind=jnp.asarray(column((KINDS.index(n.kind) for n in neurons), np.int8)),
+        kind=jnp.asarray(column((kind_number(n.kind) for n in neurons), np.int8)),
         sign=jnp.asarray(sign),
         region=jnp.asarray(column((neuron.region for neuron in neurons), np.int8)),
         level=level,
         cell=jnp.asarray(cell),
+        output=jnp.arange(num_inputs, num_inputs + num_outputs, dtype=jnp.int32),
         version=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.uint8), weights),
     )
     if not acyclic(level, num_inputs):
@@ -127,7 +139,7 @@ def from_edges(
             "edges of delay 0 must form no cycle, but some do; give one edge of each "
             "cycle a delay of 1 or more"
         )
-    return NeuronGraph(weights, structure, num_inputs, roles.count("output"), dale)
+    return NeuronGraph(weights, structure, num_inputs, num_outputs, dale, kinds)
 
 
 def slots(neurons: Sequence[Neuron]) -> list[int]:
@@ -141,67 +153,6 @@ def slots(neurons: Sequence[Neuron]) -> list[int]:
     for place, number in enumerate(order):
         slot[number] = place
     return slot
-
-
-def checked_neuron(neuron: Neuron) -> Neuron:
-    """Return the neuron, or raise ValueError for what it can not be."""
-    checks.known_names("role", [neuron.role], ROLES)
-    checks.known_names("kind of neuron", [neuron.kind], KINDS)
-    checks.known_names("cell type", [neuron.cell_type], CELL_TYPES)
-    checks.within("bias", neuron.bias, -1e9, 1e9)
-    if checks.positive_int("region", neuron.region, 0) > LAST_REGION:
-        raise ValueError(
-            f"region must be 0 to {LAST_REGION}, got {neuron.region}; number the regions "
-            "from 0 on"
-        )
-    if neuron.role == "input" and (neuron.kind in CELLS or neuron.bias):
-        raise ValueError(
-            f"an input hands on what it is given, without bias or gates, got {neuron}; "
-            "put a hidden neuron behind it"
-        )
-    if neuron.gate is not None and (
-        neuron.kind not in CELLS or np.shape(neuron.gate) != (4, 3)
-    ):
-        raise ValueError(
-            f"gate must be [4, 3] of a gated cell, got {np.shape(neuron.gate)} of a "
-            f"{neuron.kind} neuron"
-        )
-    if neuron.gate is not None and not np.isfinite(neuron.gate).all():
-        raise ValueError(f"gate must be finite, got {neuron.gate}")
-    return neuron
-
-
-def checked_edge(edge: Edge, neurons: Sequence[Neuron], seen: set) -> Edge:
-    """Return the edge and note it in `seen`, or raise ValueError."""
-    checks.positive_int("delay", edge.delay, 0)
-    checks.within("weight", edge.weight, -1e9, 1e9)
-    for end, place in (("src", edge.src), ("dst", edge.dst)):
-        if checks.positive_int(end, place, 0) >= len(neurons):
-            raise ValueError(
-                f"{end} must be one of the {len(neurons)} neurons, got {place}; add it "
-                "first"
-            )
-    if neurons[edge.dst].role == "input":
-        raise ValueError(
-            f"no edge may lead into an input, got {edge}; put a hidden neuron behind it"
-        )
-    if edge.src == edge.dst and not edge.delay:
-        raise ValueError(
-            f"an edge from a neuron to itself must have a delay of 1 or more, got {edge}"
-        )
-    if edge.weight * CELL_TYPES[neurons[edge.src].cell_type] < 0:
-        raise ValueError(
-            f"the weights out of an {neurons[edge.src].cell_type} neuron must be on its "
-            f"side of 0, got {edge}"
-        )
-    name = edge.src, edge.dst, edge.delay
-    if name in seen:
-        raise ValueError(
-            f"two edges of one delay between two neurons are one edge, got {edge} again; "
-            "add the weights, or give one another delay"
-        )
-    seen.add(name)
-    return edge
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -244,7 +195,7 @@ def to_edges(graph: NeuronGraph) -> tuple[list[Neuron], list[Edge]]:
             gate = weights.gate[..., place_of_cell[slot]].tolist()
         return Neuron(
             role=role if slot < graph.first_hidden else "hidden",
-            kind=KINDS[structure.kind[slot]],
+            kind=kind_name(int(structure.kind[slot])),
             cell_type=cell_types[int(structure.sign[slot])],
             bias=float(weights.bias[slot]),
             gate=gate,
@@ -261,15 +212,25 @@ def to_edges(graph: NeuronGraph) -> tuple[list[Neuron], list[Edge]]:
 def to_networkx(graph: NeuronGraph) -> Any:
     """Return a `networkx.MultiDiGraph`: neurons as nodes, delays as keys of the edges.
 
+    `networkx.write_graphml`, `write_gml` and `write_gexf` write it, and `from_networkx`
+    takes what their readers give. Neurons are in the order of their slots, without gaps.
+
     Raises:
+      ValueError: something else than a graph.
       ImportError: networkx is not installed.
     """
+    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     import networkx
 
     neurons, edges = to_edges(graph)
-    drawn = networkx.MultiDiGraph()
+    whole = {name: getattr(graph, name) for name in _WHOLE}
+    drawn = networkx.MultiDiGraph(**whole)
     for number, neuron in enumerate(neurons):
-        drawn.add_node(number, **neuron._asdict())
+        fields = neuron._asdict()
+        gate = fields.pop("gate")
+        if gate is not None:
+            fields["gate"] = json.dumps(gate)
+        drawn.add_node(number, **fields, **({} if number else whole))
     for edge in edges:
         drawn.add_edge(
             edge.src, edge.dst, key=edge.delay, weight=edge.weight, delay=edge.delay
@@ -282,26 +243,87 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
 
     Args:
       drawn: nodes with a `role` and, if not usual, the other fields of `Neuron`; edges
-        with a `weight` and a `delay`, 0 unless given.
-      **options: of `from_edges`.
+        with a `weight` and a `delay`, 0 unless given. Numbers may be texts, and `gate`
+        the text of a list.
+      **options: of `from_edges`; they go before those that the graph, or its first node,
+        has as attributes.
 
     Raises:
-      ValueError: as `from_edges`, a node without a role, an unknown attribute, an
-        undirected graph.
+      ValueError: as `from_edges`, a node without a role, an unknown attribute, a value
+        that is no number where one belongs, an undirected graph.
+
+    >>> from optix.neuroevo.graph.build import layered
+    >>> graph = layered(2, (3,), 1, capacity=16)
+    >>> from_networkx(to_networkx(graph)).capacity
+    16
     """
+    if not hasattr(drawn, "is_directed"):
+        raise ValueError(f"drawn must be a networkx graph, got {drawn!r}")
     if not drawn.is_directed():
         raise ValueError("the networkx graph must be directed, got an undirected one")
-    names = list(drawn)
-    neurons = []
-    for name in names:
+    place = {name: number for number, name in enumerate(drawn)}
+    whole, neurons = {}, []
+    for name in place:
         fields = drawn.nodes[name]
-        checks.known_names(f"attribute of node {name!r}", fields, Neuron._fields)
+        known = (*Neuron._fields, *_WHOLE, *_ADDED)
+        checks.known_names(f"attribute of node {name!r}", fields, known)
         if "role" not in fields:
-            raise ValueError(f"node {name!r} must have a role, one of {ROLES}")
-        neurons.append(Neuron(**fields))
+            raise ValueError(f"node {name!r} must have a role: input, output or hidden")
+        neurons.append(_neuron(f"of node {name!r}", fields))
+        whole |= _options(fields)
     edges = []
     for src, dst, fields in drawn.edges(data=True):
-        what = f"attribute of edge {src!r} to {dst!r}"
-        checks.known_names(what, fields, ("weight", "delay"))
-        edges.append(Edge(names.index(src), names.index(dst), **fields))
-    return from_edges(neurons, edges, **options)
+        what = f"of edge {src!r} to {dst!r}"
+        checks.known_names(f"attribute {what}", fields, (*Edge._fields[2:], *_ADDED))
+        weight = _number(f"weight {what}", fields.get("weight", 0.0))
+        delay = _whole(f"delay {what}", fields.get("delay", 0))
+        edges.append(Edge(place[src], place[dst], weight, delay))
+    whole |= _options(drawn.graph)
+    return from_edges(neurons, edges, **(whole | options))
+
+
+def _neuron(what: str, fields: Mapping[str, Any]) -> Neuron:
+    """A neuron of a node's attributes, whatever a reader has made of them."""
+    texts = {name: str(fields[name]) for name in ("role", "kind") if name in fields}
+    gate = fields.get("gate")
+    if isinstance(gate, str):
+        try:
+            gate = json.loads(gate)
+        except json.JSONDecodeError:
+            raise ValueError(
+                f"gate {what} must be the text of a list, got {gate!r}"
+            ) from None
+    return Neuron(
+        **texts,
+        cell_type=str(fields.get("cell_type", "any")),
+        bias=_number(f"bias {what}", fields.get("bias", 0.0)),
+        gate=gate,
+        region=_whole(f"region {what}", fields.get("region", 0)),
+    )
+
+
+def _options(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the whole graph among attributes."""
+    found = {name: fields[name] for name in _WHOLE if name in fields}
+    return {
+        name: str(value) if name == "dale" else _whole(name, value)
+        for name, value in found.items()
+    }
+
+
+def _number(what: str, value: Any) -> float:
+    try:
+        if isinstance(value, Real | str) and not isinstance(value, bool):
+            return float(value)
+    except ValueError:
+        pass
+    raise ValueError(f"{what} must be a number, got {value!r}")
+
+
+def _whole(what: str, value: Any) -> int:
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    number = _number(what, value)
+    if not number.is_integer():
+        raise ValueError(f"{what} must be an integer, got {value!r}")
+    return int(number)

@@ -12,13 +12,15 @@ neuron does with its input is differentiated as it stands.
 The functions are written for one sample; `network` maps them over batches.
 """
 
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from optix.neuroevo.graph.cells import activate, advance
+from optix.neuroevo.graph.cells import activate, advance, is_one_of
 from optix.neuroevo.graph.graph import NeuronGraph, effective_weights
 
 
@@ -30,7 +32,16 @@ class Carry(NamedTuple):
     c: jax.Array  # [G] float32 their inner states
 
 
-class Circuit(NamedTuple):
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[
+        *("same_step", "external", "bias", "kind"),
+        *("gate", "cell", "cell_kind", "depth"),
+    ],
+    meta_fields=["kinds"],
+)
+@dataclass(frozen=True)
+class Circuit:
     """A graph made ready to run; `M` neurons that are not inputs."""
 
     same_step: jax.Array  # [M, M] by destination and source
@@ -41,6 +52,7 @@ class Circuit(NamedTuple):
     cell: jax.Array  # [G] int32 in [0, M]; M if free
     cell_kind: jax.Array  # [G] int8
     depth: jax.Array  # [] int32 levels of neurons that are not inputs
+    kinds: tuple[str, ...]  # static, those that may be there
 
 
 def initial_carry(graph: NeuronGraph) -> Carry:
@@ -64,12 +76,14 @@ def circuit(graph: NeuronGraph) -> Circuit:
     return Circuit(
         same_step=edge[0, :, first:],
         external=jnp.concatenate([edge[0, :, :first], delayed], 1),
-        bias=weights.bias[first:],
+        # a kind that the graph may not have must not pass for another one
+        bias=jnp.where(is_one_of(kind, graph.kinds), weights.bias[first:], jnp.nan),
         kind=kind,
         gate=weights.gate,
         cell=cell,
         cell_kind=kind.at[cell].get(mode="fill", fill_value=0),
         depth=structure.level.max(),
+        kinds=graph.kinds,
     )
 
 
@@ -93,8 +107,8 @@ def step(ready: Circuit, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         raise ValueError(
             f"a step must be given the graph's {num_inputs} inputs, got {len(x)} numbers"
         )
-    signals = jnp.concatenate([x, carry.history.reshape(-1)])
-    external = ready.bias + ready.external @ signals
+    sources = jnp.concatenate([x, carry.history.reshape(-1)])
+    external = ready.bias + ready.external @ sources
     y, (h, c) = _settle(ready, external, (carry.h, carry.c))
     outputs = jnp.concatenate([x, y])
     history = jnp.concatenate([outputs[None], carry.history])[: len(carry.history)]
@@ -134,16 +148,16 @@ def sequence(
     return jax.lax.scan(advance_one, carry, (xs, ended))
 
 
-def outputs_of(graph: NeuronGraph, signals: jax.Array) -> jax.Array:
+def outputs_of(graph: NeuronGraph, outputs: jax.Array) -> jax.Array:
     """Return the output neurons [..., O] among the outputs of all neurons [..., N]."""
-    return signals[..., graph.num_inputs : graph.first_hidden]
+    return outputs[..., graph.num_inputs : graph.first_hidden]
 
 
 def _settle(ready, external, states):
     """The outputs [M] and the cells' states at the fixed point of the same step."""
 
     def respond(total, gate, states):
-        y = activate(ready.kind, total)
+        y = activate(ready.kind, total, ready.kinds)
         if not len(ready.cell):
             return y, states
         x = total.at[ready.cell].get(mode="fill", fill_value=0.0)

@@ -9,13 +9,39 @@ import jax.numpy as jnp
 from optix import checks
 from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import draw, layered
-from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.graph import NeuronGraph, Structure
 from optix.neuroevo.graph.optimizer import graph_optimizer
-from optix.types import Box, Discrete, Network, PyTree
+from optix.neuroevo.graph.static import StaticGraph
+from optix.neuroevo.graph.static_network import static_network
+from optix.types import Box, Discrete, Network, Policy, PyTree
+
+
+def graph_of(graph: NeuronGraph, policy: Policy) -> NeuronGraph:
+    """Return the graph that a policy is now; `graph` is the one it began with.
+
+    Raises:
+      ValueError: the policy's network is no graph, or one with other room or outputs.
+    """
+    own, given = _sizes(policy.structure), _sizes(graph.structure)
+    if own != given:
+        raise ValueError(
+            "a transform must be given the graph that the policy began with, got one of "
+            f"(delays, neurons, cells, outputs) {given} for a policy of {own}; give the "
+            "loop the same graph as network="
+        )
+    return graph.replace(weights=policy.params, structure=policy.structure)
+
+
+def _sizes(structure):
+    """Delays, neurons, cells and outputs there is room for, None of another network."""
+    if not isinstance(structure, Structure):
+        return None
+    sizes = structure.edge.shape[-3:-1]
+    return *sizes, structure.cell.shape[-1], structure.output.shape[-1]
 
 
 def graph_network(
-    graph: NeuronGraph,
+    graph: NeuronGraph | StaticGraph,
     read: Callable[[jax.Array], PyTree] = lambda outputs: outputs,
     *,
     keep_weights: bool = True,
@@ -23,7 +49,8 @@ def graph_network(
     """Return the network of a graph: parameters are its weights, structure the rest.
 
     Args:
-      graph: the graph; without room for delays and gated cells it is feed-forward.
+      graph: the graph; without room for delays and gated cells it is feed-forward. One
+        that `freeze` made static runs as fast as an MLP and changes no more.
       read: `(outputs [..., O]) -> out`, what the network gives.
       keep_weights: begin with the graph's own weights; else `init` draws others, which
         runs of several seeds want.
@@ -37,12 +64,19 @@ def graph_network(
     >>> jax.jit(network.apply)(params, structure, (), jnp.zeros((5, 4)))[1].shape
     (5, 2)
     """
-    checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
-    if keep_weights and not bool(jnp.any(graph.weights.edge)):
+    checks.boolean("keep_weights", keep_weights)
+    source = graph.graph if isinstance(graph, StaticGraph) else graph
+    checks.record("graph", source, NeuronGraph, "build one by GraphBuilder or layered")
+    if not callable(read):
+        raise ValueError(f"read must be a function of the outputs, got {read!r}")
+    if keep_weights and not bool(jnp.any(source.weights.edge)):
         raise ValueError(
             "a graph must have weights other than 0 to learn, got none; draw(graph, key) "
             "gives it some, or keep_weights=False"
         )
+
+    if isinstance(graph, StaticGraph):
+        return static_network(graph, read, keep_weights=keep_weights)
 
     def init(key):
         weights = graph.weights if keep_weights else draw(graph, key).weights
@@ -55,15 +89,15 @@ def graph_network(
         return jax.tree.map(lambda x: jnp.zeros((batch, *x.shape), x.dtype), rest)
 
     def apply(params, structure, carry, obs):
-        carry, signals = _step(own(params, structure), carry, obs)
-        return carry, read(forward.outputs_of(graph, signals))
+        carry, outputs = _step(own(params, structure), carry, obs)
+        return carry, read(forward.outputs_of(graph, outputs))
 
     def sequence(params, structure, carry, obs, ended):
-        carry, signals = trace(own(params, structure), carry, obs, ended)
-        return carry, read(forward.outputs_of(graph, signals))
+        carry, outputs = trace(own(params, structure), carry, obs, ended)
+        return carry, read(forward.outputs_of(graph, outputs))
 
     def own(params, structure):
-        return graph.replace(weights=params, structure=structure)
+        return graph_of(graph, Policy(params, structure))
 
     return Network(
         init, initial_carry, apply, sequence, lambda: graph_optimizer(graph.dale)
@@ -108,11 +142,11 @@ def _step(graph, carry, obs):
     start = (
         jax.tree.map(rows, carry) if graph.recurrent else forward.initial_carry(graph)
     )
-    after, signals = over_rows(ready, start, rows(obs))
-    after, signals = jax.tree.map(
-        lambda x: x.reshape(*batch, *x.shape[1:]), (after, signals)
+    after, outputs = over_rows(ready, start, rows(obs))
+    after, outputs = jax.tree.map(
+        lambda x: x.reshape(*batch, *x.shape[1:]), (after, outputs)
     )
-    return (after if graph.recurrent else ()), signals
+    return (after if graph.recurrent else ()), outputs
 
 
 def num_heads(action_space: Discrete | Box) -> int:
@@ -130,7 +164,7 @@ def graph_actor_critic(
     observation_shape: Sequence[int],
     action_space: Discrete | Box,
     *,
-    graph: NeuronGraph | None = None,
+    graph: NeuronGraph | StaticGraph | None = None,
     hidden: Sequence[int] = (8,),
     kind: str = "tanh",
     recurrent_delay: int | None = None,
@@ -144,8 +178,9 @@ def graph_actor_critic(
     Args:
       observation_shape: of one observation, a vector.
       action_space: `Discrete` or a one-dimensional `Box`.
-      graph: with an input for each number of an observation and `num_heads` outputs;
-        None makes layers by the options that follow, see `layered` of `build`.
+      graph: static or not, with an input for each number of an observation and
+        `num_heads` outputs; None makes layers by the options that follow, see `layered`
+        of `build`.
       hidden: neurons of each hidden layer.
       kind: of the hidden neurons.
       recurrent_delay: of each hidden layer's edges to itself.
@@ -165,6 +200,11 @@ def graph_actor_critic(
     >>> logits.shape, value.shape
     ((5, 2), (5,))
     """
+    observation_shape = checks.shape("observation_shape", observation_shape)
+    if not isinstance(action_space, Discrete | Box):
+        raise ValueError(f"action_space must be Discrete or Box, got {action_space!r}")
+    if keep_weights is not None:
+        checks.boolean("keep_weights", keep_weights)
     if len(observation_shape) != 1:
         raise ValueError(
             f"a graph takes vectors, got observations of shape {observation_shape}; "
@@ -183,6 +223,9 @@ def graph_actor_critic(
             max_delay=max_delay,
             max_cells=max_cells,
         )
+    if not isinstance(graph, StaticGraph):
+        remedy = "build one by GraphBuilder or layered"
+        checks.record("graph", graph, NeuronGraph, remedy)
     sizes = graph.num_inputs, graph.num_outputs
     if sizes != (observation_shape[0], heads):
         raise ValueError(

@@ -20,12 +20,13 @@ from optix.types import PyTree
 
 
 class TopologyAdamState(NamedTuple):
-    """Every field has the parameters' form."""
+    """Every field but the last has the parameters' form."""
 
     mu: PyTree  # mean of the gradients
     nu: PyTree  # mean of their squares
     count: PyTree  # int32 gradients since the entry's last change
     seen: PyTree  # uint8 version that the moments belong to
+    decays: jax.Array  # [2] float32 of the two means, for whoever reads them
 
 
 def topology_adam(
@@ -67,7 +68,8 @@ def topology_adam(
         def zeros(dtype=None):
             return jax.tree.map(lambda x: jnp.zeros_like(x, dtype), params)
 
-        return TopologyAdamState(zeros(), zeros(), zeros(jnp.int32), zeros(jnp.uint8))
+        counts, seen = zeros(jnp.int32), zeros(jnp.uint8)
+        return TopologyAdamState(zeros(), zeros(), counts, seen, jnp.float32([b1, b2]))
 
     def update(updates, state, params=None, *, version: PyTree = (), **extra):
         del params, extra
@@ -87,7 +89,7 @@ def topology_adam(
             return mean / (jnp.sqrt(square) + eps)
 
         scaled = jax.tree.map(scale, mu, nu, count)
-        return scaled, TopologyAdamState(mu, nu, count, version)
+        return scaled, TopologyAdamState(mu, nu, count, version, state.decays)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -112,9 +114,7 @@ def keep_sign(dale: str) -> optax.GradientTransformationExtraArgs:
 
     def keep(weights, structure, update):
         sign = structure.sign.astype(weights.edge.dtype)  # [N] of the sources
-        # signs of 0 allow everything: 0 > 0 is false
-        outwards = (weights.edge * sign <= 0) & (update.edge * sign > 0)
-        return update._replace(edge=jnp.where(outwards, 0.0, update.edge))
+        return update._replace(edge=not_outwards(weights.edge, sign, update.edge))
 
     def update(updates, state, params=None, *, version: PyTree = (), **extra):
         del extra
@@ -135,6 +135,13 @@ def keep_sign(dale: str) -> optax.GradientTransformationExtraArgs:
     )
 
 
+def not_outwards(weight: jax.Array, sign: jax.Array, update: jax.Array) -> jax.Array:
+    """Return the update, 0 where it would lead a weight further from its side of 0."""
+    # signs of 0 allow everything: 0 > 0 is false
+    outwards = (weight * sign <= 0) & (update * sign > 0)
+    return jnp.where(outwards, 0.0, update)
+
+
 def graph_optimizer(
     dale: str = "clamp", eps: float = 1e-5
 ) -> optax.GradientTransformationExtraArgs:
@@ -153,13 +160,18 @@ def graph_optimizer(
     return optax.chain(topology_adam(eps=eps), keep_sign(dale))
 
 
-def seen_share(decay: float, count: jax.Array, dtype=jnp.float32) -> jax.Array:
+def seen_share(
+    decay: float | jax.Array, count: jax.Array, dtype=jnp.float32
+) -> jax.Array:
     """Return `1 - decay ** count`, the weight of all gradients in a decaying mean.
 
     By `expm1`: a power for every entry would cost more than the rest of Adam.
     """
-    rounded = np.asarray(decay, jnp.promote_types(dtype, jnp.float32))
-    return -jnp.expm1(count * math.log(rounded)).astype(dtype)
+    if isinstance(decay, jax.Array):
+        rate = jnp.log(decay)
+    else:
+        rate = math.log(np.asarray(decay, jnp.promote_types(dtype, jnp.float32)))
+    return -jnp.expm1(count * rate).astype(dtype)
 
 
 def _versions(version, params):

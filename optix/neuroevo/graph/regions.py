@@ -1,13 +1,13 @@
 """A brain's regions as they are now: which neurons, how many, what joins them."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from optix import checks
 from optix.neuroevo.graph.edges import to_edges
-from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.graph import NeuronGraph, working
 
 
 class RegionEdge(NamedTuple):
@@ -22,7 +22,7 @@ class RegionEdge(NamedTuple):
 
 
 class RegionCounts(NamedTuple):
-    """What a region consists of."""
+    """What a region consists of, without neurons that do nothing."""
 
     neurons: int  # inputs and outputs included
     hidden: int
@@ -97,10 +97,19 @@ class Brain(NamedTuple):
         return {self.regions.index(name): cap for name, cap in max_neurons.items()}
 
 
+def names(name: str, value: Any) -> Sequence[str]:
+    """Return a sequence of names as it is, or raise ValueError for something else."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{name} must be a sequence of names, got {value!r}")
+    return value
+
+
 def count_region(graph: NeuronGraph, region: int) -> RegionCounts:
     """Return what the region of a number consists of."""
-    own = _members(graph, region)
-    links = np.asarray(graph.structure.edge).sum(0)  # [dst, src]
+    works = np.asarray(working(graph))
+    own = np.flatnonzero(works & (np.asarray(graph.structure.region) == region))
+    edge = np.asarray(graph.structure.edge) & works & works[:, None]
+    links = edge.sum(0)  # [dst, src]
     inner = int(links[np.ix_(own, own)].sum())
     return RegionCounts(
         neurons=len(own),

@@ -1,45 +1,48 @@
 """When a network grows, is pruned and merged: a transform of the autonomous loop.
 
-A region grows when three signals agree, each of which can be switched off:
-
-1. the scores are flat: less than so many of their standard deviations are left to gain;
-2. around a smooth curve they still hang together: something is there that the network
-   does not get hold of;
-3. the gradients of enough hidden neurons point somewhere: what is there is being used.
-
-Whether scores that hang together show missing capacity is an assumption, not a law.
-Compare with `trigger="random"`, which grows by chance with the same budget.
+A region grows when the `conditions` agree, each of which can be switched off. What does
+nothing, see `working` of `graph`, counts nowhere, and pruning frees its slot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.math.residuals import residual_test
-from optix.math.statistics import slope_test
-from optix.neuroevo.graph.cells import CELLS, KINDS, is_gated
-from optix.neuroevo.graph.graph import NeuronGraph, Weights, is_hidden
+from optix.neuroevo.graph.cells import check_kinds
+from optix.neuroevo.graph.graph import NeuronGraph, is_hidden, working
 from optix.neuroevo.growth.activity import graph_of, replay
-from optix.neuroevo.growth.gradients import gradient_moments, utilised
-from optix.neuroevo.growth.importance import activity, importance
+from optix.neuroevo.growth.conditions import (
+    CONDITIONS,
+    TRIGGERS,
+    WINDOW,
+    by_chance,
+    scores_agree,
+    shares_in_use,
+)
+from optix.neuroevo.growth.gradients import gradient_moments
+from optix.neuroevo.growth.importance import Activity, activity, importance
+from optix.neuroevo.growth.room import check_room, region_limits
 from optix.neuroevo.growth.upkeep import (
     Running,
     change_if,
+    followed,
+    free_stranded,
+    hidden_kept,
+    memory_of,
     merge_alike,
     prune_edges,
     prune_idle,
     weak_edges,
+    with_memory,
 )
+from optix.neuroevo.topology.draft import Mutation
 from optix.neuroevo.topology.grow import OPERATORS
-from optix.types import PyTree, Transform
+from optix.types import Transform
 
-SIGNALS = ("flat", "structured", "utilised")
-TRIGGERS = ("signals", "random", "never")
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "gain_limit": (1.0, 0.0, 1e9),  # standard deviations left to gain that are flat
     "structure_limit": (1.645, -1e9, 1e9),  # z of the autocorrelation around a cubic
@@ -53,9 +56,6 @@ HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "correlation_limit": (0.95, 0.0, 1.0),  # two neurons above it are merged
     "maturity": (30.0, 0.0, 1e4),  # rounds for which what is new is left alone
 }
-# scores that the signals look at: so many that, of scores that hang together, "less than
-# one deviation to gain" can be said at all
-_WINDOW = 200
 _PREFIX = "topology/"
 
 
@@ -79,11 +79,33 @@ class ControllerState(NamedTuple):
     counts: Counts
 
 
+class Rules(NamedTuple):
+    """What a controller was told; static but for the limits."""
+
+    conditions: tuple[str, ...]
+    trigger: str
+    grow: Callable[..., Mutation]
+    limits: jax.Array  # [R] int32 the most neurons of a region
+    min_hidden: int
+    min_scores: int
+    merge_every: int
+    prune: bool
+
+
+class Round(NamedTuple):
+    """What a round has shown."""
+
+    active: Activity
+    rank: jax.Array  # [N] float32 importance
+    limits: dict[str, jax.Array]  # hyperparameters
+    due: jax.Array  # [] bool it is time to merge
+
+
 def topology_controller(
     graph: NeuronGraph,
     *,
-    signals: Sequence[str] = SIGNALS,
-    trigger: str = "signals",
+    conditions: Sequence[str] = CONDITIONS,
+    trigger: str = "conditions",
     operator: str = "neuron",
     kind: str = "tanh",
     max_neurons: int | Sequence[int] | Mapping[int, int] | None = None,
@@ -99,18 +121,19 @@ def topology_controller(
 
     Args:
       graph: that the policy begins with.
-      signals: those that must agree for a region to grow, of `SIGNALS`; () always grows.
-      trigger: "signals", or "random" as a control, or "never".
+      conditions: those that must agree for a region to grow, of `CONDITIONS`; () always
+        grows.
+      trigger: "conditions", or "random" as a control, or "never".
       operator: what grows, one of `optix.neuroevo.topology.grow.OPERATORS`: "neuron" and
         "duplicate" add neurons, "edge" an edge; "split" adds a linear neuron, which is no
         new capacity.
-      kind: of the neurons that operator "neuron" adds.
+      kind: of the neurons that operator "neuron" adds, one of `graph.kinds`.
       max_neurons: of all roles in each region, one number for all, one for each in turn
         (as `Brain.caps` gives them) or {region: number}; None for no limit but the
         capacity.
       min_hidden: hidden neurons of a region that pruning and merging leave.
-      min_scores: rounds since the last growth before the signals say anything; they look
-        at the latest half of them, but at so many at least, and at 200 at most.
+      min_scores: rounds since the last growth before the conditions say anything; they
+        look at the latest half of them, but at so many at least, and at 200 at most.
       merge_every: rounds between two looks for neurons that do the same.
       prune: remove weak edges and idle neurons and merge equal ones.
       **hyperparams: defaults of the traced floats in `HYPERPARAMS`, which the loop knows
@@ -126,136 +149,161 @@ def topology_controller(
     40.0
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
-    checks.known_names("signal", signals, SIGNALS)
+    if isinstance(conditions, str) or not isinstance(conditions, Sequence):
+        raise ValueError(f"conditions must be a sequence of names, got {conditions!r}")
+    checks.known_names("conditions", conditions, CONDITIONS)
     checks.known_names("trigger", [trigger], TRIGGERS)
     checks.known_names("operator", [operator], OPERATORS)
-    checks.known_names("kind of neuron", [kind], KINDS)
+    check_kinds([kind])
+    if operator == "neuron" and kind not in graph.kinds:
+        raise ValueError(
+            f"kind must be one that the graph may have, {', '.join(graph.kinds)}, got "
+            f"{kind!r}; build it as graph.with_kinds({kind!r})"
+        )
     checks.positive_int("min_hidden", min_hidden, 0)
-    if not 10 <= checks.positive_int("min_scores", min_scores) <= _WINDOW:
-        raise ValueError(f"min_scores must be 10 to {_WINDOW}, got {min_scores}")
+    if not 10 <= checks.positive_int("min_scores", min_scores) <= WINDOW:
+        raise ValueError(f"min_scores must be 10 to {WINDOW}, got {min_scores}")
     checks.positive_int("merge_every", merge_every)
     floats = checks.floats(
         "hyperparameter of topology_controller", hyperparams, HYPERPARAMS
     )
     num_regions = int(graph.structure.region.max()) + 1
-    limits = _limits(graph, max_neurons, num_regions)
+    rules = Rules(
+        tuple(conditions),
+        trigger,
+        partial(OPERATORS[operator], kind=kind)
+        if operator == "neuron"
+        else OPERATORS[operator],
+        region_limits(graph, max_neurons, num_regions),
+        min_hidden,
+        min_scores,
+        merge_every,
+        checks.boolean("prune", prune),
+    )
     if trigger != "never":
-        _check_room(graph, operator, kind)
-    grow = OPERATORS[operator]
-    if operator == "neuron":
-        grow = partial(grow, kind=kind)
+        check_room(graph, operator, kind)
 
     def init(policy):
-        if "utilised" in signals:
+        graph_of(graph, policy)  # refuses another one
+        if "utilised" in conditions:
             gradient_moments(policy.opt_state)  # refuses what has none
-        size = graph.capacity
-        return ControllerState(
-            scores=jnp.zeros(_WINDOW),
-            count=jnp.int32(0),
-            rested=jnp.full(num_regions, jnp.iinfo(jnp.int32).max // 2),
-            age=jnp.zeros(size, jnp.int32),
-            weak=jnp.zeros((graph.max_delay + 1, size, size), jnp.int32),
-            counts=Counts(*(jnp.int32(0) for _ in Counts._fields)),
-        )
+        return _begin(graph, num_regions)
 
-    def ready_to_grow(state, policy, own, limits_now, key):
-        """Which regions the trigger wants to grow, [R] bool."""
-        if trigger == "never":
-            return jnp.zeros(num_regions, bool)
-        rested = state.rested >= limits_now["cooldown"]
-        if trigger == "random":
-            return rested & (jax.random.uniform(key) < limits_now["growth_rate"])
-        wanted = rested & (state.count >= min_scores)
-        # the latest half, without what was learned before
-        window = jnp.clip(state.count // 2, min_scores, _WINDOW)
-        if "flat" in signals:
-            gain = slope_test(state.scores, window).gain_limit
-            wanted &= gain < limits_now["gain_limit"]
-        if "structured" in signals:
-            z = residual_test(state.scores, window).z
-            wanted &= z > limits_now["structure_limit"]
-        if "utilised" in signals:
-            busy = utilised(own.structure, gradient_moments(policy.opt_state))
-            share = jax.vmap(lambda region: _share(own, busy, region))
-            wanted &= share(jnp.arange(num_regions)) >= limits_now["utilisation_limit"]
-        return wanted
+    return Transform(
+        init,
+        partial(_update, rules, graph),
+        {_PREFIX + n: value for n, value in floats.items()},
+    )
 
-    def tend(running, region, state, active, rank, limits_now, due):
-        """Prune an idle neuron of a region, or merge two that do the same."""
-        own = running.graph.structure
-        hidden = is_hidden(running.graph) & (own.region == region)
-        mature = hidden & (state.age >= limits_now["maturity"])
-        mature &= hidden.sum() > min_hidden
-        idle = mature & (rank < limits_now["importance_limit"])
-        running, pruned = prune_idle(running, active, rank, idle)
-        working = mature & ~idle & due & ~pruned
-        limit = limits_now["correlation_limit"]
-        running, merged = merge_alike(running, active, rank, working, limit)
-        counts = state.counts._replace(
-            pruned_neurons=state.counts.pruned_neurons + pruned,
-            merged=state.counts.merged + merged,
-        )
-        return running, state._replace(counts=counts), pruned | merged
 
-    def change_region(carried, inputs, active, rank, limits_now, due):
-        """Prune, merge or grow one region; at most one of the three."""
-        running, state = carried
-        region, wanted, key = inputs
-        changed = jnp.bool_(False)
-        if prune:
-            running, state, changed = tend(
-                running, region, state, active, rank, limits_now, due
-            )
-        own, counts = running.graph.structure, state.counts
-        size = (own.alive & (own.region == region)).sum()
-        wanted &= (size < limits[region]) & (counts.grown < limits_now["max_growths"])
-        running, grown = change_if(
-            wanted & ~changed, lambda g: grow(g, region, key, rank), running
-        )
-        rested = state.rested.at[region].set(jnp.where(grown, 0, state.rested[region]))
-        state = state._replace(
-            counts=counts._replace(grown=counts.grown + grown),
-            rested=rested,
-            count=jnp.where(grown | changed, 0, state.count),
-        )
-        return (running, state), None
+def _begin(graph, num_regions):
+    size = graph.capacity
+    return ControllerState(
+        scores=jnp.zeros(WINDOW),
+        count=jnp.int32(0),
+        rested=jnp.full(num_regions, jnp.iinfo(jnp.int32).max // 2),
+        age=jnp.zeros(size, jnp.int32),
+        weak=jnp.zeros((graph.max_delay + 1, size, size), jnp.int32),
+        counts=Counts(*(jnp.int32(0) for _ in Counts._fields)),
+    )
 
-    def update(state, policy, rollout, report, signals):
-        limits_now = {name: signals.hyperparams[_PREFIX + name] for name in HYPERPARAMS}
-        growth_key, place_key = jax.random.split(signals.key)
-        before = graph_of(graph, policy)
-        active = activity(replay(graph, policy, report.trajectory))
-        rank = importance(before, active)
-        state = _observe(state, before, signals.score, limits_now)
-        running = Running(before, _memory(rollout))
-        if prune:
-            weak = state.weak >= limits_now["patience"]
-            running, pruned = prune_edges(running, weak)
-            pruned = state.counts.pruned_edges + pruned
-            state = state._replace(counts=state.counts._replace(pruned_edges=pruned))
-        inputs = (
-            jnp.arange(num_regions),
-            ready_to_grow(state, policy, running.graph, limits_now, growth_key),
-            jax.random.split(place_key, num_regions),
-        )
-        due = (signals.round + 1) % merge_every == 0
-        (running, state), _ = jax.lax.scan(
-            lambda carried, inputs: change_region(
-                carried, inputs, active, rank, limits_now, due
-            ),
-            (running, state),
-            inputs,
-        )
-        after = running.graph
-        state = _remember_changes(state, before, after, limits_now)
-        policy = policy._replace(
-            params=after.weights,
-            structure=after.structure,
-            extras=_followed(policy.extras, before, after),
-        )
-        return state, policy, _with_memory(rollout, running.memory), {}
 
-    return Transform(init, update, {_PREFIX + n: value for n, value in floats.items()})
+def _update(rules, graph, state, policy, rollout, report, signals):
+    """A round of the controller, as `Transform.update`."""
+    limits = {name: signals.hyperparams[_PREFIX + name] for name in HYPERPARAMS}
+    growth_key, place_key = jax.random.split(signals.key)
+    before = graph_of(graph, policy)
+    active = activity(replay(graph, policy, report.trajectory))
+    due = (signals.round + 1) % rules.merge_every == 0
+    seen = Round(active, importance(before, active), limits, due)
+    state = _observe(state, before, signals.score, limits)
+    running = Running(before, memory_of(rollout))
+    if rules.prune:
+        weak = state.weak >= limits["patience"]
+        kept = partial(hidden_kept, rules.min_hidden, len(rules.limits))
+        running, pruned = prune_edges(running, weak, kept)
+        state = _counted(state, pruned_edges=pruned)
+    num_regions = len(rules.limits)
+    inputs = (
+        jnp.arange(num_regions),
+        _ready(rules, state, policy, running.graph, limits, growth_key),
+        jax.random.split(place_key, num_regions),
+    )
+    (running, state), _ = jax.lax.scan(
+        lambda carried, inputs: (_change_region(rules, seen, carried, *inputs), None),
+        (running, state),
+        inputs,
+    )
+    if rules.prune:
+        running, freed = free_stranded(running, active)
+        state = _counted(state, pruned_neurons=freed)
+    after = running.graph
+    policy = policy._replace(
+        params=after.weights,
+        structure=after.structure,
+        extras=followed(policy.extras, before, after),
+    )
+    state = _remember_changes(state, before, after, limits)
+    return state, policy, with_memory(rollout, running.memory), {}
+
+
+def _ready(rules, state, policy, graph, limits, key):
+    """Which regions the trigger wants to grow, [R] bool."""
+    num_regions = len(rules.limits)
+    if rules.trigger == "never":
+        return jnp.zeros(num_regions, bool)
+    if rules.trigger == "random":
+        return by_chance(state.rested, limits, key)
+    wanted = (state.rested >= limits["cooldown"]) & scores_agree(
+        rules.conditions, state.scores, state.count, rules.min_scores, limits
+    )
+    if "utilised" in rules.conditions:
+        share = shares_in_use(graph, policy.opt_state, num_regions)
+        wanted &= share >= limits["utilisation_limit"]
+    return wanted
+
+
+def _change_region(rules, seen, carried, region, wanted, key):
+    """Prune, merge or grow one region; at most one of the three."""
+    running, state = carried
+    changed = jnp.bool_(False)
+    if rules.prune:
+        running, state, changed = _tend(rules, seen, running, region, state)
+    graph = running.graph
+    size = (working(graph) & (graph.structure.region == region)).sum()
+    wanted &= size < rules.limits[region]
+    wanted &= state.counts.grown < seen.limits["max_growths"]
+    running, grown = change_if(
+        wanted & ~changed, lambda g: rules.grow(g, region, key, seen.rank), running
+    )
+    rested = jnp.where(grown, 0, state.rested[region])
+    state = state._replace(
+        rested=state.rested.at[region].set(rested),
+        count=jnp.where(grown | changed, 0, state.count),
+    )
+    return running, _counted(state, grown=grown)
+
+
+def _tend(rules, seen, running, region, state):
+    """Prune an idle neuron of a region, or merge two that do the same."""
+    graph, limits = running.graph, seen.limits
+    kept = partial(hidden_kept, rules.min_hidden, len(rules.limits))
+    hidden = is_hidden(graph) & working(graph) & (graph.structure.region == region)
+    mature = hidden & (state.age >= limits["maturity"])
+    mature &= hidden.sum() > rules.min_hidden
+    idle = mature & (seen.rank < limits["importance_limit"])
+    running, pruned = prune_idle(running, seen.active, seen.rank, idle, kept)
+    alike = mature & ~idle & seen.due & ~pruned
+    limit = limits["correlation_limit"]
+    running, merged = merge_alike(running, seen.active, seen.rank, alike, limit, kept)
+    state = _counted(state, pruned_neurons=pruned, merged=merged)
+    return running, state, pruned | merged
+
+
+def _counted(state, **more):
+    """The state after more of what it counts."""
+    counts = {name: getattr(state.counts, name) + n for name, n in more.items()}
+    return state._replace(counts=state.counts._replace(**counts))
 
 
 def _observe(state, graph, score, limits):
@@ -281,80 +329,3 @@ def _remember_changes(state, before, after, limits):
     changed = new.version.edge != old.version.edge
     weak = jnp.where(new.edge & changed, -maturity, jnp.where(new.edge, state.weak, 0))
     return state._replace(age=jnp.where(fresh, 0, state.age), weak=weak)
-
-
-def _followed(extras: PyTree, before: NeuronGraph, after: NeuronGraph) -> PyTree:
-    """A target network takes over the entries that have changed."""
-    target = getattr(extras, "target", None)
-    if not isinstance(target, Weights):
-        return extras
-    versions = before.structure.version, after.structure.version
-    changed = jax.tree.map(lambda old, new: old != new, *versions)
-    target = jax.tree.map(jnp.where, changed, after.weights, target)
-    return extras._replace(target=target)
-
-
-def _share(graph, busy, region):
-    """The share of a region's hidden neurons that are busy, 1 if there are none."""
-    hidden = is_hidden(graph) & (graph.structure.region == region)
-    number = hidden.sum()
-    return jnp.where(number > 0, (hidden & busy).sum() / jnp.maximum(number, 1), 1.0)
-
-
-def _memory(rollout: PyTree) -> PyTree:
-    """The carry of a learner's rollout."""
-    return getattr(rollout, "envs", rollout).carry
-
-
-def _with_memory(rollout: PyTree, carry: PyTree) -> PyTree:
-    if hasattr(rollout, "envs"):
-        return rollout._replace(envs=rollout.envs._replace(carry=carry))
-    return rollout._replace(carry=carry)
-
-
-def _check_room(graph: NeuronGraph, operator: str, kind: str) -> None:
-    """Raise where the operator would be refused at every try."""
-    structure = graph.structure
-    if operator != "edge" and structure.alive.all():
-        raise ValueError(
-            f"all {graph.capacity} slots are taken, so the graph can not grow; build it "
-            "with a larger capacity, or use grow_capacity"
-        )
-    hidden = is_hidden(graph)
-    if operator == "duplicate" and not hidden.any():
-        raise ValueError(
-            "operator 'duplicate' needs a hidden neuron, got a graph without; operator "
-            "'neuron' grows from none"
-        )
-    copied = operator == "duplicate" and is_gated(structure.kind[hidden]).all()
-    gated = copied or (operator == "neuron" and kind in CELLS)
-    if gated and (structure.cell < graph.capacity).all():
-        raise ValueError(
-            f"all {graph.max_cells} slots for gated cells are taken, so the graph can not "
-            "grow; build it with a larger max_cells, or use grow_capacity"
-        )
-
-
-def _limits(graph: NeuronGraph, given: Any, num_regions: int) -> jax.Array:
-    """The largest number of neurons of each region, [R] int32."""
-    if given is None:
-        given = graph.capacity
-    if isinstance(given, Real):
-        given = [given] * num_regions
-    if not isinstance(given, Mapping):
-        if len(given) != num_regions:
-            raise ValueError(
-                f"max_neurons must have a number for each of the {num_regions} regions, "
-                f"got {given!r}; {{region: number}} may leave some out"
-            )
-        given = dict(enumerate(given))
-    for region in given:
-        if region not in range(num_regions):
-            raise ValueError(
-                f"max_neurons must name regions 0 to {num_regions - 1}, got {region!r}"
-            )
-    limits = [
-        checks.positive_int("max_neurons", given.get(region, graph.capacity))
-        for region in range(num_regions)
-    ]
-    return jnp.array(limits, jnp.int32)

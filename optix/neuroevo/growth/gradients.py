@@ -11,8 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from optix import checks
-from optix.neuroevo.graph.graph import NeuronGraph, Structure, Weights, is_hidden
+from optix.neuroevo.graph.graph import Structure, Weights
 from optix.neuroevo.graph.optimizer import seen_share
 from optix.types import PyTree
 
@@ -25,13 +24,15 @@ class GradientMoments(NamedTuple):
     mu: Weights  # decaying mean, not corrected
     nu: Weights  # decaying mean of squares, not corrected
     count: Weights | jax.Array  # int32 gradients, by entry or of all
+    decays: jax.Array | tuple[float, float] = (0.9, 0.999)  # of the two means
 
 
 def gradient_moments(opt_state: PyTree) -> GradientMoments:
     """Return the moments in the optimizer state of a graph's policy.
 
     Raises:
-      ValueError: no moments, several, or those of something else than a graph.
+      ValueError: no moments, several, those of something else than a graph, or of an
+        Adam that does not follow a graph.
     """
     found = jax.tree.leaves(opt_state, is_leaf=_has_moments)
     found = [state for state in found if _has_moments(state)]
@@ -42,20 +43,24 @@ def gradient_moments(opt_state: PyTree) -> GradientMoments:
             "of the graph's part"
         )
     mu, nu, count = found[0].mu, found[0].nu, found[0].count
+    if not hasattr(found[0], "decays"):
+        raise ValueError(
+            "the optimizer must say how its means decay, and forget what has changed, got "
+            f"{type(found[0]).__name__}; give the agent optimizer=graph_optimizer, or "
+            "topology_adam in a chain of your own"
+        )
     if not isinstance(mu, Weights):
         raise ValueError(
             f"the moments must be of a graph's Weights, got {type(mu).__name__}; an Adam "
             "inside optax.flatten has lost them: give the agent optimizer=graph_optimizer"
         )
-    return GradientMoments(mu, nu, count)
+    return GradientMoments(mu, nu, count, found[0].decays)
 
 
 def utilised(
     structure: Structure,
     moments: GradientMoments,
     level: float | jax.Array = 0.05,
-    b1: float = 0.9,
-    b2: float = 0.999,
 ) -> jax.Array:
     """Return which neurons have gradients that noise does not explain, [N] bool.
 
@@ -76,11 +81,9 @@ def utilised(
       structure: of the graph.
       moments: of its gradients.
       level: share of neurons that noise may pass off as utilised; may be traced.
-      b1: the decay of Adam's mean.
-      b2: the decay of its mean square.
     """
     chex.assert_rank([structure.edge, moments.mu.edge], 3)
-    count = moments.count
+    count, (b1, b2) = moments.count, moments.decays
     if not isinstance(count, Weights):
         count = Weights(count, count, count)
     score = jax.tree.map(
@@ -97,34 +100,6 @@ def utilised(
     number = _by_neuron(known, structure)
     mean = total / jnp.maximum(number, 1)
     return structure.alive & (number > 0) & (mean > 1 / jnp.tan(jnp.pi * level))
-
-
-def gradient_utilisation(
-    graph: NeuronGraph,
-    moments: GradientMoments,
-    level: float | jax.Array = 0.05,
-    b1: float = 0.9,
-    b2: float = 0.999,
-) -> jax.Array:
-    """Return the share of hidden neurons whose gradients point somewhere, [] float32.
-
-    1 without any hidden neurons: none is idle. See `utilised` for the arguments.
-
-    Raises:
-      ValueError: decays that are not in (0, 1).
-
-    >>> from optix.neuroevo.graph.optimizer import graph_optimizer
-    >>> from optix.neuroevo.graph.build import layered
-    >>> graph = layered(2, (4,), 1)
-    >>> moments = gradient_moments(graph_optimizer().init(graph.weights))
-    >>> float(jax.jit(gradient_utilisation)(graph, moments))  # before any gradient
-    0.0
-    """
-    checks.within("b1", b1, 0.0, 1.0, open_ends=True)
-    checks.within("b2", b2, 0.0, 1.0, open_ends=True)
-    hidden = is_hidden(graph)
-    busy = hidden & utilised(graph.structure, moments, level, b1, b2)
-    return jnp.where(hidden.any(), busy.sum() / jnp.maximum(hidden.sum(), 1), 1.0)
 
 
 def _cotangent(mu, nu, count, b1, b2):

@@ -1,6 +1,6 @@
 """Learning without gradients: what fires together, wires together.
 
-Every edge changes with the product of the signals at its two ends, the earlier one as
+Every edge changes with the product of the outputs at its two ends, the earlier one as
 long ago as the edge's delay, averaged over a window of experience.
 """
 
@@ -27,22 +27,22 @@ class Coactivation(NamedTuple):
     pairs: jax.Array  # [D + 1] float32 their number
 
 
-def coactivation(signals: jax.Array, ended: jax.Array, max_delay: int) -> Coactivation:
+def coactivation(outputs: jax.Array, ended: jax.Array, max_delay: int) -> Coactivation:
     """Return how the neurons fired together.
 
     Args:
-      signals: [T, B, N] outputs of all neurons.
+      outputs: [T, B, N] outputs of all neurons.
       ended: [T, B] bool: the step was the last of its episode.
       max_delay: static int, D.
     """
-    chex.assert_rank([signals, ended], [3, 2])
+    chex.assert_rank([outputs, ended], [3, 2])
     # the number of episodes over before each step
     episode = jnp.cumsum(ended, axis=0) - ended
     rows = []
     for delay in range(max_delay + 1):
-        length = max(len(signals) - delay, 0)
-        post, pre = signals[delay:], signals[:length]
-        together = (episode[delay:] == episode[:length]).astype(signals.dtype)
+        length = max(len(outputs) - delay, 0)
+        post, pre = outputs[delay:], outputs[:length]
+        together = (episode[delay:] == episode[:length]).astype(outputs.dtype)
         post_together = post * together[..., None]
         pairs = together.sum()
         count = jnp.maximum(pairs, 1)
@@ -86,8 +86,8 @@ def hebbian_step(
     >>> source, target = builder.add_neuron("input"), builder.add_neuron("output")
     >>> builder.add_edge(source, target, weight=0.5)
     >>> graph = builder.build()
-    >>> signals = jnp.array([[[2.0, 1.0]], [[-2.0, -1.0]]])
-    >>> active = coactivation(signals, jnp.zeros((2, 1), bool), graph.max_delay)
+    >>> outputs = jnp.array([[[2.0, 1.0]], [[-2.0, -1.0]]])
+    >>> active = coactivation(outputs, jnp.zeros((2, 1), bool), graph.max_delay)
     >>> graph = jax.jit(hebbian_step)(graph, active, rate=0.1)
     >>> round(float(graph.weights.edge[0, target, source]), 3)
     0.7
@@ -140,7 +140,7 @@ def hebbian(
     if rule not in RULES:
         raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
     if clip is not None:
-        checks.within("clip", clip, 0.0, float("inf"), open_ends=True)
+        checks.within("clip", clip, 0.0, 1e9)
     if decay is None:
         decay = 0.0 if rule == "oja" else 1e-4
     defaults = {

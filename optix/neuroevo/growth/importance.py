@@ -6,7 +6,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from optix.neuroevo.graph.graph import NeuronGraph, effective_weights, is_hidden
+from optix.neuroevo.graph.graph import (
+    NeuronGraph,
+    effective_weights,
+    is_hidden,
+    working,
+)
 
 _SILENT = 1e-8  # a variance below this is of a constant
 
@@ -29,18 +34,23 @@ class Twins(NamedTuple):
     offset: jax.Array  # [] float32
 
 
-def activity(signals: jax.Array) -> Activity:
+def activity(outputs: jax.Array) -> Activity:
     """Return the moments of the outputs [..., N] of all neurons."""
-    rows = signals.reshape(-1, signals.shape[-1])
+    rows = outputs.reshape(-1, outputs.shape[-1])
     mean = rows.mean(0)
     centred = rows - mean
     return Activity(mean, jnp.abs(rows).mean(0), centred.T @ centred / len(rows))
 
 
 def importance(graph: NeuronGraph, active: Activity) -> jax.Array:
-    """Return the size of each neuron's incident weights times its output's, [N]."""
+    """Return the size of each neuron's incident weights times its output's, [N].
+
+    Edges of neurons that do nothing count nothing.
+    """
     chex.assert_rank([active.mean, active.covariance], [1, 2])
     size = jnp.abs(effective_weights(graph.weights, graph.structure, graph.dale))
+    works = working(graph)
+    size = jnp.where(works & works[:, None], size, 0.0)
     incident = size.sum((0, 1)) + size.sum((0, 2))
     return incident * active.size
 

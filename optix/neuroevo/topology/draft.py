@@ -3,26 +3,34 @@
 Changes are thought in what signals feel, effective weights, and never mind the rest:
 `open_draft` takes a graph apart and `close_draft` puts it together again, with Dale's
 law, levels and versions, or gives the old one back where the change must be refused.
+
+Neurons and edges are told by numbers, which are traced. What a traced number says shows
+in a bool; a Python integer that no graph of the shape could have is an error, and so is a
+float: it is a weight in the wrong place.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix.neuroevo.graph.cells import KINDS, is_gated
 from optix.neuroevo.graph.graph import (
     NeuronGraph,
     Structure,
     Weights,
+    acyclic,
     effective_weights,
+    is_hidden,
+    levels,
     raw_weight,
 )
-from optix.neuroevo.graph.levels import acyclic, levels
 from optix.neuroevo.topology.patch import Patch, no_patch
 from optix.trees import all_finite, select
 
 LINEAR = KINDS.index("linear")
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Mutation(NamedTuple):
@@ -107,12 +115,15 @@ def close_draft(
         region=draft.region,
         level=level,
         cell=draft.cell,
+        output=was.output,
         version=jax.tree.map(lambda x, new: x + new, was.version, changed),
     )
-    ok = ok & acyclic(level, graph.num_inputs) & all_finite(weights)
     lost += jnp.abs(
         effective_weights(weights, structure, graph.dale) - draft.weight
     ).sum()
+    # of the draft too: what overflows may have found no edge
+    finite = all_finite((weights, draft.weight, jnp.asarray(lost)))
+    ok = ok & acyclic(level, graph.num_inputs) & finite
     none = jnp.int32(graph.capacity)
     return Mutation(
         graph=select(ok, graph.replace(weights=weights, structure=structure), graph),
@@ -168,12 +179,11 @@ def occupy(
     ), room
 
 
-def vacate(draft: Draft, neuron: jax.Array) -> Draft:
-    """Return a draft without a neuron: its slots are free, its edges are gone."""
+def vacate(draft: Draft, gone: jax.Array) -> Draft:
+    """Return a draft without the neurons `gone` [N]: slots are free, edges are gone."""
     size, cells = draft.alive.shape[0], draft.cell.shape[0]
-    gone = jnp.arange(size) == neuron
     lost = gone[:, None] | gone
-    its_cell = draft.cell == neuron
+    its_cell = gone.at[draft.cell].get(mode="fill", fill_value=False)
     return draft._replace(
         weight=jnp.where(lost, 0.0, draft.weight),
         edge=draft.edge & ~lost,
@@ -213,3 +223,64 @@ def disconnect(
         weight=draft.weight.at[delay, destination, source].set(0.0),
         edge=draft.edge.at[delay, destination, source].set(False),
     )
+
+
+def integer(name: str, value: Any, low: int, high: int, remedy: str = "") -> jax.Array:
+    """Return the value as [] int32, or raise if it is no integer or not in range."""
+    odd = isinstance(value, str | bool) or value is None
+    if odd or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise ValueError(f"{name} must be an integer, got {value!r}")
+    if isinstance(value, int | np.integer) and not low <= value <= high:
+        raise ValueError(f"{name} must be in [{low}, {high}], got {value}{remedy}")
+    return jnp.asarray(value, jnp.int32)
+
+
+def real(name: str, value: Any) -> jax.Array:
+    """Return the value as [] float32, or raise if it is none; traced ones are as given."""
+    rule = f"{name} must be a number that float32 holds"
+    if isinstance(value, bool | str) or value is None:
+        raise ValueError(f"{rule}, got {value!r}")
+    if isinstance(value, int | float | np.number) and not abs(value) <= _LARGEST:
+        raise ValueError(f"{rule}, got {value!r}")
+    return jnp.asarray(value, jnp.float32)
+
+
+def neuron_place(name: str, graph: NeuronGraph, value: Any) -> jax.Array:
+    """Return a neuron's number, [] int32."""
+    remedy = "; grow_capacity makes room for more neurons"
+    return integer(name, value, 0, graph.capacity - 1, remedy)
+
+
+def edge_place(
+    graph: NeuronGraph, source: Any, destination: Any, delay: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return an edge's source, destination and delay, [] int32 each."""
+    remedy = "; grow_capacity makes room for longer ones"
+    return (
+        neuron_place("source", graph, source),
+        neuron_place("destination", graph, destination),
+        integer("delay", delay, 0, graph.max_delay, remedy),
+    )
+
+
+def neuron_exists(graph: NeuronGraph, neuron: jax.Array) -> jax.Array:
+    """Return whether there is such a neuron, [] bool."""
+    return _holds(graph.structure.alive, neuron)
+
+
+def hidden_exists(graph: NeuronGraph, neuron: jax.Array) -> jax.Array:
+    """Return whether there is such a hidden neuron, [] bool."""
+    return _holds(is_hidden(graph), neuron)
+
+
+def edge_exists(
+    graph: NeuronGraph, source: jax.Array, destination: jax.Array, delay: jax.Array
+) -> jax.Array:
+    """Return whether there is such an edge, [] bool."""
+    return _holds(graph.structure.edge, delay, destination, source)
+
+
+def _holds(mask, *place):
+    """`mask` at a place, False outside."""
+    there = jnp.asarray(mask).at[place].get(mode="fill", fill_value=False)
+    return (jnp.stack(place) >= 0).all() & there

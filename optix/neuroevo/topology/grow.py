@@ -7,8 +7,7 @@ is new. Those but "split" add capacity: a linear neuron on an edge adds none.
 import jax
 import jax.numpy as jnp
 
-from optix.neuroevo.graph.cells import KINDS
-from optix.neuroevo.graph.graph import effective_weights, is_hidden
+from optix.neuroevo.graph.graph import effective_weights, is_hidden, working
 from optix.neuroevo.topology.draft import Mutation, close_draft, open_draft
 from optix.neuroevo.topology.mutate import (
     Fan,
@@ -34,7 +33,7 @@ def grow_neuron(graph, region, key, importance, kind="tanh") -> Mutation:
     del importance
     cut_key, in_key, out_key, weight_key, bias_key = jax.random.split(key, 5)
     structure = graph.structure
-    inside = structure.alive & (structure.region == region)
+    inside = working(graph) & (structure.region == region)
     level = structure.level
     # a region behind a same-step pathway begins above level 0
     lowest = jnp.min(jnp.where(inside, level, graph.capacity))
@@ -60,7 +59,7 @@ def grow_neuron(graph, region, key, importance, kind="tanh") -> Mutation:
 
     mutation = add_neuron(
         graph,
-        KINDS.index(kind),
+        kind,
         region=region,
         bias=jax.random.normal(bias_key),
         incoming=fan(sources, weight),
@@ -74,7 +73,7 @@ def grow_duplicate(graph, region, key, importance) -> Mutation:
 
     The two share each outgoing weight unevenly, so that they learn to differ.
     """
-    hidden = is_hidden(graph) & (graph.structure.region == region)
+    hidden = is_hidden(graph) & working(graph) & (graph.structure.region == region)
     neuron = jnp.argmax(jnp.where(hidden, importance, -jnp.inf)).astype(jnp.int32)
     mutation = _only_if(hidden.any(), graph, duplicate_neuron(graph, neuron))
     return _shared_unevenly(mutation, neuron, key)

@@ -16,8 +16,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from optix import checks
-from optix.neuroevo.graph.cells import KINDS, initial_gate
+from optix.neuroevo.graph.cells import (
+    initial_gate,
+    is_one_of,
+    kind_name,
+    kind_number,
+)
 from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.topology.draft import (
     LINEAR,
@@ -25,18 +29,17 @@ from optix.neuroevo.topology.draft import (
     close_draft,
     connect,
     disconnect,
-    first,
-    free_slot,
-    occupy,
-    open_draft,
-)
-from optix.neuroevo.topology.places import (
     edge_exists,
     edge_place,
+    first,
+    free_slot,
     hidden_exists,
     integer,
     neuron_exists,
     neuron_place,
+    occupy,
+    open_draft,
+    real,
 )
 
 
@@ -65,7 +68,8 @@ def add_neuron(
 
     Args:
         graph: to change.
-        kind: name or place in `KINDS`; a gated cell needs a free slot of the gates.
+        kind: name or number, one of `graph.kinds`; a gated cell needs a free slot of the
+            gates.
         sign: 1 excitatory, -1 inhibitory, 0 any.
         region: of a brain.
         bias: [] float32.
@@ -73,13 +77,13 @@ def add_neuron(
         incoming: edges from other neurons.
         outgoing: edges to other neurons, none of them inputs.
     """
-    if isinstance(kind, str):
-        checks.known_names("kind of neuron", [kind], KINDS)
-        kind = KINDS.index(kind)
-    kind = integer("kind", kind, 0, len(KINDS) - 1)
+    kind = _allowed_kind(graph, kind)
     sign = integer("sign", sign, -1, 1)
-    gate = initial_gate(kind) if gate is None else jnp.asarray(gate)
-    chex.assert_shape(gate, (4, 3))
+    if isinstance(gate, str):
+        raise ValueError(f"gate must be [4, 3] numbers, got {gate!r}")
+    gate = initial_gate(kind) if gate is None else jnp.asarray(gate, jnp.float32)
+    if gate.shape != (4, 3):
+        raise ValueError(f"gate must be [4, 3] numbers, got shape {gate.shape}")
     slot = free_slot(graph)
     draft, room = occupy(
         open_draft(graph),
@@ -87,12 +91,12 @@ def add_neuron(
         kind=kind,
         sign=sign,
         region=integer("region", region, 0, 127),
-        bias=jnp.asarray(bias, jnp.float32),
+        bias=real("bias", bias),
         gate=gate,
     )
     alive = graph.structure.alive
     is_input = jnp.arange(graph.capacity) < graph.num_inputs
-    ok = room & (kind >= 0) & (kind < len(KINDS)) & (jnp.abs(sign) <= 1)
+    ok = room & is_one_of(kind, graph.kinds) & (jnp.abs(sign) <= 1)
     if incoming is not None:
         chex.assert_shape(incoming, (graph.max_delay + 1, graph.capacity))
         ok &= jnp.all(alive | ~incoming.edge)
@@ -132,6 +136,7 @@ def add_edge(
         weight: [] float32 effective.
     """
     source, destination, delay = edge_place(graph, source, destination, delay)
+    weight = real("weight", weight)
     ok = (
         neuron_exists(graph, source)
         & neuron_exists(graph, destination)
@@ -230,3 +235,16 @@ def duplicate_neuron(graph: NeuronGraph, neuron: int | jax.Array) -> Mutation:
     )
     ok = room & hidden_exists(graph, neuron)
     return close_draft(graph, draft, ok, neuron=slot)
+
+
+def _allowed_kind(graph, kind):
+    """The number of a kind that the graph's neurons may be of, [] int32."""
+    if isinstance(kind, str):
+        kind = kind_number(kind)
+    number = integer("kind", kind, 0, 127)
+    if isinstance(kind, int) and kind_name(kind) not in graph.kinds:
+        raise ValueError(
+            f"kind must be one that the graph may have, {', '.join(graph.kinds)}, got "
+            f"{kind_name(kind)!r}; graph.with_kinds({kind_name(kind)!r}) may have it"
+        )
+    return number

@@ -3,21 +3,20 @@
 import jax
 import jax.numpy as jnp
 
-from optix.neuroevo.graph.cells import is_gated
-from optix.neuroevo.graph.graph import NeuronGraph
+from optix.neuroevo.graph.cells import activate, is_gated
+from optix.neuroevo.graph.graph import NeuronGraph, is_fed, working
 from optix.neuroevo.topology.draft import (
     LINEAR,
     Mutation,
     close_draft,
     disconnect,
-    open_draft,
-    vacate,
-)
-from optix.neuroevo.topology.places import (
     edge_exists,
     edge_place,
     hidden_exists,
     neuron_place,
+    open_draft,
+    real,
+    vacate,
 )
 
 
@@ -53,14 +52,15 @@ def prune_neuron(
     that Dale's law forbids. (A bias behind a delay is felt from an episode's first step.)
 
     Of another neuron its destinations keep `mean` times the weight as a bias, and all
-    its outgoing weights are `lost`.
+    its outgoing weights are `lost`. Neurons that only it fed, or that only led to it,
+    stay: `prune_stranded` takes them.
 
     Args:
         graph: to change.
         neuron: [] int32, hidden.
         mean: [] float32 of its output, if known.
     """
-    neuron = neuron_place("neuron", graph, neuron)
+    neuron, mean = neuron_place("neuron", graph, neuron), real("mean", mean)
     structure = graph.structure
     draft = open_draft(graph)
     others = jnp.arange(graph.capacity) != neuron
@@ -80,7 +80,7 @@ def prune_neuron(
     )
     return close_draft(
         graph,
-        vacate(draft, neuron),
+        vacate(draft, ~others),
         hidden_exists(graph, neuron),
         lost=jnp.where(bypassed, lost, jnp.abs(fan_out).sum()),
     )
@@ -109,6 +109,7 @@ def merge_neurons(
         offset: [] float32.
     """
     keep, gone = neuron_place("keep", graph, keep), neuron_place("gone", graph, gone)
+    scale, offset = real("scale", scale), real("offset", offset)
     structure = graph.structure
     draft = open_draft(graph)
     fan_out = draft.weight[:, :, gone]  # [D + 1, N]
@@ -119,7 +120,7 @@ def merge_neurons(
         edge=draft.edge.at[:, :, keep].set(edge),
         bias=draft.bias + offset * fan_out.sum(0),
     )
-    draft = vacate(draft, gone)
+    draft = vacate(draft, jnp.arange(graph.capacity) == gone)
     side = draft.weight[:, :, keep] * structure.sign[keep]
     lawful = side > 0 if graph.dale == "softplus" else side >= 0
     kind = structure.kind[keep]
@@ -132,6 +133,46 @@ def merge_neurons(
         & ((structure.sign[keep] == 0) | jnp.all(lawful | ~draft.edge[:, :, keep]))
     )
     return close_draft(graph, draft, ok)
+
+
+def prune_stranded(graph: NeuronGraph, mean: jax.Array | None = None) -> Mutation:
+    """Remove all hidden neurons that do not work, see `working`; keeps the function.
+
+    What constant neurons say goes to their destinations' biases. (Behind a delay it is
+    felt from an episode's first step.) Of gated cells that nothing feeds `mean` stays,
+    and their outgoing weights are `lost`.
+
+    Args:
+        graph: to change; `ok` is False where there is nothing to remove.
+        mean: [N] float32 of the neurons' outputs, if known.
+    """
+    structure = graph.structure
+    draft = open_draft(graph)
+    gone = structure.alive & ~working(graph)
+    constant = structure.alive & ~is_fed(graph)
+    gated = is_gated(structure.kind)
+    known = jnp.zeros(graph.capacity) if mean is None else jnp.asarray(mean)
+    weight = draft.weight.sum(0)  # [dst, src] a constant is the same at any delay
+
+    def settle(state):
+        count, _, value = state
+        total = draft.bias + jnp.matmul(weight, value, precision="highest")
+        new = jnp.where(gated, known, activate(structure.kind, total, graph.kinds))
+        return count + 1, value, jnp.where(constant, new, 0.0)
+
+    def unsettled(state):
+        count, old, value = state
+        return (count <= graph.capacity) & jnp.any(old != value)
+
+    start = jnp.where(constant & gated, known, 0.0)
+    first = settle((0, start, start))
+    value = jnp.where(gone, jax.lax.while_loop(unsettled, settle, first)[2], 0.0)
+    forgotten = jnp.abs(jnp.where(gone & constant & gated, draft.weight, 0.0))
+    forgotten = jnp.where(gone[:, None], 0.0, forgotten)
+    draft = draft._replace(
+        bias=draft.bias + jnp.matmul(weight, value, precision="highest")
+    )
+    return close_draft(graph, vacate(draft, gone), gone.any(), lost=forgotten.sum())
 
 
 def _paths(fan_in, fan_out):
