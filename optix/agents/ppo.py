@@ -8,6 +8,7 @@ is run over a window, and what the rows of a minibatch are, a `Reading` says: si
 samples here, sequences in `optix.agents.recurrent_ppo`.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from optix import checks
 from optix.agents.fit import check_batch, feed_forward
 from optix.agents.updates import update_rule
 from optix.agents.view import normalizers
-from optix.math.returns import generalized_advantages
+from optix.math.returns import following_values, generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
 from optix.trees import all_finite, mean_devices, select
 from optix.types import (
@@ -151,15 +152,18 @@ class Reading(NamedTuple):
 
     agent: its name, for messages.
     unit: what the rows are, for messages.
-    values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
-        the observations acted on and of those that followed.
+    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
+        observations acted on.
+    value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
+        [B]`, of the observation that followed one, with the carry that acting had.
     rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
     outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
     """
 
     agent: str
     unit: str
-    values: Callable[..., PyTree]
+    values: Callable[..., jax.Array]
+    value_after: Callable[..., jax.Array]
     rows: Callable[[Batch, Trajectory], PyTree]
     outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
 
@@ -217,9 +221,10 @@ def ppo(
     """
     if reading is None:
         feed_forward("ppo", network)
-        reading = _samples(network)
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
+    # parts that divide the samples wherever the minibatches do
+    reading = reading or _samples(network, math.gcd(num_minibatches, 4))
     defaults = checks.floats(
         f"hyperparameter of {reading.agent}", hyperparams, HYPERPARAMS
     )
@@ -314,33 +319,55 @@ def ppo(
 
     def prepare(policy, batch, hyperparams):
         """Advantages and values of a window, in the rows that minibatches take."""
-        both = normal.normalize(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
-        values = reading.values(policy.params, policy.structure, both, batch)
+        obs = normal.normalize(policy.extras, batch.obs)
+        value = reading.values(policy.params, policy.structure, obs, batch)
+
+        def value_after(steps):
+            """The value [B] of what followed a step [B] of each environment."""
+            carry, *seen = jax.tree.map(
+                lambda x: x[steps, jnp.arange(steps.size)],
+                (batch.extras.get("carry", ()), batch.obs, batch.next_obs),
+            )
+            seen = [normal.normalize(policy.extras, x) for x in seen]
+            return reading.value_after(policy.params, policy.structure, carry, *seen)
+
+        next_value = following_values(
+            value, batch.truncated & ~batch.terminated, value_after
+        )
         advantages = jax.vmap(
             generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
         )(
             normal.scale(policy.extras, batch.reward),
-            values[0],
-            values[1],
+            value,
+            next_value,
             batch.terminated,
             batch.truncated,
             hyperparams["discount"],
             hyperparams["gae_lambda"],
         )
-        samples = Batch(
-            both[0], batch.action, batch.extras["log_prob"], advantages, values[0]
-        )
+        samples = Batch(obs, batch.action, batch.extras["log_prob"], advantages, value)
         return reading.rows(samples, batch)
 
     return Agent(init, network.initial_carry, act, learn, defaults)
 
 
-def _samples(network: Network) -> Reading:
-    """Return how a feed-forward network reads a window: every sample by itself."""
+def _samples(network: Network, parts: int) -> Reading:
+    """Return how a feed-forward network reads a window: every sample by itself.
+
+    The values of a window are found in so many `parts` of it: all at once, the hidden
+    layers of all its samples would take more memory than anything else does.
+    """
 
     def values(params, structure, obs, trajectory):
-        del trajectory
-        return network.apply(params, structure, (), obs)[1][1]
+        rows = obs.reshape(parts, -1, *obs.shape[2:])
+        value = jax.lax.map(
+            lambda part: network.apply(params, structure, (), part)[1][1], rows
+        )
+        return value.reshape(trajectory.reward.shape)
+
+    def value_after(params, structure, carry, obs, next_obs):
+        del carry, obs
+        return network.apply(params, structure, (), next_obs)[1][1]
 
     def rows(batch, trajectory):
         del trajectory
@@ -350,4 +377,4 @@ def _samples(network: Network) -> Reading:
         return network.apply(params, structure, (), part.obs)[1], part
 
     unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", unit, values, rows, outputs)
+    return Reading("ppo", unit, values, value_after, rows, outputs)

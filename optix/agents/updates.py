@@ -8,6 +8,7 @@ import optax
 
 from optix.trees import select
 from optix.types import Hyperparams, Policy, PyTree
+from optix.xla.barrier import barrier
 
 
 def update_rule(
@@ -40,7 +41,7 @@ def apply_gradients(
 ) -> tuple[PyTree, PyTree]:
     """Return (params, opt_state) after one step of the rule."""
     # flattened gradients that fuse into the backward pass make it several times slower
-    grads = jax.lax.optimization_barrier(grads)
+    grads = barrier(grads)
     updates, opt_state = rule.update(grads, opt_state, params, version=version)
     return optax.apply_updates(params, updates), opt_state
 
