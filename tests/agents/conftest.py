@@ -41,16 +41,18 @@ def window(policy):
     def draw(*shape):
         return jnp.asarray(rng.normal(size=(T, B, *shape)), jnp.float32)
 
-    obs, next_obs = 2 * draw(INPUTS), 2 * draw(INPUTS)
+    obs = 2 * draw(INPUTS)
+    _, action, extras = build().act(policy, (), obs, jax.random.key(5), {}, True)
+    reward = draw()
     terminated, truncated = (jnp.asarray(rng.random((T, B)) < 0.1) for _ in range(2))
     # what followed a step is acted on next, unless the episode ended
     ended = (terminated | truncated)[:-1, :, None]
+    next_obs = 2 * draw(INPUTS)
     next_obs = next_obs.at[:-1].set(jnp.where(ended, next_obs[:-1], obs[1:]))
-    _, action, extras = build().act(policy, (), obs, jax.random.key(5), {}, True)
     return Trajectory(
         obs=obs,
         action=action,
-        reward=draw(),
+        reward=reward,
         terminated=terminated,
         truncated=truncated,
         next_obs=next_obs,
