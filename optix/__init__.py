@@ -1,7 +1,7 @@
 """Autonomous training loops as pure JAX functions over immutable pytrees.
 
 In the order of reading, each importing only what is above it: `types` (the contracts),
-`exports`, `checks`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
+`exports`, `checks`, `forms`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
 `agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous run), `callbacks`,
 `neuroevo`; `host` (agents outside JAX); `registry` (every name), `make` (where the parts
 meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.

@@ -174,9 +174,9 @@ class Network(NamedTuple):
         than that; see `optix.networks.sequence.run_sequence`.
     optimizer: makes the transformation that its parameters want, as the agents' option
         of that name, which goes before it; None leaves the choice to the agent.
-    dense_rows: whether `apply` uses every matrix of its parameters as it is, once, in an
-        `optix.networks.dense.Dense` layer on rows [B, inputs]; noise in weights that is
-        each row's own is then cheaper.
+    noisy: `(params, structure, key, obs [B, *obs_shape]) -> out [B, ...]` with the
+        parameters of `optix.networks.noisy`, each row under noise of its own. None where
+        nothing is cheaper than to perturb the parameters for each row.
     """
 
     init: Callable[[jax.Array], tuple[PyTree, PyTree]]
@@ -184,7 +184,7 @@ class Network(NamedTuple):
     apply: Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
     sequence: Callable[..., tuple[PyTree, PyTree]] | None = None
     optimizer: Callable[[], Any] | None = None
-    dense_rows: bool = False
+    noisy: Callable[..., PyTree] | None = None
 
 
 class Learned(NamedTuple):

@@ -8,6 +8,7 @@ is run over a window, and what the rows of a minibatch are, a `Reading` says: si
 samples here, sequences in `optix.agents.recurrent_ppo`.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from optix.agents.fit import (
 )
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
-from optix.math.returns import generalized_advantages
+from optix.math.returns import following_values, generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
 from optix.networks.mlp import check_actions
 from optix.trees import all_finite, mean_devices, next_turn, select
@@ -162,8 +163,10 @@ class Reading(NamedTuple):
     count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
         they do not fit.
     unit: what the rows are, for messages.
-    values: `(params, structure, obs [2, T, B, ...], trajectory) -> a pair of [T, B]`, of
-        the observations acted on and of those that followed.
+    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
+        observations acted on.
+    value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
+        [B]`, of the observation that followed one, with the carry that acting had.
     rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
     outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
     """
@@ -171,7 +174,8 @@ class Reading(NamedTuple):
     agent: str
     count: Callable[[int, int], int]
     unit: str
-    values: Callable[..., PyTree]
+    values: Callable[..., jax.Array]
+    value_after: Callable[..., jax.Array]
     rows: Callable[[Batch, Trajectory], PyTree]
     outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
 
@@ -229,7 +233,9 @@ def ppo(
     """
     if reading is None:
         feed_forward("ppo", network)
-        reading = _samples(network)
+        # parts that divide the samples wherever the minibatches do
+        checks.positive_int("num_minibatches", num_minibatches)
+        reading = _samples(network, math.gcd(num_minibatches, 4))
     check_network(network)
     check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
@@ -345,22 +351,33 @@ def ppo(
 
         Observations are seen as they were acted on; `extras` has the scale of rewards.
         """
-        both = normal.normalize(policy.extras, jnp.stack([batch.obs, batch.next_obs]))
-        values = reading.values(policy.params, policy.structure, both, batch)
+        obs = normal.normalize(policy.extras, batch.obs)
+        value = reading.values(policy.params, policy.structure, obs, batch)
+
+        def value_after(steps):
+            """The value [B] of what followed a step [B] of each environment."""
+            carry, *seen = jax.tree.map(
+                lambda x: x[steps, jnp.arange(steps.size)],
+                (batch.extras.get("carry", ()), batch.obs, batch.next_obs),
+            )
+            seen = [normal.normalize(policy.extras, x) for x in seen]
+            return reading.value_after(policy.params, policy.structure, carry, *seen)
+
+        next_value = following_values(
+            value, batch.truncated & ~batch.terminated, value_after
+        )
         advantages = jax.vmap(
             generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
         )(
             normal.scale(extras, batch.reward),
-            values[0],
-            values[1],
+            value,
+            next_value,
             batch.terminated,
             batch.truncated,
             hyperparams["discount"],
             hyperparams["gae_lambda"],
         )
-        samples = Batch(
-            both[0], batch.action, batch.extras["log_prob"], advantages, values[0]
-        )
+        samples = Batch(obs, batch.action, batch.extras["log_prob"], advantages, value)
         return reading.rows(samples, batch)
 
     return Agent(
@@ -375,12 +392,23 @@ def ppo(
     )
 
 
-def _samples(network: Network) -> Reading:
-    """Return how a feed-forward network reads a window: every sample by itself."""
+def _samples(network: Network, parts: int) -> Reading:
+    """Return how a feed-forward network reads a window: every sample by itself.
+
+    The values of a window are found in so many `parts` of it: all at once, the hidden
+    layers of all its samples would take more memory than anything else does.
+    """
 
     def values(params, structure, obs, trajectory):
-        del trajectory
-        return network.apply(params, structure, (), obs)[1][1]
+        rows = obs.reshape(parts, -1, *obs.shape[2:])
+        value = jax.lax.map(
+            lambda part: network.apply(params, structure, (), part)[1][1], rows
+        )
+        return value.reshape(trajectory.reward.shape)
+
+    def value_after(params, structure, carry, obs, next_obs):
+        del carry, obs
+        return network.apply(params, structure, (), next_obs)[1][1]
 
     def rows(batch, trajectory):
         del trajectory
@@ -390,4 +418,4 @@ def _samples(network: Network) -> Reading:
         return network.apply(params, structure, (), part.obs)[1], part
 
     unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", operator.mul, unit, values, rows, outputs)
+    return Reading("ppo", operator.mul, unit, values, value_after, rows, outputs)

@@ -103,6 +103,13 @@ def rainbow(
     def logits(params, structure, obs):
         return network.apply(params, structure, (), obs)[1]
 
+    def perturb_rows(params, structure, key, obs):
+        return apply_with_noise(
+            lambda params, obs: logits(params, structure, obs), params, key, obs
+        )
+
+    noisy = network.noisy or perturb_rows
+
     def init(key):
         params, structure = network.init(key)
         params = add_noise(params, noise_scale)
@@ -122,16 +129,11 @@ def rainbow(
         params, structure, _, extras = policy
         obs = view.normalize(extras, obs)
 
-        def logits_of(params, obs):
-            return logits(params, structure, obs)
-
         if explore:
             # environments that shared a draw would do alike, and see less
-            out = apply_with_noise(
-                logits_of, params, unrolled(key), obs, dense_rows=network.dense_rows
-            )
+            out = noisy(params, structure, unrolled(key), obs)
         else:
-            out = logits_of(params.mean, obs)
+            out = logits(params.mean, structure, obs)
         return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
 
     def learn(policy, batch, hyperparams, key):

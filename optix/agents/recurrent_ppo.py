@@ -10,7 +10,6 @@ at the cut, with the carry of the steps before it.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from optix import checks
 from optix.agents.ppo import Batch, Reading, ppo
@@ -68,23 +67,13 @@ def recurrent_ppo(
         return num_steps // sequence_length * num_envs
 
     def values(params, structure, obs, trajectory):
-        if "carry" not in trajectory.extras:
-            return network.apply(params, structure, (), obs)[1][1]
+        if "carry" in trajectory.extras:
+            return trajectory.extras["value"]
+        return network.apply(params, structure, (), obs)[1][1]
 
-        def followed(steps):
-            """The value [B] of what followed a step of each environment, before resets."""
-            before, *acted = jax.tree.map(
-                lambda x: x[steps, jnp.arange(x.shape[1])],
-                (trajectory.extras["carry"], obs[0], obs[1]),
-            )
-            after, _ = network.apply(params, structure, before, acted[0])
-            return network.apply(params, structure, after, acted[1])[1][1]
-
-        return _with_next(
-            trajectory.extras["value"],
-            trajectory.truncated & ~trajectory.terminated,
-            followed,
-        )
+    def value_after(params, structure, carry, obs, next_obs):
+        after, _ = network.apply(params, structure, carry, obs)
+        return network.apply(params, structure, after, next_obs)[1][1]
 
     def rows(batch, trajectory):
         num_steps, num_envs = trajectory.reward.shape
@@ -112,25 +101,5 @@ def recurrent_ppo(
         return outputs, batch
 
     unit = "sequences of a window (num_steps / sequence_length * num_envs)"
-    reading = Reading("recurrent_ppo", count, unit, values, rows, outputs)
+    reading = Reading("recurrent_ppo", count, unit, values, value_after, rows, outputs)
     return ppo(network, observation_shape, action_space, reading=reading, **options)
-
-
-def _with_next(value, cut, followed):
-    """The values [T, B] when acting, and of the observations that followed.
-
-    What followed was acted on in the next step, but for a window's last step and where
-    an episode was cut: there `followed` is asked, for one step of every environment at
-    a time. That is seldom more than twice, in place of a pass over the window.
-    """
-    envs = jnp.arange(value.shape[1])
-
-    def ask(state):
-        next_value, unknown = state
-        step = jnp.argmax(unknown, 0)
-        known = jnp.where(unknown[step, envs], followed(step), next_value[step, envs])
-        return next_value.at[step, envs].set(known), unknown.at[step, envs].set(False)
-
-    start = jnp.roll(value, -1, 0), cut.at[-1].set(True)
-    next_value, _ = jax.lax.while_loop(lambda state: state[1].any(), ask, start)
-    return value, next_value

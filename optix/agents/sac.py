@@ -18,7 +18,7 @@ from optix.agents.view import replay_view
 from optix.networks.continuous import ActorAndCritic, action_size
 from optix.trees import mean_devices, next_turn
 from optix.types import Agent, Box, Learned, Policy
-from optix.xla.stored import stored
+from optix.xla.kept import normal
 from optix.xla.threefry import unrolled
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -34,8 +34,6 @@ TUNED = {  # what a tuner named without bounds may change, and how far
     "entropy_scale": (0.25, 2.0),
 }
 LOG_SCALE = (-20.0, 2.0)  # of the Gaussian before squashing
-
-_normal = stored(jax.random.normal, static_argnames=("shape",))
 
 
 def squashed_gaussian(
@@ -137,7 +135,7 @@ def sac(
         """Learn from one `Sample` of `Transition`."""
         params, structure, opt_state, extras = policy
         rows = view.rows(extras, batch)
-        noise = _normal(unrolled(key), (2, rows.reward.shape[0], size))
+        noise = normal(key, (2, rows.reward.shape[0], size))
         temperature = jnp.exp(params["log_temperature"])
 
         next_action, next_log_prob = propose(

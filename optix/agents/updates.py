@@ -9,6 +9,7 @@ import optax
 from optix import checks
 from optix.trees import next_turn, select
 from optix.types import Hyperparams, Policy, PyTree
+from optix.xla.barrier import barrier
 
 Optimizer = Callable[[], optax.GradientTransformation] | None
 
@@ -63,7 +64,7 @@ def apply_gradients(
     # of 64 bit numbers somewhere, as noise, what is learned keeps its own type
     grads = jax.tree.map(lambda grad, x: grad.astype(x.dtype), grads, params)
     # flattened gradients that fuse into the backward pass make it several times slower
-    grads = jax.lax.optimization_barrier(grads)
+    grads = barrier(grads)
     updates, opt_state = rule.update(grads, opt_state, params, version=version)
     return optax.apply_updates(params, updates), opt_state
 

@@ -34,6 +34,7 @@ from optix.types import (
     Trajectory,
     Transition,
 )
+from optix.xla.backend import time_unroll
 from optix.xla.threefry import unrolled
 
 
@@ -160,7 +161,9 @@ def window(
     collect_keys = jax.random.split(collect_key, (3, turns, parts.collect_steps))
     learn_keys = jax.random.split(learn_key, (2, turns, parts.gradient_steps))
     keys = tuple(collect_keys), tuple(learn_keys)
-    new, (trajectory, learned, ready) = jax.lax.scan(turn, state, keys)
+    new, (trajectory, learned, ready) = jax.lax.scan(
+        turn, state, keys, unroll=time_unroll()
+    )
     policy, rollout, memory = new
     trajectory = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
     if parts.hindsight is not None:

@@ -7,6 +7,7 @@ from optix.learners.collect import collector, own_key, window_report
 from optix.learners.evaluate import evaluator
 from optix.trees import all_finite
 from optix.types import Agent, Environment, Learner, LearnerState
+from optix.xla.backend import time_unroll
 
 
 def on_policy(
@@ -72,7 +73,7 @@ def on_policy(
             return experience.step(policy, rollout, hyperparams, *keys)
 
         keys = jax.random.split(own_key(key, axis_name), (num_steps, 2))
-        return jax.lax.scan(step, rollout, keys)
+        return jax.lax.scan(step, rollout, keys, unroll=time_unroll())
 
     def step(state, hyperparams, key, active):
         del active  # nothing here outlives the loop's own freezing

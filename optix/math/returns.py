@@ -1,10 +1,52 @@
 """Returns and advantages along one trajectory."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+
+from optix.xla.recurrence import discounted_sums
+
+
+def following_values(
+    value_tm1: jax.Array,
+    cut_t: jax.Array,
+    value_after: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Return the values of the observations that followed, found from those acted on.
+
+    What followed a step was acted on in the next one, except at a window's last step and
+    where an episode was cut: only there `value_after` is asked, for one step of every
+    environment at a time. That is seldom more than twice, in place of a second pass over
+    the window. After a step that terminated its episode the value means nothing.
+
+    Args:
+      value_tm1: [T, B] values of the observations acted on.
+      cut_t: [T, B] bool, the episode is cut here and its future is bootstrapped.
+      value_after: `(steps [B] int32) -> [B]` values of what followed these steps.
+
+    Returns:
+      [T, B] values.
+
+    >>> value = jnp.array([[1.0], [2.0], [3.0]])
+    >>> cut = jnp.array([[True], [False], [False]])
+    >>> following_values(value, cut, lambda steps: 10.0 * steps + 7.0)[:, 0].tolist()
+    [7.0, 3.0, 27.0]
+    """
+    chex.assert_rank([value_tm1, cut_t], 2)
+    number = jnp.arange(value_tm1.shape[0])[:, None]
+
+    def ask(state):
+        value_t, unknown = state
+        step = jnp.argmax(unknown, 0)
+        # a comparison with every step: XLA:CPU scatters row by row
+        here = unknown & (number == step)
+        return jnp.where(here, value_after(step), value_t), unknown & ~here
+
+    start = jnp.roll(value_tm1, -1, 0), cut_t.at[-1].set(True)
+    return jax.lax.while_loop(lambda state: state[1].any(), ask, start)[0]
 
 
 def generalized_advantages(
@@ -37,16 +79,7 @@ def generalized_advantages(
     chex.assert_rank([jnp.asarray(discount), jnp.asarray(gae_lambda)], 0)
     delta_t = reward_t + discount * jnp.where(terminated_t, 0.0, value_t) - value_tm1
     decay_t = jnp.where(terminated_t | truncated_t, 0.0, discount * gae_lambda)
-
-    def backwards(advantage, inputs):
-        delta, decay = inputs
-        advantage = delta + decay * advantage
-        return advantage, advantage
-
-    _, advantages = jax.lax.scan(
-        backwards, jnp.zeros_like(delta_t[0]), (delta_t, decay_t), reverse=True
-    )
-    return advantages
+    return discounted_sums(delta_t, decay_t)
 
 
 class VTrace(NamedTuple):
@@ -96,18 +129,11 @@ def vtrace(
     c_tm1 = jnp.minimum(ratio_tm1, c_bar)
     one_step_t = reward_t + discount * jnp.where(terminated_t, 0.0, value_t)
     decay_t = jnp.where(terminated_t | truncated_t, 0.0, discount * trace_lambda)
-
-    def backwards(correction, inputs):
-        """`correction` is target minus value, here of the observation that followed."""
-        delta, c, decay = inputs
-        following = decay * correction
-        return delta + c * following, following
-
     delta_t = rho_tm1 * (one_step_t - value_tm1)
-    _, following_t = jax.lax.scan(
-        backwards, jnp.zeros_like(delta_t[0]), (delta_t, c_tm1, decay_t), reverse=True
-    )
+    # target minus value, of the observations acted on and of those that followed
+    correction_t = discounted_sums(delta_t, c_tm1 * decay_t)
+    following_t = decay_t * jnp.append(correction_t[1:], 0.0)
     return VTrace(
-        target=value_tm1 + delta_t + c_tm1 * following_t,
+        target=value_tm1 + correction_t,
         advantage=rho_tm1 * (one_step_t + following_t - value_tm1),
     )

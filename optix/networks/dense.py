@@ -1,9 +1,9 @@
 """Affine and convolutional layers."""
 
-import jax.numpy as jnp
 from flax import linen
 
 from optix.xla.affine import apply_affine
+from optix.xla.convolution import convolve
 
 
 class Dense(linen.Module):
@@ -29,11 +29,7 @@ class Dense(linen.Module):
 
 
 class Convolution(linen.Module):
-    """A 3 by 3 convolution without padding, on [N, height, width, channels].
-
-    As one product with the 3 by 3 patches of the image: XLA:CPU differentiates a product
-    many times faster than a convolution.
-    """
+    """A 3 by 3 convolution without padding, on [N, height, width, channels]."""
 
     features: int
 
@@ -43,11 +39,4 @@ class Convolution(linen.Module):
         shape = 3, 3, x.shape[-1], self.features
         kernel = self.param("kernel", linen.initializers.lecun_normal(), shape)
         bias = self.param("bias", linen.initializers.zeros, (self.features,))
-        height, width = x.shape[1] - 2, x.shape[2] - 2
-        patches = [
-            x[:, row : row + height, column : column + width]
-            for row in range(3)
-            for column in range(3)
-        ]
-        matrix = kernel.reshape(-1, self.features)
-        return apply_affine(jnp.concatenate(patches, -1), matrix, bias)
+        return convolve(x, kernel, bias)

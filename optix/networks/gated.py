@@ -16,6 +16,8 @@ from flax import linen
 
 from optix.trees import select_rows
 from optix.types import PyTree
+from optix.xla.backend import time_unroll
+from optix.xla.barrier import barrier
 
 
 class Weights(NamedTuple):
@@ -131,7 +133,7 @@ def over_window(
         after = rest(carry, *_products(weights, x, carry[-1]))
         return _zero_where(ended, after), after[-1]
 
-    return jax.lax.scan(step, carry, (x, ended))
+    return jax.lax.scan(step, carry, (x, ended), unroll=time_unroll())
 
 
 def _forward(rest, weights, carry, x, ended):
@@ -141,14 +143,15 @@ def _forward(rest, weights, carry, x, ended):
         after, pull = jax.vjp(rest, carry, *_products(weights, x, carry[-1]))
         return _zero_where(ended, after), (after[-1], carry[-1], pull)
 
-    carry, (output, before, pull) = jax.lax.scan(step, carry, (x, ended))
+    carry, (output, before, pull) = jax.lax.scan(
+        step, carry, (x, ended), unroll=time_unroll()
+    )
     return (carry, output), (weights, x, before, pull, ended)
 
 
 def _backward(rest, residuals, gradients):
     del rest
     weights, x, before, pull, ended = residuals
-    barrier = jax.lax.optimization_barrier
     transposed = barrier(weights.recurrent.T)
 
     def step(carry, inputs):
@@ -159,12 +162,14 @@ def _backward(rest, residuals, gradients):
         return carry, (of_input, of_output)
 
     carry, output = gradients
-    carry, products = jax.lax.scan(step, carry, (output, pull, ended), reverse=True)
+    carry, products = jax.lax.scan(
+        step, carry, (output, pull, ended), reverse=True, unroll=time_unroll()
+    )
 
     def rows(x):
         return x.reshape(-1, x.shape[-1])
 
-    # see `optix.networks.dense.affine` for the barriers
+    # see `optix.xla.affine` for the barriers
     of_input, of_output = barrier(jax.tree.map(rows, products))
     grads = Weights(
         barrier(rows(x).T) @ of_input,

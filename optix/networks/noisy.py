@@ -4,7 +4,6 @@ The noise is put on the parameters, so any network becomes noisy: every matrix c
 "kernel" and the "bias" beside it get factorised Gaussian noise of learned deviation.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from flax import linen
 
 from optix.networks.dense import Dense
 from optix.types import PyTree
-from optix.xla.stored import stored
+from optix.xla.kept import normal, product
 
 
 class Noisy(NamedTuple):
@@ -74,8 +73,10 @@ def apply_with_noise(
       params: with noise.
       key: of all rows.
       obs: [B, ...].
-      dense_rows: what `Network` says of `apply`. A row's perturbed matrix is then never
-        built: x (W + D * outer(f, g)) = x W + ((x * f) D) * g, and its bias alike.
+      dense_rows: whether `apply` uses every matrix of its parameters as it is, once, in
+        an `optix.networks.dense.Dense` layer on rows [B, inputs]. A row's perturbed
+        matrix is then never built: x (W + D * outer(f, g)) = x W + ((x * f) D) * g, and
+        its bias alike.
 
     Raises:
       ValueError: `dense_rows`, but a noisy layer that is no `Dense` layer.
@@ -96,7 +97,7 @@ def apply_with_noise(
         (rows,) = (*args, *kwargs.values())
         inputs, outputs = noise[name]
         deviation = params.deviation[name]
-        out += _product(rows * inputs, deviation["kernel"]) * outputs
+        out += product(rows * inputs, deviation["kernel"]) * outputs
         return out + deviation["bias"] * outputs
 
     with linen.intercept_methods(with_noise):
@@ -109,23 +110,14 @@ def apply_with_noise(
     return out
 
 
-# stored: XLA:CPU fuses a product with a constant matrix wrongly into a softmax of 256 rows
-_product = stored(jnp.matmul)
-
-
 def _draw(params, key):
-    """The noise of each layer: {layer: (f [inputs], g [outputs])}."""
+    """The noise of each layer, sign(x) sqrt(|x|): {layer: (f [inputs], g [outputs])}."""
     layers = _layers(params.mean)
     sizes = [size for layer in layers.values() for size in layer["kernel"].shape]
-    factors = jnp.split(_factors(key, sum(sizes)), np.cumsum(sizes)[:-1])
+    draws = normal(key, (sum(sizes),))
+    factors = jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
+    factors = jnp.split(factors, np.cumsum(sizes)[:-1])
     return dict(zip(layers, zip(factors[::2], factors[1::2], strict=True), strict=True))
-
-
-@functools.partial(stored, static_argnames=("size",))
-def _factors(key, size):
-    """Draws [size] of sign(x) sqrt(|x|)."""
-    draws = jax.random.normal(key, (size,))
-    return jnp.sign(draws) * jnp.sqrt(jnp.abs(draws))
 
 
 def _moved(params, noise):

@@ -4,6 +4,7 @@ import jax
 
 from optix.trees import select_rows
 from optix.types import Network, PyTree
+from optix.xla.backend import time_unroll
 
 
 def run_sequence(
@@ -36,4 +37,4 @@ def run_sequence(
         carry, out = network.apply(params, structure, carry, obs)
         return select_rows(ended, fresh, carry), out
 
-    return jax.lax.scan(step, carry, (obs, ended))
+    return jax.lax.scan(step, carry, (obs, ended), unroll=time_unroll())

@@ -10,6 +10,7 @@ from optix import checks
 from optix.networks.dense import Dense
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
 from optix.networks.module import module_network
+from optix.networks.noisy import apply_with_noise
 from optix.types import Discrete, Network
 
 
@@ -88,4 +89,11 @@ def action_values(
         num_atoms=num_atoms,
     )
     network = module_network(module, jnp.zeros((1, *shape)))
-    return network._replace(dense_rows=True)
+
+    def noisy(params, structure, key, obs):
+        def apply(params, obs):
+            return network.apply(params, structure, (), obs)[1]
+
+        return apply_with_noise(apply, params, key, obs, dense_rows=True)
+
+    return network._replace(noisy=noisy)

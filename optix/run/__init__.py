@@ -3,7 +3,7 @@
 train: `train` and `resume`. session: dispatches, and what is told and saved in between.
 programs: the compiled functions. batch: the seeds that still cost something. pace: how
 much one dispatch holds. pause: what leaves a run. folder: what is on disk; description:
-its run.json; lock: who may write to it; ending: what stays when a run is over. result:
-how a run ended. evaluate: its best policy, played. load: its best policy as an object
-that acts.
+its run.json; place: what a path must be for that; lock: who may write to it; ending: what
+stays when a run is over. result: how a run ended. evaluate: its best policy, played.
+load: its best policy as an object that acts.
 """

@@ -2,6 +2,8 @@
 
 import jax
 
+from optix.xla.backend import on_cpu
+
 # below this many rows the plain gradient is as fast, and compiles sooner
 _ROWS_WORTH_A_TRANSPOSE = 512
 
@@ -34,8 +36,11 @@ affine.defvjp(_affine_forward, _affine_backward)
 
 
 def apply_affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """Return `x @ kernel + bias` for x [..., inputs], by whatever is faster."""
+    """Return `x @ kernel + bias` for x [..., inputs], by whatever is faster.
+
+    That is the plain expression for few rows, and on everything but a CPU.
+    """
     rows = x.reshape(-1, x.shape[-1])
-    if rows.shape[0] < _ROWS_WORTH_A_TRANSPOSE:
+    if rows.shape[0] < _ROWS_WORTH_A_TRANSPOSE or not on_cpu():
         return x @ kernel + bias
     return affine(rows, kernel, bias).reshape(*x.shape[:-1], kernel.shape[-1])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from optix.xla.backend import on_cpu
+
 
 def stored(function: Callable, *, static_argnames: tuple[str, ...] = ()) -> Callable:
     """Return `function` as a call that is not inlined, so that it is computed once.
@@ -28,7 +30,7 @@ def stored(function: Callable, *, static_argnames: tuple[str, ...] = ()) -> Call
     @functools.wraps(function)
     def kept(*args, **kwargs):
         result = call(*args, **kwargs)
-        if jax.default_backend() != "cpu":
+        if not on_cpu():
             return result
         return set_xla_metadata(result, inlineable="false")
 

@@ -43,13 +43,19 @@ def window(policy):
 
     obs = 2 * draw(INPUTS)
     _, action, extras = build().act(policy, (), obs, {}, jax.random.key(5), True)
+    reward = draw()
+    terminated, truncated = (jnp.asarray(rng.random((T, B)) < 0.1) for _ in range(2))
+    # what followed a step is acted on next, unless the episode ended
+    ended = (terminated | truncated)[:-1, :, None]
+    next_obs = 2 * draw(INPUTS)
+    next_obs = next_obs.at[:-1].set(jnp.where(ended, next_obs[:-1], obs[1:]))
     return Trajectory(
         obs=obs,
         action=action,
-        reward=draw(),
-        terminated=jnp.asarray(rng.random((T, B)) < 0.1),
-        truncated=jnp.asarray(rng.random((T, B)) < 0.1),
-        next_obs=2 * draw(INPUTS),
+        reward=reward,
+        terminated=terminated,
+        truncated=truncated,
+        next_obs=next_obs,
         extras={
             "log_prob": extras["log_prob"] + 0.3 * draw(),
             "discounted_return": 3 * draw(),

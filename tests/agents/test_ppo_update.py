@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from optix.agents.ppo import Batch, categorical, loss
+from optix.agents.ppo import Batch, categorical, loss, ppo
 from optix.math.running import standardize
+from optix.types import Discrete
 from tests.agents.ppo_reference import (
     ACTIONS,
     FLOATS,
@@ -17,8 +18,10 @@ from tests.agents.ppo_reference import (
     assert_trees,
     build,
     floats,
+    linear,
     slow_loss,
     slow_update,
+    versioned_sgd,
 )
 from tests.quick import jit
 
@@ -80,6 +83,24 @@ def test_loss(clip_values):
     assert 0.1 < info["clip_fraction"] < 0.9
 
 
+def test_an_observation_of_a_window_is_looked_at_once_before_the_updates(
+    policy, window
+):
+    """Its value serves as that of what followed the step before it."""
+    rows = []
+
+    def apply(params, structure, carry, obs):
+        rows.append(obs.shape[:-1])
+        return linear(INPUTS, ACTIONS).apply(params, structure, carry, obs)
+
+    network = linear(INPUTS, ACTIONS)._replace(apply=apply)
+    options = {"num_epochs": 1, "num_minibatches": 4, "optimizer": versioned_sgd}
+    agent = ppo(network, (INPUTS,), Discrete(ACTIONS), **options)
+    jax.eval_shape(agent.learn, policy, window, jax.random.key(0), floats())
+    # a part of the window, a step of every environment, a minibatch
+    assert set(rows) == {(T * B // 4,), (B,)}
+
+
 def test_minibatches_that_do_not_divide_are_refused(policy, window):
     agent = build(num_minibatches=5)
     with pytest.raises(ValueError, match="divisible by num_minibatches=5, got 48"):
@@ -102,8 +123,9 @@ def test_learning_rates_side_by_side_without_another_trace(learn, policy, window
         row = jax.tree.map(lambda x, i=i: x[i], both)
         assert_trees(row, one, rtol=1e-4, atol=1e-5)
     steps = [one.params["bias"] - policy.params["bias"] for one in alone]
-    # a parameter of size one is rounded to 6e-8, whatever the step is
-    np.testing.assert_allclose(steps[1], 2 * steps[0], rtol=1e-4, atol=2e-7)
+    # within an ulp of the parameters whose difference a step is
+    ulp = np.spacing(np.abs(policy.params["bias"]).max())
+    np.testing.assert_allclose(steps[1], 2 * steps[0], rtol=1e-4, atol=ulp)
 
 
 def test_no_learning_rate_no_change(learn, policy, own_window):

@@ -25,8 +25,8 @@ def test_two_halves_of_a_batch_are_the_whole(algorithm, monkeypatch):
     for module, name in [
         (jax.random, "normal"),
         # what is stored is traced once, perhaps before
-        (sac, "_normal"),
-        (noisy, "_factors"),
+        (sac, "normal"),
+        (noisy, "normal"),
     ]:
         monkeypatch.setattr(module, name, constant)
     whole, split = agent_of(algorithm), agent_of(algorithm, axis_name="device")

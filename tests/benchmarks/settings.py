@@ -5,6 +5,9 @@ evaluation of `evaluation_episodes` by the policy that explores, unless it is
 deterministic. The peers' workers translate the names.
 """
 
+import json
+import sys
+
 PPO = {
     "environment": "CartPole-v1",
     "num_envs": 64,
@@ -95,6 +98,16 @@ RAINBOW = {  # of tensor-optix
 SETTINGS = {"ppo": PPO, "dqn": DQN, "sac": SAC, "td3": TD3, "rainbow": RAINBOW}
 
 
+def settings_of(algorithm):
+    """The settings, with what a JSON object among a worker's arguments changes.
+
+    `flat` is no option of optix: the environment flattens its images.
+    """
+    told = [argument for argument in sys.argv[1:] if argument.startswith("{")]
+    return {**SETTINGS[algorithm], **json.loads(told[0] if told else "{}")}
+
+
 def window_steps(algorithm):
     """Environment steps of a window."""
-    return SETTINGS[algorithm]["num_envs"] * SETTINGS[algorithm]["num_steps"]
+    settings = settings_of(algorithm)
+    return settings["num_envs"] * settings["num_steps"]

@@ -16,11 +16,18 @@ def serve(build, window_steps):
 
     algorithm, seeds, windows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     function = build(algorithm, seeds, windows)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     lowered = jax.jit(function).lower(jax.random.key(0))
     traced = time.perf_counter()
     compiled = lowered.compile()
-    say({"compile": time.perf_counter() - started, "trace": traced - started})
+    say(
+        {
+            "compile": time.perf_counter() - started,
+            "compile_cpu": time.process_time() - used,
+            "trace": traced - started,
+            "temporaries": compiled.memory_analysis().temp_size_in_bytes,
+        }
+    )
     steps = abs(seeds) * windows * window_steps(algorithm)
     respond(lambda number: (steps, float(compiled(jax.random.key(number)))))
 
@@ -28,10 +35,11 @@ def serve(build, window_steps):
 def respond(run):
     """Time `run(number) -> (environment steps, score)` for each line of the input."""
     for number, _ in enumerate(sys.stdin):
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         steps, score = run(number)
-        seconds = time.perf_counter() - started
-        say({"seconds": seconds, "steps_per_second": steps / seconds, "score": score})
+        seconds, cpu = time.perf_counter() - started, time.process_time() - used
+        told = {"seconds": seconds, "cpu": cpu, "steps_per_second": steps / seconds}
+        say({**told, "score": score})
 
 
 def say(message):

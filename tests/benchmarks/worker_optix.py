@@ -9,18 +9,25 @@ import sys
 import jax
 
 import optix
-from tests.benchmarks.settings import SETTINGS, window_steps
+from tests.benchmarks.flat import FlatBreakout
+from tests.benchmarks.settings import settings_of, window_steps
 from tests.benchmarks.worker import serve
+
+
+def made(settings, algorithm, windows, raw):
+    """Return the run at the settings; `raw` leaves rewards as they are."""
+    options = dict(settings)
+    if raw:
+        options["normalize_rewards"] = False
+    environment = options.pop("environment")
+    if options.pop("flat", False):
+        environment = FlatBreakout()
+    return optix.make(environment, algorithm, windows_per_round=windows, **options)
 
 
 def build(algorithm, seeds, windows):
     """Return `key -> mean score`; more than one seed run one after another."""
-    options = dict(SETTINGS[algorithm])
-    if "raw" in sys.argv:
-        options["normalize_rewards"] = False
-    run = optix.make(
-        options.pop("environment"), algorithm, windows_per_round=windows, **options
-    )
+    run = made(settings_of(algorithm), algorithm, windows, "raw" in sys.argv)
 
     def one(key):
         return run.step(run.init(key))[1].score

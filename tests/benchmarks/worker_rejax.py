@@ -4,12 +4,16 @@ rejax expects gymnax before 1.0, whose step returns five values; gymnax's own wr
 gives them back, but recurses for ever when rejax copies its configuration.
 """
 
+from collections.abc import Callable
+
 import gymnax
 import jax
 import rejax
+from flax import linen
 from gymnax.wrappers import LegacyStepAPIWrapper
+from rejax.networks import MLP, DiscretePolicy
 
-from tests.benchmarks.settings import SETTINGS, window_steps
+from tests.benchmarks.settings import settings_of, window_steps
 from tests.benchmarks.worker import serve
 
 
@@ -34,7 +38,7 @@ def options_of(algorithm, settings, total):
             "vf_coef": settings["value_coefficient"],
             "ent_coef": settings["entropy_coefficient"],
             "max_grad_norm": settings["max_grad_norm"],
-            "agent_kwargs": {**networks, "hidden_layer_sizes": settings["hidden"]},
+            "agent_kwargs": networks,
         }
     replay = {
         "buffer_size": settings["capacity"],
@@ -53,22 +57,77 @@ def options_of(algorithm, settings, total):
         }
     replay["polyak"] = 1 - settings["target_rate"]
     if algorithm == "sac":
-        return replay | {"agent_kwargs": networks}  # of its 64 x 64 units
+        return replay | {"agent_kwargs": networks}
     return replay | {
         "policy_delay": settings["policy_delay"],
         "exploration_noise": settings["exploration_noise"],
         "target_noise": settings["target_noise"],
         "target_noise_clip": settings["target_noise_limit"],
-        "actor_kwargs": networks,  # of its 64 x 64 units
+        "actor_kwargs": networks,
         "critic_kwargs": dict(networks),
     }
 
 
+class Images(linen.Module):
+    """The layers of optix for images: a convolution, then the hidden layers."""
+
+    hidden_layer_sizes: tuple
+    activation: Callable
+
+    @linen.compact
+    def __call__(self, x):
+        """Map [N, height, width, channels] to [N, hidden[-1]]."""
+        x = self.activation(linen.Conv(16, (3, 3), padding="VALID")(x))
+        return MLP(self.hidden_layer_sizes, self.activation)(x)
+
+
+class ImagePolicy(DiscretePolicy):
+    """rejax's policy with those layers."""
+
+    def setup(self):
+        """Name the parts."""
+        self.features = Images(self.hidden_layer_sizes, self.activation)
+        self.action_logits = linen.Dense(self.action_dim)
+
+
+class ImageValue(linen.Module):
+    """rejax's critic with those layers."""
+
+    hidden_layer_sizes: tuple
+    activation: Callable
+
+    @linen.compact
+    def __call__(self, obs):
+        """Map [N, height, width, channels] to [N]."""
+        x = Images(self.hidden_layer_sizes, self.activation)(obs)
+        return linen.Dense(1)(x).squeeze(1)
+
+
+def with_networks(learner, settings):
+    """The learner with the hidden layers of the settings."""
+    hidden = tuple(settings["hidden"])
+    parts = {
+        name: getattr(learner, name).clone(hidden_layer_sizes=hidden)
+        for name in ("agent", "actor", "critic")
+        if hasattr(learner, name)
+    }
+    images = "MinAtar" in settings["environment"] and not settings.get("flat")
+    if images and "actor" in parts:
+        layers = hidden, parts["actor"].activation
+        parts["actor"] = ImagePolicy(parts["actor"].action_dim, *layers)
+        parts["critic"] = ImageValue(*layers)
+    return learner.replace(**parts)
+
+
 def build(algorithm, seeds, windows):
     """Return `key -> mean score`; more than one seed are vmapped."""
-    settings = SETTINGS[algorithm]
+    return built(settings_of(algorithm), algorithm, seeds, windows)
+
+
+def built(settings, algorithm, seeds, windows):
+    """As `build`, at settings of one's own."""
     env, params = gymnax.make(settings["environment"])
-    total = windows * window_steps(algorithm)
+    total = windows * settings["num_envs"] * settings["num_steps"]
     learner = getattr(rejax, algorithm.upper()).create(
         env=FiveValues(env),
         env_params=params,
@@ -80,9 +139,7 @@ def build(algorithm, seeds, windows):
         num_envs=settings["num_envs"],
         **options_of(algorithm, settings, total),
     )
-    if algorithm == "dqn":  # `create` knows only 64 x 64 units
-        agent = learner.agent.clone(hidden_layer_sizes=settings["hidden"])
-        learner = learner.replace(agent=agent)
+    learner = with_networks(learner, settings)  # `create` knows only 64 x 64 units
 
     def one(key):
         return learner.train(key)[1][1].mean()  # the 128 episodes of one evaluation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rlax
 
-from optix.math.returns import generalized_advantages, vtrace
+from optix.math.returns import following_values, generalized_advantages, vtrace
 
 T, B = 24, 16
 DISCOUNT, LAMBDA = 0.9, 0.8
@@ -193,3 +193,34 @@ def test_vtrace_never_looks_behind_an_end(data, ratio):
 def test_vtrace_refuses_a_batch():
     with pytest.raises(AssertionError):
         vtrace(*[jnp.zeros((3, 2))] * 6, 0.9)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_following_values_are_asked_for_where_an_episode_was_cut(share):
+    rng = np.random.default_rng(1)
+    value, after = rng.normal(size=(2, T, B)).astype(np.float32)
+    cut = rng.random((T, B)) < share
+    columns = jnp.arange(B)
+    asked = []
+
+    def value_after(steps):
+        jax.debug.callback(asked.append, steps)
+        return jnp.asarray(after)[steps, columns]
+
+    given = following_values(jnp.asarray(value), jnp.asarray(cut), value_after)
+    cut[-1] = True  # what followed a window's last step was not acted on
+    np.testing.assert_array_equal(given, np.where(cut, after, np.roll(value, -1, 0)))
+    jax.effects_barrier()
+    assert len(asked) == cut.sum(0).max()
+
+
+def test_following_values_of_many_seeds_at_once():
+    value = jnp.arange(12.0).reshape(2, 3, 2)
+    cut = jnp.zeros((2, 3, 2), bool).at[1, 0, 0].set(True)
+    given = jax.vmap(
+        lambda value, cut: following_values(value, cut, lambda steps: 100.0 + steps)
+    )(value, cut)
+    expected = np.roll(value, -1, 1)
+    expected[:, -1] = 102
+    expected[1, 0, 0] = 100
+    np.testing.assert_array_equal(given, expected)

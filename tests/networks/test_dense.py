@@ -74,9 +74,10 @@ def test_initial_weights_have_the_variance_of_lecun_times_the_scale():
     assert not params["bias"].any()
 
 
-@pytest.mark.parametrize("images", [3, 64])  # each takes a way of its own
-def test_a_convolution_is_that_of_flax(images):
-    x = np.random.default_rng(0).normal(size=(images, 6, 5, 2)).astype(np.float32)
+# few and many small images, and large ones: each takes a way of its own
+@pytest.mark.parametrize("shape", [(3, 6, 5), (64, 6, 5), (1, 33, 32)])
+def test_a_convolution_is_that_of_flax(shape):
+    x = np.random.default_rng(0).normal(size=(*shape, 2)).astype(np.float32)
     ours, theirs = Convolution(7), linen.Conv(7, (3, 3), padding="VALID")
     params = jit(ours.init)(jax.random.key(0), x)
     params = jax.tree.map(lambda p: p + 0.1, params)

@@ -143,9 +143,7 @@ def test_rows_of_images_have_the_noise_that_perturbs_parameters():
         return network.apply(params, structure, (), obs)[1]
 
     key = jax.random.key(1)
-    given = jit(
-        lambda: apply_with_noise(apply, noisy, key, obs, dense_rows=network.dense_rows)
-    )()
+    given = jit(lambda: network.noisy(noisy, structure, key, obs))()
     for own, image, row in zip(jax.random.split(key, 4), obs, given, strict=True):
         expected = apply(perturb(noisy, own), image[None])[0]
         np.testing.assert_allclose(row, expected, rtol=1e-4, atol=1e-4)

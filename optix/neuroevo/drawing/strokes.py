@@ -125,7 +125,7 @@ def _short(graph, neuron, kind):
     if graph.is_input(neuron):
         return ""
     short = {"linear": "lin", "sigmoid": "sig", "hard_tanh": "hard"}
-    return short.get(kind, kind.split("_")[-1])[:5]
+    return str(short.get(kind, kind.split("_")[-1]))[:5]
 
 
 class Curve(NamedTuple):

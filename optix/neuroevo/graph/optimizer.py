@@ -7,7 +7,7 @@ nobody has to find the optimizer's state to change a topology.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -135,7 +135,7 @@ def keep_sign(dale: str) -> optax.GradientTransformationExtraArgs:
     )
 
 
-def not_outwards(weight: jax.Array, sign: jax.Array, update: jax.Array) -> jax.Array:
+def not_outwards(weight: jax.Array, sign: Any, update: jax.Array) -> jax.Array:
     """Return the update, 0 where it would lead a weight further from its side of 0."""
     # signs of 0 allow everything: 0 > 0 is false
     outwards = (weight * sign <= 0) & (update * sign > 0)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from optix import checks
 from optix.neuroevo.graph.cells import kind_name
@@ -87,7 +88,7 @@ def freeze(graph: NeuronGraph) -> StaticGraph:
     [(4, 8), (8, 8), (8, 2)]
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(graph)):
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(graph)):
         raise ValueError(
             "graph must be known to be frozen, got one that is being traced; freeze it "
             "outside of jit"
