@@ -39,7 +39,7 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
     stepped = traced(name, function, getattr(env, function), key, state, action)
     after, result = _pair(name, function, stepped)
     if not isinstance(result, EnvStep):
-        raise ValueError(
+        raise checks.OptionError(
             f"{function} of {name} must return (state, EnvStep), got a "
             f"{type(result).__name__}; make it by optix.types.EnvStep"
         )
@@ -75,7 +75,7 @@ def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:
     except checks.OptionError:
         raise  # it names the environment already
     except Exception as error:
-        raise ValueError(
+        raise checks.OptionError(
             f"{what} of {name} failed with {type(error).__name__}: {error}; mend the "
             "environment, its wrapper or env_params"
         ) from error
@@ -83,7 +83,7 @@ def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:
 
 def _pair(name: str, function: str, result: Any) -> tuple:
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ValueError(
+        raise checks.OptionError(
             f"{function} of {name} must return a pair of which the state is the first, "
             f"got a {type(result).__name__}; see optix.types.Environment"
         )
@@ -99,7 +99,7 @@ def check_array(
         return
     kind = "real numbers" if dtype is None else jnp.dtype(dtype).name
     got = f"{value.dtype}{list(value.shape)}" if is_array else f"{value!r}"
-    raise ValueError(
+    raise checks.OptionError(
         f"{field} of {name} must be {kind} of shape {list(shape)}, got {got}; mend the "
         "environment or its wrapper"
     )
@@ -121,7 +121,7 @@ def check_state(name: str, before: PyTree, after: PyTree, dtypes: bool) -> None:
         return structure, [(x.shape, x.dtype if dtypes else None) for x in leaves]
 
     if form(before) != form(after):
-        raise ValueError(
+        raise checks.OptionError(
             f"a step of {name} must keep the structure, the shapes and the dtypes of its "
             f"state, got {before} of reset and {after} of a step"
         )

@@ -224,7 +224,7 @@ def choose(
             f"{action_space}; evaluation is deterministic with every agent"
         )
     if deterministic and algorithm not in (None, "td3"):
-        raise ValueError(f"deterministic=True means td3, got algorithm {algorithm!r}")
+        raise OptionError(f"deterministic=True means td3, got algorithm {algorithm!r}")
     if algorithm is None:
         algorithm = _usual(action_space, network)
     algorithm = "td3" if deterministic else algorithm

@@ -4,6 +4,9 @@ ppo: proximal policy optimisation. recurrent_ppo: the same of networks that reme
 dqn, rainbow, sac, td3: learning from a replay; twin_critics is what sac and td3 share.
 updates: how parameters move. view: normalisers and counters. fit: what agents refuse.
 
+A factory is long on purpose: it holds its whole algorithm, init, act and learn, as
+closures over its sizes, to be read in one go.
+
 A factory is named like its module, so nothing is exported: `from optix.agents.ppo import
 ppo`, or `optix.make_agent` by name.
 """

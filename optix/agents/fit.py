@@ -14,7 +14,7 @@ def feed_forward(agent: str, network: Network) -> None:
     """Raise ValueError for something else than a network without a carry."""
     check_network(network)
     if jax.tree.leaves(network.initial_carry(1)):
-        raise ValueError(
+        raise checks.OptionError(
             f"{agent} takes a feed-forward network, but this one has a carry; give it to "
             "recurrent_ppo, which trains through time"
         )
@@ -33,7 +33,7 @@ def check_network(network: Network) -> None:
 def check_batch(batch: Any, kind: type, learner: str) -> None:
     """Raise ValueError for a batch of another kind than the agent learns from."""
     if not isinstance(batch, kind):
-        raise ValueError(
+        raise checks.OptionError(
             f"the agent learns from a {kind.__name__}, got a {type(batch).__name__}; give "
             f"the agent to optix.learners.{learner}"
         )
@@ -65,13 +65,15 @@ def check_outputs(
     try:
         out = jax.eval_shape(outputs, jax.random.key(0))
     except Exception as error:
-        raise ValueError(
+        raise checks.OptionError(
             f"{name} must take rows of shape {', '.join(map(str, shapes))}, but it "
             f"failed to: {error}"
         ) from error
     given = jax.tree.map(lambda x: x.shape[1:], out)
     if not fits(given):
-        raise ValueError(f"{name} must give {wanted}; for one row it gave {given}")
+        raise checks.OptionError(
+            f"{name} must give {wanted}; for one row it gave {given}"
+        )
 
 
 def check_heads(

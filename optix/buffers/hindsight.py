@@ -129,7 +129,7 @@ def _check_fit(trajectory: Trajectory, achieved, substitute, reward) -> None:
             return jax.eval_shape(function, *arguments)
         except (TypeError, ValueError, IndexError, KeyError) as error:
             given = ", ".join(str(_shapes(x)) for x in arguments)
-            raise ValueError(
+            raise checks.OptionError(
                 f"{name} must take what it is given, of shape {given}: {error}"
             ) from error
 
@@ -141,7 +141,7 @@ def _check_fit(trajectory: Trajectory, achieved, substitute, reward) -> None:
     for old in (obs, next_obs):
         new = shape("substitute", substitute, old, goal)
         if storage.shapes_of(new) != storage.shapes_of(old):
-            raise ValueError(
+            raise checks.OptionError(
                 "substitute must return an observation like the one it is given, "
                 f"{_shapes(old)}, got {_shapes(new)}; the goal is {_shapes(goal)}"
             )
@@ -150,7 +150,7 @@ def _check_fit(trajectory: Trajectory, achieved, substitute, reward) -> None:
         (),
         (),
     ]:
-        raise ValueError(
+        raise checks.OptionError(
             "reward must return two scalars (reward, terminated) for one pair of goals "
             f"of shape {_shapes(goal)}, got {_shapes(outcome)}"
         )

@@ -53,7 +53,7 @@ def linked(capacity: int, streams: int, n_step: int) -> Storage:
     def init(item):
         checks.record("a row of streams", item, Transition, "leave streams at 0")
         if storage.shapes_of(item.obs) != storage.shapes_of(item.next_obs):
-            raise ValueError(
+            raise checks.OptionError(
                 "obs and next_obs of a row must be alike to be stored once, got "
                 f"{storage.shapes_of(item.obs)} and {storage.shapes_of(item.next_obs)}"
             )

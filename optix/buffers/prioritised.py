@@ -104,7 +104,7 @@ def prioritised(capacity: int, *, streams: int = 0, n_step: int = 1) -> Buffer:
     def update(state, index, priority, valid):
         index, priority = jnp.asarray(index), jnp.asarray(priority)
         if index.ndim != 1 or index.shape != priority.shape:
-            raise ValueError(
+            raise checks.OptionError(
                 "index and priority must both be [M], one priority for each row, "
                 f"got {index.shape} and {priority.shape}"
             )

@@ -43,7 +43,7 @@ def checked_batch_size(batch_size: Any, capacity: int) -> int:
     """Return `batch_size` as an int of at most `capacity`, or raise ValueError."""
     batch_size = checks.positive_int("batch_size", batch_size)
     if batch_size > capacity:
-        raise ValueError(
+        raise checks.OptionError(
             f"batch_size must be at most the capacity {capacity}, got {batch_size}"
         )
     return batch_size
@@ -60,14 +60,14 @@ def check_rows(
     """Raise ValueError unless `given` is `expected` with the leading axes `lead`."""
     given, expected = shapes_of(given), shapes_of(expected)
     if jax.tree.structure(given) != jax.tree.structure(expected):
-        raise ValueError(
+        raise checks.OptionError(
             f"{name} must have the structure given to init, "
             f"{jax.tree.structure(expected)}, got {jax.tree.structure(given)}"
         )
     leaves = jax.tree_util.tree_leaves_with_path(given)
     for (path, x), y in zip(leaves, jax.tree.leaves(expected), strict=True):
         if (x.shape, x.dtype) != ((*lead, *y.shape), y.dtype):
-            raise ValueError(
+            raise checks.OptionError(
                 f"{name}{jax.tree_util.keystr(path)} must be {y.dtype} of shape "
                 f"{(*lead, *y.shape)} as given to init, got {x.dtype} of {x.shape}"
             )
@@ -79,11 +79,11 @@ def check_push(
     """Return `valid` as an array, or raise ValueError: rows unlike `row`, or too many."""
     valid = jnp.asarray(valid)
     if valid.ndim != 1 or valid.dtype != bool:
-        raise ValueError(
+        raise checks.OptionError(
             f"valid must be [N] bool, one for each row, got {valid.dtype} {valid.shape}"
         )
     if len(valid) > most:
-        raise ValueError(
+        raise checks.OptionError(
             f"at most {rule} = {most} rows can be added at once, got {len(valid)}; "
             "use a larger buffer or add in parts"
         )

@@ -132,14 +132,14 @@ def checked(callbacks: Iterable[Any]) -> list[Any]:
             no run ever calls or that can not be called.
     """
     if not isinstance(callbacks, Iterable):
-        raise ValueError(
+        raise checks.OptionError(
             "callbacks must be an iterable of callbacks, such as a list, got one "
             f"{_name(callbacks)}"
         )
     callbacks = list(callbacks)
     for callback in callbacks:
         if isinstance(callback, type):
-            raise ValueError(
+            raise checks.OptionError(
                 f"callbacks must be objects, got the class {callback.__name__}; pass "
                 f"{callback.__name__}()"
             )
@@ -147,7 +147,7 @@ def checked(callbacks: Iterable[Any]) -> list[Any]:
         checks.known_names(f"hook of {_name(callback)}", methods, (*HOOKS, _BATCH))
         for name in methods:
             if not callable(getattr(callback, name)):
-                raise ValueError(
+                raise checks.OptionError(
                     f"{_name(callback)}.{name} must be a method, got "
                     f"{getattr(callback, name)!r}"
                 )

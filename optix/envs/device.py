@@ -55,7 +55,7 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     ((4,), Discrete(n=2), 500)
     """
     if name is not None and not (isinstance(name, str) and name):
-        raise ValueError(f"name must be a string or None, got {name!r}")
+        raise checks.OptionError(f"name must be a string or None, got {name!r}")
     if isinstance(env, str):
         name = name or env
         env, default_params = _registered(env)
@@ -118,7 +118,7 @@ def _registered(name: str) -> tuple[Any, Any]:
 
     checks.known_names("environment", [name], gymnax.registered_envs)
     if name in _NEEDS_DOWNLOAD:
-        raise ValueError(
+        raise checks.OptionError(
             f"{name} downloads its data when it is made; make it yourself and pass the "
             "instance"
         )
@@ -127,9 +127,11 @@ def _registered(name: str) -> tuple[Any, Any]:
 
 def _check_protocol(name: str, env: Any) -> None:
     if isinstance(env, type):
-        raise ValueError(f"env must be an instance, got the class {env.__name__}")
+        raise checks.OptionError(
+            f"env must be an instance, got the class {env.__name__}"
+        )
     if is_gymnasium(env):
-        raise ValueError(
+        raise checks.OptionError(
             f"env must run on the device, got the Gymnasium environment "
             f"{gymnasium_name(env)}, which runs on the host; give the name of a gymnax "
             "environment (such as 'CartPole-v1'), or train a host agent: "
@@ -138,7 +140,7 @@ def _check_protocol(name: str, env: Any) -> None:
         )
     missing = [function for function in _PARTS if not hasattr(env, function)]
     if missing:
-        raise ValueError(
+        raise checks.OptionError(
             f"env: {name} must have {', '.join(_PARTS)} (the protocol of gymnax 1.0), but "
             f"lacks {', '.join(missing)}"
         )
@@ -149,7 +151,7 @@ def _time_limit(name: str, params: Any) -> int:
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if not isinstance(limit, bool) and 1 <= float(limit) < 2**31:
             return int(limit)
-    raise ValueError(
+    raise checks.OptionError(
         f"env_params of {name} must be like its default_params, with a "
         "max_steps_in_episode >= 1, the time limit by which evaluation ends, got "
         f"{limit!r} in {params!r}"
@@ -163,7 +165,7 @@ def _check_params(name: str, params: Any, default_params: Any) -> None:
     missing = [field for field in fields if not hasattr(params, field)]
     if missing:
         kind = type(default_params).__name__
-        raise ValueError(
+        raise checks.OptionError(
             f"env_params of {name} must be {kind} like its default_params, got "
             f"{params!r} without {', '.join(missing)}; change fields of those"
         )
@@ -174,7 +176,7 @@ def _spaces(name: str, env: Any, params: Any) -> tuple[Any, Any]:
     try:
         return env.observation_space(params), env.action_space(params)
     except Exception as error:
-        raise ValueError(
+        raise checks.OptionError(
             f"the spaces of {name} failed with {type(error).__name__}: {error}; mend "
             "observation_space and action_space, or env_params"
         ) from error

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optix import checks
 from optix.types import Box, Discrete
 
 # who has such a space imported its module; neither is imported for the question
@@ -34,12 +35,12 @@ def observation_shape(name: str, space: Any) -> tuple[int, ...]:
     if _is(space, "Box"):
         shape = tuple(int(size) for size in space.shape)
         if 0 in shape:
-            raise ValueError(
+            raise checks.OptionError(
                 f"observations of {name} must have at least one entry, got the shape "
                 f"{shape}; leave what is empty out with a wrapper"
             )
         return shape or (1,)
-    raise ValueError(
+    raise checks.OptionError(
         f"observations of {name} must be a Box or Discrete, got {space}; flatten them "
         "with a wrapper (gymnasium.wrappers.FlattenObservation makes a Box of them)"
     )
@@ -57,7 +58,7 @@ def action_space(name: str, space: Any) -> Discrete | Box:
     """
     if _is(space, "Discrete"):
         if _start(space) != 0:
-            raise ValueError(
+            raise checks.OptionError(
                 f"Discrete actions of {name} must start at 0, got {space}; shift them "
                 "with a wrapper (gymnasium.wrappers.TransformAction on the host)"
             )
@@ -65,13 +66,13 @@ def action_space(name: str, space: Any) -> Discrete | Box:
     if _is(space, "Box") and jnp.issubdtype(space.dtype, jnp.floating):
         size = math.prod(int(size) for size in space.shape)
         if not size:
-            raise ValueError(
+            raise checks.OptionError(
                 f"actions of {name} must have at least one entry, got {space}; give "
                 "what takes no action one that it ignores"
             )
         _bounds(name, space)
         return Box((size,))
-    raise ValueError(
+    raise checks.OptionError(
         f"actions of {name} must be Discrete or a Box of floats, got {space}; number "
         "its combinations in an ActionWrapper to make it Discrete"
     )
@@ -134,7 +135,7 @@ def _start(space: Any) -> int:
 
 def _count(what: str, space: Any) -> int:
     if int(space.n) < 1:
-        raise ValueError(f"{what} must have at least one value, got {space}")
+        raise checks.OptionError(f"{what} must have at least one value, got {space}")
     return int(space.n)
 
 
@@ -147,7 +148,7 @@ def _bounds(name: str, space: Any) -> tuple[np.ndarray, np.ndarray]:
     except ValueError:
         low, high = np.full(1, np.nan), np.full(1, np.nan)
     if not (low <= high).all() or (low == np.inf).any() or (high == -np.inf).any():
-        raise ValueError(
+        raise checks.OptionError(
             f"the bounds of actions of {name} must be low <= high for each entry, got "
             f"{space}; mend them in the environment or in a wrapper"
         )

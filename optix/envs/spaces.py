@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from optix import checks
 from optix.envs.device import device
 from optix.envs.kinds import action_space, observation_shape
 from optix.envs.names import gymnasium_name, is_gymnasium
@@ -27,7 +28,7 @@ def spaces(
     """
     takes_params = not isinstance(env, Environment) and not is_gymnasium(env)
     if env_params is not None and not takes_params:
-        raise ValueError(
+        raise checks.OptionError(
             "env_params are for a gymnax name or instance, got "
             f"{env_params!r} beside a {type(env).__name__}; make the environment with them"
         )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from optix import checks
 from optix.types import PyTree
 
 
@@ -64,7 +65,7 @@ class EpisodeData:
     def __post_init__(self) -> None:
         """Stack what came as lists and check the lengths."""
         if not len(self.rewards):
-            raise ValueError("a window must have at least one step, got none")
+            raise checks.OptionError("a window must have at least one step, got none")
         dtypes = {"rewards": np.float32, "terminated": bool, "truncated": bool}
         for name in ("observations", "actions", "next_observations", *dtypes):
             value = _stack(getattr(self, name))
@@ -77,7 +78,7 @@ class EpisodeData:
 
     def _check_length(self, name: str, lengths: set[int]) -> None:
         if lengths != {len(self.rewards)}:
-            raise ValueError(
+            raise checks.OptionError(
                 f"{name} must have one entry for each of the {len(self.rewards)} "
                 f"rewards, got {sorted(lengths)}"
             )

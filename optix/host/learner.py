@@ -131,7 +131,7 @@ def host(
 def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None:
     missing = [name for name in methods if not callable(getattr(pipeline, name, None))]
     if missing or isinstance(pipeline, type):
-        raise ValueError(
+        raise checks.OptionError(
             f"{keyword} must have the methods {' and '.join(methods)}, got {pipeline!r}; "
             "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment"
         )
@@ -140,7 +140,7 @@ def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None
 def _check_names(metrics: Sequence[str]) -> None:
     is_sequence = isinstance(metrics, Sequence) and not isinstance(metrics, str)
     if not is_sequence or not all(isinstance(name, str) for name in metrics):
-        raise ValueError(
+        raise checks.OptionError(
             f"metrics must be a sequence of names, like ('loss',), got {metrics!r}"
         )
 
@@ -148,7 +148,7 @@ def _check_names(metrics: Sequence[str]) -> None:
 def _check_directory(directory: Any) -> None:
     is_path = isinstance(directory, str | os.PathLike)
     if directory is not None and not (is_path and os.path.isdir(directory)):
-        raise ValueError(
+        raise checks.OptionError(
             f"directory must be a folder that exists, or None, got {directory!r}"
         )
 

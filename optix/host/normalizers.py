@@ -69,7 +69,7 @@ class ObsNormalizer:
         """Take in what another one has seen and this one has not."""
         checks.record("other", other, ObsNormalizer, "merge two of the same kind")
         if other._shape != self._shape:
-            raise ValueError(
+            raise checks.OptionError(
                 f"other must be of observations {self._shape}, got {other._shape}; "
                 "merge normalisers of the same environment"
             )
@@ -87,7 +87,7 @@ class ObsNormalizer:
         obs = np.asarray(obs, np.float64)
         start = obs.ndim - len(self._shape)
         if start < 0 or obs.shape[start:] != self._shape:
-            raise ValueError(
+            raise checks.OptionError(
                 f"observations must be [..., {', '.join(map(str, self._shape))}], got "
                 f"the shape {obs.shape}; make the normaliser with obs_shape= of one"
             )
@@ -138,7 +138,7 @@ class RewardNormalizer:
         """
         reward = np.atleast_1d(np.asarray(reward, np.float64))
         if reward.shape != self._returns.shape:
-            raise ValueError(
+            raise checks.OptionError(
                 f"reward must hold {len(self._returns)} numbers, got the shape "
                 f"{reward.shape}; make the normaliser with num_envs= of their number"
             )
@@ -176,7 +176,7 @@ class RewardNormalizer:
         """Take in what another one has seen and this one has not."""
         checks.record("other", other, RewardNormalizer, "merge two of the same kind")
         if other._gamma != self._gamma:
-            raise ValueError(
+            raise checks.OptionError(
                 f"other must have gamma {self._gamma}, got {other._gamma}; returns of "
                 "different discounts have different deviations"
             )
@@ -223,7 +223,7 @@ def _restored(
         array = np.array(state[name], np.float64) if name in state else None
         if array is None or array.shape != present.shape:
             found = "nothing" if array is None else f"the shape {array.shape}"
-            raise ValueError(
+            raise checks.OptionError(
                 f"{name} of the state must have the shape {present.shape}, got {found}; "
                 "restore what `state` of an equal normaliser returned"
             )
@@ -234,5 +234,5 @@ def _restored(
 def _positive(name: str, value: float) -> float:
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not value > 0:
-        raise ValueError(f"{name} must be > 0, got {value!r}; use inf for none")
+        raise checks.OptionError(f"{name} must be > 0, got {value!r}; use inf for none")
     return float(min(value, sys.float_info.max) if value != math.inf else value)

@@ -89,7 +89,7 @@ def _check_fit(agent: Agent, env: Environment) -> None:
     try:
         action = jax.eval_shape(act, jax.random.key(0))
     except Exception as error:
-        raise ValueError(
+        raise checks.OptionError(
             f"the agent must act on observations of {env.name}, of shape "
             f"{env.observation_shape}, but it failed to: {error}"
         ) from error
@@ -98,7 +98,7 @@ def _check_fit(agent: Agent, env: Environment) -> None:
     else:
         shape, kind = (1, *env.action_space.shape), jnp.floating
     if action.shape != shape or not jnp.issubdtype(action.dtype, kind):
-        raise ValueError(
+        raise checks.OptionError(
             f"the agent's actions must be those of {env.name}, {env.action_space}, got "
             f"{action.dtype}{list(action.shape[1:])} for one; build both on one space"
         )

@@ -1,4 +1,7 @@
-"""Learning from a replay that is filled, step by step, on the device."""
+"""Learning from a replay that is filled, step by step, on the device.
+
+The factory is long for its options alone: they are documented and checked there.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -83,7 +83,7 @@ def neuromodulation(
         if factors is None:
             names = [name for name in table if name in signals.hyperparams]
             if not names:
-                raise ValueError(
+                raise checks.OptionError(
                     "neuromodulation needs a loop with one of "
                     f"{', '.join(table)}, got {', '.join(signals.hyperparams)}; pass "
                     "factors="

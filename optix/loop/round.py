@@ -57,7 +57,11 @@ class Keys(NamedTuple):
 
 
 def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
-    """Play one round; a stopped state stays as it is."""
+    """Play one round; a stopped state stays as it is.
+
+    The order of a round in one place, hence its length; each part is a function of its
+    own below.
+    """
     lanes, tuner, defaults = parts.tuner.lanes, parts.tuner, parts.defaults
     keys = keys_of(parts, state)
     hyperparams = modulate(tuner.ask(state.tuner), state.modulation, tuner.bounds)

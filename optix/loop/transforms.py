@@ -22,7 +22,7 @@ def chain(*transforms: Transform) -> Transform:
     for transform in transforms:
         for name, value in transform.hyperparams.items():
             if name in hyperparams:
-                raise ValueError(
+                raise checks.OptionError(
                     "each hyperparameter must belong to one transform, but two claim "
                     f"{name!r}; give one of them another prefix"
                 )

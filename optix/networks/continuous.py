@@ -103,7 +103,7 @@ def action_size(space: Box) -> int:
     """Return the number of actions of a one-dimensional Box, or raise ValueError."""
     checks.record("action_space", space, Box, "use dqn, rainbow or ppo")
     if len(space.shape) != 1:
-        raise ValueError(
+        raise checks.OptionError(
             f"a Box of actions must be one-dimensional, got shape {space.shape}; "
             "flatten it in the environment"
         )

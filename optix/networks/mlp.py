@@ -34,7 +34,7 @@ class Torso(linen.Module):
         x = obs.reshape(-1, *obs.shape[obs.ndim - self.observation_rank :])
         if self.observation_rank == 3:
             if min(x.shape[1:3]) < 3:
-                raise ValueError(
+                raise checks.OptionError(
                     "an image must be at least 3 by 3 pixels, channels last, got shape "
                     f"{x.shape[1:]}; flatten it in the environment"
                 )
@@ -136,11 +136,11 @@ def check_actions(space: Discrete | Box) -> None:
     if isinstance(space, Discrete):
         checks.positive_int("n of Discrete actions", space.n)
     elif not isinstance(space, Box):
-        raise ValueError(
+        raise checks.OptionError(
             f"action_space must be a Discrete or Box of optix.types, got {space!r}"
         )
     elif len(space.shape) != 1:
-        raise ValueError(
+        raise checks.OptionError(
             f"a Box of actions must be one-dimensional, got shape {space.shape}; "
             "flatten it in the environment"
         )

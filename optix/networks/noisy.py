@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
+from optix import checks
 from optix.networks.dense import Dense
 from optix.types import PyTree
 from optix.xla.kept import normal, product
@@ -44,7 +45,7 @@ def add_noise(params: PyTree, scale: float = 0.5) -> Noisy:
         for name, layer in _layers(params).items()
     }
     if not deviation:
-        raise ValueError(
+        raise checks.OptionError(
             "a noisy network must have a dense layer: a matrix named 'kernel', got "
             f"{jax.tree.map(jnp.shape, params)}"
         )
@@ -103,7 +104,7 @@ def apply_with_noise(
     with linen.intercept_methods(with_noise):
         out = apply(params.mean, obs)
     if met != noise.keys():
-        raise ValueError(
+        raise checks.OptionError(
             "dense_rows must be False where a noisy layer is no Dense layer, got True "
             f"with {sorted(noise.keys() - met)}"
         )

@@ -71,14 +71,14 @@ class LoadedPolicy:
         if single:
             obs = obs[None]
         if obs.ndim != len(shape) + 1 or obs.shape[1:] != shape:
-            raise ValueError(
+            raise checks.OptionError(
                 f"an observation of {self.env.name} must have the shape {shape}, or "
                 f"(B, {', '.join(map(str, shape))}) for a batch, got "
                 f"{np.shape(observation)}"
             )
         if self._rows != len(obs):
             if self._rows is not None and jax.tree.leaves(self._carry):
-                raise ValueError(
+                raise checks.OptionError(
                     f"the policy remembers {self._rows} rows, got {len(obs)}; call "
                     "reset() where other episodes begin"
                 )
@@ -104,7 +104,7 @@ class LoadedPolicy:
             return
         which = np.asarray(which, bool)
         if self._rows is None or which.shape != (self._rows,):
-            raise ValueError(
+            raise checks.OptionError(
                 f"which must be [B] for the B={self._rows} rows acted on, got a shape of "
                 f"{which.shape}"
             )

@@ -7,6 +7,8 @@ import threading
 import time
 from typing import Any
 
+from optix import checks
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is unknown on Windows
 
 
@@ -42,7 +44,9 @@ class Pause:
             ValueError: the reason is not a text, or an empty one.
         """
         if not isinstance(reason, str) or not reason.strip():
-            raise ValueError(f"reason must be a text that says why, got {reason!r}")
+            raise checks.OptionError(
+                f"reason must be a text that says why, got {reason!r}"
+            )
         if self._reason is None:
             self._reason = reason
 
@@ -59,9 +63,11 @@ class Watch:
     def __init__(self, max_seconds: float | None = None, pause: Pause | None = None):
         """See the class."""
         if max_seconds is not None and not max_seconds > 0:
-            raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}")
+            raise checks.OptionError(f"max_seconds must be > 0, got {max_seconds!r}")
         if pause is not None and not isinstance(pause, Pause):
-            raise ValueError(f"pause must be an optix.Pause or None, got {pause!r}")
+            raise checks.OptionError(
+                f"pause must be an optix.Pause or None, got {pause!r}"
+            )
         self._pause, self._max_seconds = pause or Pause(), max_seconds
         self._deadline: float | None = None
         self._signal: str | None = None

@@ -45,7 +45,7 @@ def space(
     """
     bounds = checks.bounds(bounds)
     if not bounds:
-        raise ValueError("bounds must name at least one hyperparameter, got {}")
+        raise checks.OptionError("bounds must name at least one hyperparameter, got {}")
     if log is None:
         log = [name for name, (low, high) in bounds.items() if 0 < low <= high / 10]
     if isinstance(log, str) or not isinstance(log, Iterable):
@@ -56,7 +56,7 @@ def space(
     checks.known_names("logarithmic hyperparameter", log, bounds)
     for name in log:
         if bounds[name][0] <= 0:
-            raise ValueError(
+            raise checks.OptionError(
                 f"bounds of {name!r} must be positive to be logarithmic, got "
                 f"{bounds[name]}; raise the lower one or leave {name!r} out of log="
             )

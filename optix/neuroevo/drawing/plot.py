@@ -57,7 +57,7 @@ def plot(
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     names("regions", regions)
     if not isinstance(title, str):
-        raise ValueError(f"title must be a text, got {title!r}")
+        raise checks.OptionError(f"title must be a text, got {title!r}")
     now = snapshot(graph)
     plan = _plan([now])
     if axes is None:
@@ -151,15 +151,17 @@ def _series(graphs, labels):
     names("labels", labels)
     is_series = isinstance(graphs, list | tuple)
     if not is_series or not all(isinstance(graph, NeuronGraph) for graph in graphs):
-        raise ValueError(f"graphs must be a sequence of NeuronGraphs, got {graphs!r}")
+        raise checks.OptionError(
+            f"graphs must be a sequence of NeuronGraphs, got {graphs!r}"
+        )
     if not graphs or (labels and len(labels) != len(graphs)):
-        raise ValueError(
+        raise checks.OptionError(
             f"there must be graphs, and as many labels as graphs or none, got "
             f"{len(graphs)} graphs and {len(labels)} labels"
         )
     sizes = {(graph.capacity, graph.max_delay) for graph in graphs}
     if len(sizes) > 1:
-        raise ValueError(
+        raise checks.OptionError(
             "graphs must be of one capacity and max_delay, got (capacity, max_delay) "
             f"{sorted(sizes)}; grow_capacity makes the smaller ones as large"
         )

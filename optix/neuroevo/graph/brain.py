@@ -78,20 +78,22 @@ class BrainNetwork:
             would refuse.
         """
         if not isinstance(name, str):
-            raise ValueError(f"name must be a text, got {name!r}")
+            raise checks.OptionError(f"name must be a text, got {name!r}")
         if name in self.regions:
-            raise ValueError(f"names of regions must differ, got {name!r} again")
+            raise checks.OptionError(
+                f"names of regions must differ, got {name!r} again"
+            )
         if len(self.regions) == MAX_REGIONS:
-            raise ValueError(f"a brain must have at most {MAX_REGIONS} regions")
+            raise checks.OptionError(f"a brain must have at most {MAX_REGIONS} regions")
         if isinstance(graph, NeuronGraph):
             if graph.dale != self.dale:
-                raise ValueError(
+                raise checks.OptionError(
                     f"all regions must have the brain's dale {self.dale!r}, got "
                     f"{graph.dale!r} of {name!r}; build both with the same one"
                 )
             graph = to_edges(graph)
         if not isinstance(graph, tuple | list) or len(graph) != 2:
-            raise ValueError(
+            raise checks.OptionError(
                 f"graph must be a NeuronGraph or lists of neurons and edges, got {graph!r}"
             )
         neurons = [
@@ -162,7 +164,9 @@ class BrainNetwork:
         """
         for what, end in (("src", src), ("dst", dst)):
             if not isinstance(end, tuple | list) or len(end) != 2:
-                raise ValueError(f"{what} must be (region, number), got {end!r}")
+                raise checks.OptionError(
+                    f"{what} must be (region, number), got {end!r}"
+                )
         edge = RegionEdge(src[0], src[1], dst[0], dst[1], weight, delay)
         checks.positive_int("delay", delay, 0)
         checks.within("weight", weight, -1e9, 1e9)
@@ -170,7 +174,7 @@ class BrainNetwork:
         for name, place in (src, dst):
             count = len(self.regions[name].neurons)
             if checks.positive_int("neuron", place, 0) >= count:
-                raise ValueError(
+                raise checks.OptionError(
                     f"region {name!r} must have the neuron, got {place} of {count}"
                 )
         self.edges.append(edge)
@@ -269,10 +273,12 @@ class BrainNetwork:
         if given is None:
             given = [name for name in self.regions if name not in linked]
         if isinstance(given, str) or not isinstance(given, Sequence):
-            raise ValueError(f"{what} must be a sequence of regions, got {given!r}")
+            raise checks.OptionError(
+                f"{what} must be a sequence of regions, got {given!r}"
+            )
         checks.known_names(f"region in {what}", given, self.regions)
         if not given or len(set(given)) < len(given):
-            raise ValueError(
+            raise checks.OptionError(
                 f"{what} must name one region or more, each once, got {list(given)}; "
                 f"where every region has pathways, pass {what}="
             )
@@ -286,14 +292,14 @@ class BrainNetwork:
     def _check_order(self, src, dst, delay, what):
         checks.known_names("region", (src, dst), self.regions)
         if src == dst:
-            raise ValueError(
+            raise checks.OptionError(
                 f"a pathway must lead to another region, got {what}; edges within a "
                 "region belong to its graph"
             )
         try:
             self._sorted([*self._links(), (src, dst, delay)])
         except CycleError:
-            raise ValueError(
+            raise checks.OptionError(
                 f"pathways of delay 0 must form no cycle, but {what} closes one; give it "
                 "a delay of 1 or more"
             ) from None

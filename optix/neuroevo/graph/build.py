@@ -89,7 +89,7 @@ class GraphBuilder:
         if not delay:
             if self._reaches(dst, src):
                 self._seen.remove((src, dst, delay))
-                raise ValueError(
+                raise checks.OptionError(
                     f"edges of delay 0 must form no cycle, but {edge} closes one; give "
                     "it a delay of 1 or more"
                 )
@@ -166,7 +166,7 @@ def layered(
     """
     sizes = [checks.positive_int("num_inputs", num_inputs)]
     if not isinstance(hidden, Sequence) or isinstance(hidden, str):
-        raise ValueError(f"hidden must be a sequence of widths, got {hidden!r}")
+        raise checks.OptionError(f"hidden must be a sequence of widths, got {hidden!r}")
     sizes += [checks.positive_int("a hidden layer", size) for size in hidden]
     sizes += [checks.positive_int("num_outputs", num_outputs)]
     for name, each in (("kind", kind), ("output_kind", output_kind)):
@@ -281,7 +281,9 @@ def checked_key(key: Any) -> jax.Array:
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not (typed and shape == ()) and not (dtype == jnp.uint32 and shape == (2,)):
-        raise ValueError(f"key must be a key, like jax.random.key(0), got {key!r}")
+        raise checks.OptionError(
+            f"key must be a key, like jax.random.key(0), got {key!r}"
+        )
     return key
 
 

@@ -109,7 +109,7 @@ def _pad_array(x, shape):
     old = jnp.shape(x)[max(leading, 0) :]
     growth = [(0, new - size) for size, new in zip(old, shape, strict=False)]
     if leading < 0 or any(more < 0 for _, more in growth):
-        raise ValueError(
+        raise checks.OptionError(
             f"an array of shape {jnp.shape(x)} must have room in the new shape {shape}; "
             "make the new graph by grow_capacity"
         )
@@ -122,7 +122,9 @@ def _at_least(name, value, now):
     if value is None:
         return now
     if checks.positive_int(name, value, 0) < now:
-        raise ValueError(f"{name} must be at least the present {now}, got {value}")
+        raise checks.OptionError(
+            f"{name} must be at least the present {now}, got {value}"
+        )
     return value
 
 

@@ -138,18 +138,22 @@ def register_activation(name: str, function: Callable[[jax.Array], jax.Array]) -
     True
     """
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"name must be an identifier, like 'cubed', got {name!r}")
+        raise checks.OptionError(
+            f"name must be an identifier, like 'cubed', got {name!r}"
+        )
     if not callable(function):
-        raise ValueError(f"function must be a function of an array, got {function!r}")
+        raise checks.OptionError(
+            f"function must be a function of an array, got {function!r}"
+        )
     if name in _BUILT_IN or (name in _own and _own[name][1] is not function):
-        raise ValueError(
+        raise checks.OptionError(
             f"the activation {name!r} is there and can not be changed: graphs were built "
             "with it; take another name"
         )
     number = _FIRST_OWN + zlib.crc32(name.encode()) % _OWN_NUMBERS
     for other, (taken, _) in _own.items():
         if taken == number and other != name:
-            raise ValueError(
+            raise checks.OptionError(
                 f"the activations {name!r} and {other!r} have the same number {number}, "
                 "which follows from the name; take another name"
             )
@@ -164,11 +168,13 @@ def _check_elementwise(name: str, function: Callable) -> None:
     try:
         whole, parts = jnp.asarray(function(x)), jax.vmap(function)(x)
     except Exception as error:
-        raise ValueError(f"{rule}, got {error!r} for an array of 6") from error
+        raise checks.OptionError(f"{rule}, got {error!r} for an array of 6") from error
     if whole.shape != x.shape or whole.dtype != x.dtype:
-        raise ValueError(f"{rule}, got {whole.dtype}{whole.shape} for float32(6,)")
+        raise checks.OptionError(
+            f"{rule}, got {whole.dtype}{whole.shape} for float32(6,)"
+        )
     if not np.allclose(whole, parts, rtol=1e-4, atol=1e-6, equal_nan=True):
-        raise ValueError(f"{rule}, got values that depend on their neighbours")
+        raise checks.OptionError(f"{rule}, got values that depend on their neighbours")
 
 
 def known_kinds() -> tuple[str, ...]:
@@ -179,7 +185,7 @@ def known_kinds() -> tuple[str, ...]:
 def check_kinds(names: Any, what: str = "kind of neuron") -> None:
     """Raise ValueError for the first name that is no kind of neuron, with the nearest."""
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
-        raise ValueError(
+        raise checks.OptionError(
             f"{what} must be a sequence of one name or more, got {names!r}"
         )
     checks.known_names(what, names, known_kinds())
@@ -198,7 +204,7 @@ def kind_name(number: int) -> str:
     for name, (taken, _) in _own.items():
         if taken == number:
             return name
-    raise ValueError(
+    raise checks.OptionError(
         f"no activation has the number {number}; call register_activation with the name "
         "and function that the graph was built with"
     )

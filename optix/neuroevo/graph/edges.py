@@ -92,7 +92,9 @@ def from_edges(
     roles = [neuron.role for neuron in neurons]
     for role in ("input", "output"):
         if role not in roles:
-            raise ValueError(f"a graph must have at least one {role}, got {roles}")
+            raise checks.OptionError(
+                f"a graph must have at least one {role}, got {roles}"
+            )
     gated = [place for place, neuron in enumerate(neurons) if neuron.kind in CELLS]
     longest = max((edge.delay for edge in edges), default=0)
     size = _room("capacity", capacity, len(neurons))
@@ -135,7 +137,7 @@ def from_edges(
         version=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.uint8), weights),
     )
     if not acyclic(level, num_inputs):
-        raise ValueError(
+        raise checks.OptionError(
             "edges of delay 0 must form no cycle, but some do; give one edge of each "
             "cycle a delay of 1 or more"
         )
@@ -166,7 +168,7 @@ def _room(name, given, needed):
     if given is None:
         return needed
     if checks.positive_int(name, given, 0) < needed:
-        raise ValueError(f"{name} must be at least {needed}, got {given}")
+        raise checks.OptionError(f"{name} must be at least {needed}, got {given}")
     return given
 
 
@@ -258,9 +260,11 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
     16
     """
     if not hasattr(drawn, "is_directed"):
-        raise ValueError(f"drawn must be a networkx graph, got {drawn!r}")
+        raise checks.OptionError(f"drawn must be a networkx graph, got {drawn!r}")
     if not drawn.is_directed():
-        raise ValueError("the networkx graph must be directed, got an undirected one")
+        raise checks.OptionError(
+            "the networkx graph must be directed, got an undirected one"
+        )
     place = {name: number for number, name in enumerate(drawn)}
     whole, neurons = {}, []
     for name in place:
@@ -268,7 +272,9 @@ def from_networkx(drawn: Any, **options: Any) -> NeuronGraph:
         known = (*Neuron._fields, *_WHOLE, *_ADDED)
         checks.known_names(f"attribute of node {name!r}", fields, known)
         if "role" not in fields:
-            raise ValueError(f"node {name!r} must have a role: input, output or hidden")
+            raise checks.OptionError(
+                f"node {name!r} must have a role: input, output or hidden"
+            )
         neurons.append(_neuron(f"of node {name!r}", fields))
         whole |= _options(fields)
     edges = []
@@ -290,7 +296,7 @@ def _neuron(what: str, fields: Mapping[str, Any]) -> Neuron:
         try:
             gate = json.loads(gate)
         except json.JSONDecodeError:
-            raise ValueError(
+            raise checks.OptionError(
                 f"gate {what} must be the text of a list, got {gate!r}"
             ) from None
     return Neuron(
@@ -317,7 +323,7 @@ def _number(what: str, value: Any) -> float:
             return float(value)
     except ValueError:
         pass
-    raise ValueError(f"{what} must be a number, got {value!r}")
+    raise checks.OptionError(f"{what} must be a number, got {value!r}")
 
 
 def _whole(what: str, value: Any) -> int:
@@ -325,5 +331,5 @@ def _whole(what: str, value: Any) -> int:
         return int(value)
     number = _number(what, value)
     if not number.is_integer():
-        raise ValueError(f"{what} must be an integer, got {value!r}")
+        raise checks.OptionError(f"{what} must be an integer, got {value!r}")
     return int(number)

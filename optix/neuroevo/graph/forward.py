@@ -20,6 +20,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.neuroevo.graph.cells import activate, advance, is_one_of
 from optix.neuroevo.graph.graph import NeuronGraph, effective_weights
 
@@ -104,7 +105,7 @@ def step(ready: Circuit, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
     chex.assert_rank([x, carry.history, carry.h, carry.c], [1, 2, 1, 1])
     num_inputs = carry.history.shape[-1] - len(ready.bias)
     if len(x) != num_inputs:
-        raise ValueError(
+        raise checks.OptionError(
             f"a step must be given the graph's {num_inputs} inputs, got {len(x)} numbers"
         )
     sources = jnp.concatenate([x, carry.history.reshape(-1)])

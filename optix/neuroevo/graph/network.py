@@ -24,7 +24,7 @@ def graph_of(graph: NeuronGraph, policy: Policy) -> NeuronGraph:
     """
     own, given = _sizes(policy.structure), _sizes(graph.structure)
     if own != given:
-        raise ValueError(
+        raise checks.OptionError(
             "a transform must be given the graph that the policy began with, got one of "
             f"(delays, neurons, cells, outputs) {given} for a policy of {own}; give the "
             "loop the same graph as network="
@@ -68,9 +68,11 @@ def graph_network(
     source = graph.graph if isinstance(graph, StaticGraph) else graph
     checks.record("graph", source, NeuronGraph, "build one by GraphBuilder or layered")
     if not callable(read):
-        raise ValueError(f"read must be a function of the outputs, got {read!r}")
+        raise checks.OptionError(
+            f"read must be a function of the outputs, got {read!r}"
+        )
     if keep_weights and not bool(jnp.any(source.weights.edge)):
-        raise ValueError(
+        raise checks.OptionError(
             "a graph must have weights other than 0 to learn, got none; draw(graph, key) "
             "gives it some, or keep_weights=False"
         )
@@ -127,7 +129,7 @@ def trace(
 def _step(graph, carry, obs):
     """One step on obs [..., I]; the carry has the same leading axes."""
     if obs.shape[-1] != graph.num_inputs:
-        raise ValueError(
+        raise checks.OptionError(
             f"observations must have the graph's {graph.num_inputs} numbers, got shape "
             f"{obs.shape}"
         )
@@ -202,11 +204,13 @@ def graph_actor_critic(
     """
     observation_shape = checks.shape("observation_shape", observation_shape)
     if not isinstance(action_space, Discrete | Box):
-        raise ValueError(f"action_space must be Discrete or Box, got {action_space!r}")
+        raise checks.OptionError(
+            f"action_space must be Discrete or Box, got {action_space!r}"
+        )
     if keep_weights is not None:
         checks.boolean("keep_weights", keep_weights)
     if len(observation_shape) != 1:
-        raise ValueError(
+        raise checks.OptionError(
             f"a graph takes vectors, got observations of shape {observation_shape}; "
             "flatten them in the environment"
         )
@@ -228,7 +232,7 @@ def graph_actor_critic(
         checks.record("graph", graph, NeuronGraph, remedy)
     sizes = graph.num_inputs, graph.num_outputs
     if sizes != (observation_shape[0], heads):
-        raise ValueError(
+        raise checks.OptionError(
             f"the graph must have {observation_shape[0]} inputs and {heads} outputs for "
             f"these spaces (the last output is the value), got {sizes[0]} and {sizes[1]}"
         )

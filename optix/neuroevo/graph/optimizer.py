@@ -186,7 +186,7 @@ def _versions(version, params):
     elif not jax.tree.leaves(version):
         version = jax.tree.map(_unchanging, params)
     if _form(version) != _form(params):
-        raise ValueError(
+        raise checks.OptionError(
             "version must be a policy's structure or of the parameters' form "
             f"{_form(params)}, got {_form(version)}; a network that never changes takes ()"
         )
@@ -208,7 +208,7 @@ def _structures(version, params) -> list[Structure]:
     ]
     wanted = [x for x in jax.tree.leaves(params, is_leaf=_is_weights) if _is_weights(x)]
     if len(found) != len(wanted):
-        raise ValueError(
+        raise checks.OptionError(
             f"version must hold a Structure for each of the {len(wanted)} Weights among "
             f"the parameters, got {len(found)}; pass version=policy.structure"
         )
@@ -225,4 +225,4 @@ def _is_weights(x):
 
 def _check_mode(dale):
     if dale not in DALE_MODES:
-        raise ValueError(f"dale must be one of {DALE_MODES}, got {dale!r}")
+        raise checks.OptionError(f"dale must be one of {DALE_MODES}, got {dale!r}")

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from optix import checks
 from optix.neuroevo.graph.records import Edge, Neuron
 
 
@@ -49,7 +50,7 @@ def draw_pathway(
     taken = {(edge.src, edge.dst) for edge in edges if edge.delay == delay}
     pairs = [pair for pair in _evenly(random, sources, targets) if pair not in taken]
     if len(pairs) < count:
-        raise ValueError(
+        raise checks.OptionError(
             "a pathway must have at most as many connections as there are free pairs of "
             f"neurons, got {pathway} and {len(pairs)} pairs"
         )

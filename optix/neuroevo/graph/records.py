@@ -37,7 +37,7 @@ def records(name: str, given: Any, kind: Any) -> list:
     """Return the given rows as a list, or raise ValueError if they are none."""
     rows = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(row, tuple | list) for row in rows):
-        raise ValueError(
+        raise checks.OptionError(
             f"{name} must be a list of {kind.__name__} records, got {given!r}"
         )
     return rows
@@ -50,12 +50,12 @@ def checked_neuron(neuron: Neuron) -> Neuron:
     checks.known_names("cell type", [neuron.cell_type], CELL_TYPES)
     checks.within("bias", neuron.bias, -1e9, 1e9)
     if checks.positive_int("region", neuron.region, 0) > LAST_REGION:
-        raise ValueError(
+        raise checks.OptionError(
             f"region must be 0 to {LAST_REGION}, got {neuron.region}; number the regions "
             "from 0 on"
         )
     if neuron.role == "input" and (neuron.kind in CELLS or neuron.bias):
-        raise ValueError(
+        raise checks.OptionError(
             f"an input hands on what it is given, without bias or gates, got {neuron}; "
             "put a hidden neuron behind it"
         )
@@ -70,12 +70,12 @@ def _check_gate(neuron):
     except (TypeError, ValueError):
         gate = np.array(np.nan)
     if neuron.kind not in CELLS or gate.shape != (4, 3):
-        raise ValueError(
+        raise checks.OptionError(
             f"gate must be [4, 3] numbers of a gated cell, got {neuron.gate!r} of a "
             f"{neuron.kind} neuron"
         )
     if not np.isfinite(gate.astype(np.float32)).all():
-        raise ValueError(f"gate must be finite, got {neuron.gate}")
+        raise checks.OptionError(f"gate must be finite, got {neuron.gate}")
 
 
 def checked_edge(edge: Edge, neurons: Sequence[Neuron], seen: set) -> Edge:
@@ -84,26 +84,26 @@ def checked_edge(edge: Edge, neurons: Sequence[Neuron], seen: set) -> Edge:
     checks.within("weight", edge.weight, -1e9, 1e9)
     for end, place in (("src", edge.src), ("dst", edge.dst)):
         if checks.positive_int(end, place, 0) >= len(neurons):
-            raise ValueError(
+            raise checks.OptionError(
                 f"{end} must be one of the {len(neurons)} neurons, got {place}; add it "
                 "first"
             )
     if neurons[edge.dst].role == "input":
-        raise ValueError(
+        raise checks.OptionError(
             f"no edge may lead into an input, got {edge}; put a hidden neuron behind it"
         )
     if edge.src == edge.dst and not edge.delay:
-        raise ValueError(
+        raise checks.OptionError(
             f"an edge from a neuron to itself must have a delay of 1 or more, got {edge}"
         )
     if edge.weight * CELL_TYPES[neurons[edge.src].cell_type] < 0:
-        raise ValueError(
+        raise checks.OptionError(
             f"the weights out of an {neurons[edge.src].cell_type} neuron must be on its "
             f"side of 0, got {edge}"
         )
     name = edge.src, edge.dst, edge.delay
     if name in seen:
-        raise ValueError(
+        raise checks.OptionError(
             f"two edges of one delay between two neurons are one edge, got {edge} again; "
             "add the weights, or give one another delay"
         )

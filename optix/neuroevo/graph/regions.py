@@ -90,7 +90,7 @@ class Brain(NamedTuple):
         for name, cap in max_neurons.items():
             count = counts[name].neurons
             if checks.positive_int(f"the cap of region {name!r}", cap) < count:
-                raise ValueError(
+                raise checks.OptionError(
                     f"the cap of region {name!r} must be at least its {count} neurons, "
                     f"got {cap}"
                 )
@@ -100,7 +100,7 @@ class Brain(NamedTuple):
 def names(name: str, value: Any) -> Sequence[str]:
     """Return a sequence of names as it is, or raise ValueError for something else."""
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ValueError(f"{name} must be a sequence of names, got {value!r}")
+        raise checks.OptionError(f"{name} must be a sequence of names, got {value!r}")
     return value
 
 

@@ -89,13 +89,13 @@ def freeze(graph: NeuronGraph) -> StaticGraph:
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     if any(isinstance(x, Tracer) for x in jax.tree.leaves(graph)):
-        raise ValueError(
+        raise checks.OptionError(
             "graph must be known to be frozen, got one that is being traced; freeze it "
             "outside of jit"
         )
     structure = jax.device_get(graph.structure)
     if structure.alive.ndim > 1:
-        raise ValueError(
+        raise checks.OptionError(
             f"graph must be a single one, got {len(structure.alive)}; take one of them"
         )
     kept = _kept(graph, structure)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax import export
 
+from optix import checks
 from optix.neuroevo.graph.build import draw
 from optix.neuroevo.graph.cells import CELLS, point
 from optix.neuroevo.graph.optimizer import not_outwards
@@ -99,7 +100,7 @@ def static_step(
       ValueError: another number of inputs.
     """
     if obs.shape[-1] != frozen.num_inputs:
-        raise ValueError(
+        raise checks.OptionError(
             f"observations must have the graph's {frozen.num_inputs} numbers, got shape "
             f"{obs.shape}"
         )

@@ -150,19 +150,21 @@ def topology_controller(
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     if isinstance(conditions, str) or not isinstance(conditions, Sequence):
-        raise ValueError(f"conditions must be a sequence of names, got {conditions!r}")
+        raise checks.OptionError(
+            f"conditions must be a sequence of names, got {conditions!r}"
+        )
     checks.known_names("conditions", conditions, CONDITIONS)
     checks.known_names("trigger", [trigger], TRIGGERS)
     checks.known_names("operator", [operator], OPERATORS)
     check_kinds([kind])
     if operator == "neuron" and kind not in graph.kinds:
-        raise ValueError(
+        raise checks.OptionError(
             f"kind must be one that the graph may have, {', '.join(graph.kinds)}, got "
             f"{kind!r}; build it as graph.with_kinds({kind!r})"
         )
     checks.positive_int("min_hidden", min_hidden, 0)
     if not 10 <= checks.positive_int("min_scores", min_scores) <= WINDOW:
-        raise ValueError(f"min_scores must be 10 to {WINDOW}, got {min_scores}")
+        raise checks.OptionError(f"min_scores must be 10 to {WINDOW}, got {min_scores}")
     checks.positive_int("merge_every", merge_every)
     floats = checks.floats(
         "hyperparameter of topology_controller", hyperparams, HYPERPARAMS

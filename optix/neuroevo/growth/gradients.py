@@ -11,6 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.neuroevo.graph.graph import Structure, Weights
 from optix.neuroevo.graph.optimizer import seen_share
 from optix.types import PyTree
@@ -37,20 +38,20 @@ def gradient_moments(opt_state: PyTree) -> GradientMoments:
     found = jax.tree.leaves(opt_state, is_leaf=_has_moments)
     found = [state for state in found if _has_moments(state)]
     if len(found) != 1:
-        raise ValueError(
+        raise checks.OptionError(
             "the optimizer state must hold one Adam's mu, nu and count, got "
             f"{len(found)}; give the agent optimizer=graph_optimizer, and here the state "
             "of the graph's part"
         )
     mu, nu, count = found[0].mu, found[0].nu, found[0].count
     if not hasattr(found[0], "decays"):
-        raise ValueError(
+        raise checks.OptionError(
             "the optimizer must say how its means decay, and forget what has changed, got "
             f"{type(found[0]).__name__}; give the agent optimizer=graph_optimizer, or "
             "topology_adam in a chain of your own"
         )
     if not isinstance(mu, Weights):
-        raise ValueError(
+        raise checks.OptionError(
             f"the moments must be of a graph's Weights, got {type(mu).__name__}; an Adam "
             "inside optax.flatten has lost them: give the agent optimizer=graph_optimizer"
         )

@@ -138,7 +138,7 @@ def hebbian(
     """
     checks.record("graph", graph, NeuronGraph, "build one by GraphBuilder or layered")
     if rule not in RULES:
-        raise ValueError(f"rule must be one of {RULES}, got {rule!r}")
+        raise checks.OptionError(f"rule must be one of {RULES}, got {rule!r}")
     if clip is not None:
         checks.within("clip", clip, 0.0, 1e9)
     if decay is None:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from optix import checks
 from optix.neuroevo.graph.cells import KINDS, is_gated
 from optix.neuroevo.graph.graph import (
     NeuronGraph,
@@ -229,9 +230,11 @@ def integer(name: str, value: Any, low: int, high: int, remedy: str = "") -> jax
     """Return the value as [] int32, or raise if it is no integer or not in range."""
     odd = isinstance(value, str | bool) or value is None
     if odd or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        raise ValueError(f"{name} must be an integer, got {value!r}")
+        raise checks.OptionError(f"{name} must be an integer, got {value!r}")
     if isinstance(value, int | np.integer) and not low <= value <= high:
-        raise ValueError(f"{name} must be in [{low}, {high}], got {value}{remedy}")
+        raise checks.OptionError(
+            f"{name} must be in [{low}, {high}], got {value}{remedy}"
+        )
     return jnp.asarray(value, jnp.int32)
 
 
@@ -239,9 +242,9 @@ def real(name: str, value: Any) -> jax.Array:
     """Return the value as [] float32, or raise if it is none; traced ones are as given."""
     rule = f"{name} must be a number that float32 holds"
     if isinstance(value, bool | str) or value is None:
-        raise ValueError(f"{rule}, got {value!r}")
+        raise checks.OptionError(f"{rule}, got {value!r}")
     if isinstance(value, int | float | np.number) and not abs(value) <= _LARGEST:
-        raise ValueError(f"{rule}, got {value!r}")
+        raise checks.OptionError(f"{rule}, got {value!r}")
     return jnp.asarray(value, jnp.float32)
 
 

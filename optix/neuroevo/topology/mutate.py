@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.neuroevo.graph.cells import (
     initial_gate,
     is_one_of,
@@ -80,10 +81,10 @@ def add_neuron(
     kind = _allowed_kind(graph, kind)
     sign = integer("sign", sign, -1, 1)
     if isinstance(gate, str):
-        raise ValueError(f"gate must be [4, 3] numbers, got {gate!r}")
+        raise checks.OptionError(f"gate must be [4, 3] numbers, got {gate!r}")
     gate = initial_gate(kind) if gate is None else jnp.asarray(gate, jnp.float32)
     if gate.shape != (4, 3):
-        raise ValueError(f"gate must be [4, 3] numbers, got shape {gate.shape}")
+        raise checks.OptionError(f"gate must be [4, 3] numbers, got shape {gate.shape}")
     slot = free_slot(graph)
     draft, room = occupy(
         open_draft(graph),
@@ -243,7 +244,7 @@ def _allowed_kind(graph, kind):
         kind = kind_number(kind)
     number = integer("kind", kind, 0, 127)
     if isinstance(kind, int) and kind_name(kind) not in graph.kinds:
-        raise ValueError(
+        raise checks.OptionError(
             f"kind must be one that the graph may have, {', '.join(graph.kinds)}, got "
             f"{kind_name(kind)!r}; graph.with_kinds({kind_name(kind)!r}) may have it"
         )
