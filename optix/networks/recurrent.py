@@ -23,7 +23,7 @@ class RecurrentActorCritic(ActorCritic):
     """The heads of `ActorCritic` on what a cell makes of the torso's features."""
 
     cell: Callable[..., linen.Module] = GRU
-    memory: int = 128
+    cell_size: int = 128
 
     @linen.compact
     def __call__(self, carry, obs, ended=None):
@@ -35,7 +35,7 @@ class RecurrentActorCritic(ActorCritic):
         def remember(name, carry):
             torso = (self.observation_rank, self.hidden, self.activation)
             x = Torso(*torso, name=name)(obs)
-            return self.cell(self.memory, name=f"{name}_memory")(carry, x, ended)
+            return self.cell(self.cell_size, name=f"{name}_memory")(carry, x, ended)
 
         if self.shared:
             carry, features = remember("torso", carry)
@@ -51,7 +51,7 @@ def recurrent_actor_critic(
     *,
     cell: str = "gru",
     hidden: Sequence[int] = (64,),
-    memory: int = 128,
+    cell_size: int = 128,
     activation: str = "tanh",
     shared: bool = True,
     state_dependent_scale: bool = False,
@@ -63,7 +63,7 @@ def recurrent_actor_critic(
       action_space: `Discrete` gives logits, a one-dimensional `Box` mean and log scale.
       cell: gru or lstm.
       hidden: widths of the layers before the cell.
-      memory: width of the cell.
+      cell_size: width of the cell.
       activation: one of tanh, relu, silu, gelu, elu, before the cell.
       shared: one torso and cell for actor and critic instead of two.
       state_dependent_scale: the scale of a Gaussian is an output, not a parameter.
@@ -73,7 +73,7 @@ def recurrent_actor_critic(
       axes, and gives `(distribution parameters, value)`.
 
     >>> import jax
-    >>> network = recurrent_actor_critic((4,), Discrete(2), memory=32)
+    >>> network = recurrent_actor_critic((4,), Discrete(2), cell_size=32)
     >>> params, structure = network.init(jax.random.key(0))
     >>> carry = network.initial_carry(8)
     >>> carry, (logits, value) = network.apply(params, (), carry, jnp.zeros((8, 4)))
@@ -82,7 +82,7 @@ def recurrent_actor_critic(
     """
     checks.known_names("cell", [cell], CELLS)
     checks.known_names("activation", [activation], ACTIVATIONS)
-    checks.positive_int("memory", memory)
+    checks.positive_int("cell_size", cell_size)
     checks.boolean("shared", shared)
     checks.boolean("state_dependent_scale", state_dependent_scale)
     check_actions(action_space)
@@ -95,12 +95,12 @@ def recurrent_actor_critic(
         shared=shared,
         state_dependent_scale=state_dependent_scale,
         cell=CELLS[cell],
-        memory=memory,
+        cell_size=cell_size,
     )
 
     def initial_carry(batch):
         # arrays of their own, for an actor's and a critic's buffers may be donated
-        one, two = (CELLS[cell](memory).initial_carry(batch) for _ in range(2))
+        one, two = (CELLS[cell](cell_size).initial_carry(batch) for _ in range(2))
         return one if shared else (one, two)
 
     def init(key):

@@ -68,7 +68,7 @@ def test_no_learning_rate_no_divergence(cell):
     """Training sees the very carries of acting: across ends, sequences and epochs."""
     options = {"shared": False} if cell == "separate" else {"cell": cell}
     network = recurrent_actor_critic(
-        (1,), Discrete(2), hidden=(4,), memory=4, **options
+        (1,), Discrete(2), hidden=(4,), cell_size=4, **options
     )
     # every minibatch is one sequence: none can hide behind the mean of many
     agent = recurrent_ppo(
@@ -211,7 +211,7 @@ def train(agent, probe, windows):
 
 def test_only_who_remembers_can_recall():
     spaces, options = ((2,), Discrete(2)), {"learning_rate": 0.01, "discount": 0.9}
-    recurrent = recurrent_actor_critic(*spaces, hidden=(8,), memory=16)
+    recurrent = recurrent_actor_critic(*spaces, hidden=(8,), cell_size=16)
     remembers = recurrent_ppo(recurrent, *spaces, **options)
     assert train(remembers, probes.Recall(), 60)[1] > 0.95
     forgets = ppo(actor_critic(*spaces, hidden=(8,)), *spaces, **options)

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from optix.loop.convergence import assess, initial_history, push, recent_mean
+from optix.loop.convergence import (
+    assess,
+    has_moved,
+    initial_baseline,
+    initial_history,
+    note_first,
+    push,
+    recent_mean,
+)
 from optix.loop.phases import advance, initial_progress
 from optix.types import Phase, Verdict
 from tests.noise import autoregressive
@@ -188,3 +196,53 @@ def test_progress_is_not_called_a_plateau(judge, course, coefficient):
     noise = autoregressive(np.random.default_rng(6), RUNS, LENGTH, coefficient)
     called = first(judge(curve + noise)[1] == Phase.DORMANT)
     assert np.mean(called < last) <= 0.02
+
+
+# ----------------------------------------------------------------- no learning signal
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """Whether the scores of curves [R, T] have moved at their ends, [R]."""
+
+    def one(scores):
+        def body(carry, score):
+            history, baseline = carry
+            return (push(history, score), note_first(baseline, score)), None
+
+        start = initial_history(), initial_baseline()
+        (history, baseline), _ = jax.lax.scan(body, start, scores)
+        return has_moved(baseline, assess(history, jnp.inf))
+
+    compiled = jax.jit(jax.vmap(one))
+    return lambda curves: np.asarray(compiled(np.asarray(curves, np.float32)))
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.5, 0.8])
+def test_chance_alone_is_hardly_ever_a_move(moved, coefficient):
+    curves = 50 + 7 * autoregressive(np.random.default_rng(7), 400, 300, coefficient)
+    assert moved(curves).mean() < 0.03
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.5])
+@pytest.mark.parametrize("rounds", [1, 3, 10, 60])
+def test_a_rise_is_a_move_however_soon_it_was_over(moved, coefficient, rounds):
+    """Of ten deviations: from the first round or within the first sixty."""
+    time = np.arange(300)
+    curves = 10 * np.minimum(time / rounds, 1) + autoregressive(
+        np.random.default_rng(7), 200, 300, coefficient
+    )
+    assert moved(curves).mean() > 0.97
+
+
+def test_a_rise_of_few_deviations_is_told_by_the_mean(moved):
+    curves = np.where(np.arange(300) < 30, 0.0, 2.5) + autoregressive(
+        np.random.default_rng(8), 200, 300, 0.0
+    )
+    assert moved(curves).mean() > 0.97
+
+
+def test_constant_scores_have_not_moved(moved):
+    curves = np.full((2, 300), -200.0)
+    curves[1, 0] = -201
+    assert moved(curves).tolist() == [False, True]

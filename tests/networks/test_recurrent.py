@@ -52,7 +52,7 @@ def test_lstm():
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_window_is_the_steps_one_by_one_and_so_are_its_gradients(cell, shared):
     network = recurrent_actor_critic(
-        (3,), Discrete(2), cell=cell, hidden=(6,), memory=5, shared=shared
+        (3,), Discrete(2), cell=cell, hidden=(6,), cell_size=5, shared=shared
     )
     rng = np.random.default_rng(1)
     draw = lambda shape: jnp.asarray(rng.standard_normal(shape), jnp.float32)  # noqa: E731
@@ -93,7 +93,7 @@ def test_a_window_is_the_steps_one_by_one_and_so_are_its_gradients(cell, shared)
 @pytest.mark.parametrize("shared", [True, False])
 def test_shapes_and_torsos(cell, shared):
     network = recurrent_actor_critic(
-        (3,), Box((2,)), cell=cell, hidden=(6,), memory=5, shared=shared
+        (3,), Box((2,)), cell=cell, hidden=(6,), cell_size=5, shared=shared
     )
     params, structure = jit(network.init)(jax.random.key(0))
     carry = network.initial_carry(7)
@@ -115,7 +115,7 @@ def test_shapes_and_torsos(cell, shared):
     ("options", "message"),
     [
         ({"cell": "gro"}, "cell 'gro'.*mean 'gru'"),
-        ({"memory": 0}, "memory must be an integer >= 1, got 0"),
+        ({"cell_size": 0}, "cell_size must be an integer >= 1, got 0"),
         ({"hidden": ()}, "hidden.*at least one"),
         ({"activation": "tahn"}, "activation 'tahn'.*mean 'tanh'"),
     ],
