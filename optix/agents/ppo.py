@@ -4,8 +4,9 @@ A window of experience is learned from in several epochs of minibatches. Advanta
 generalised (GAE); an episode cut by its time limit is bootstrapped from the observation
 at which it was cut. Observations are normalised by running moments, rewards by the
 standard deviation of the discounted return; both live in `Policy.extras`. How a network
-is run over a window, and what the rows of a minibatch are, a `Reading` says: single
-samples here, sequences in `optix.agents.recurrent_ppo`.
+is run over a window, and what the rows of a minibatch are, a `Reading` of
+`optix.agents.reading` says: single samples here, sequences in
+`optix.agents.recurrent_ppo`.
 """
 
 import math
@@ -18,6 +19,7 @@ import optax
 
 from optix import checks
 from optix.agents.fit import check_batch, feed_forward
+from optix.agents.reading import Batch, Reading, single_samples
 from optix.agents.updates import update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import following_values, generalized_advantages
@@ -57,16 +59,6 @@ class ProximalExtras(NamedTuple):
     observations: Moments  # [*observation_shape]
     returns: Moments  # [] of the discounted return
     updates: jax.Array  # [] int32 windows learned from
-
-
-class Batch(NamedTuple):
-    """What a minibatch holds; `N` samples."""
-
-    obs: jax.Array  # [N, ...] float32, normalised
-    action: jax.Array  # [N, ...]
-    log_prob: jax.Array  # [N] float32 of the behaviour
-    advantage: jax.Array  # [N] float32
-    value: jax.Array  # [N] float32 before the update
 
 
 def categorical(logits: jax.Array):
@@ -147,27 +139,6 @@ def loss(
     return total, info
 
 
-class Reading(NamedTuple):
-    """How an agent runs its network over a window and learns from parts of it.
-
-    agent: its name, for messages.
-    unit: what the rows are, for messages.
-    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
-        observations acted on.
-    value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
-        [B]`, of the observation that followed one, with the carry that acting had.
-    rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
-    outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
-    """
-
-    agent: str
-    unit: str
-    values: Callable[..., jax.Array]
-    value_after: Callable[..., jax.Array]
-    rows: Callable[[Batch, Trajectory], PyTree]
-    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
-
-
 def ppo(
     network: Network,
     observation_shape: tuple[int, ...],
@@ -224,7 +195,7 @@ def ppo(
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
     # parts that divide the samples wherever the minibatches do
-    reading = reading or _samples(network, math.gcd(num_minibatches, 4))
+    reading = reading or single_samples(network, math.gcd(num_minibatches, 4))
     defaults = checks.floats(
         f"hyperparameter of {reading.agent}", hyperparams, HYPERPARAMS
     )
@@ -349,32 +320,3 @@ def ppo(
         return reading.rows(samples, batch)
 
     return Agent(init, network.initial_carry, act, learn, defaults)
-
-
-def _samples(network: Network, parts: int) -> Reading:
-    """Return how a feed-forward network reads a window: every sample by itself.
-
-    The values of a window are found in so many `parts` of it: all at once, the hidden
-    layers of all its samples would take more memory than anything else does.
-    """
-
-    def values(params, structure, obs, trajectory):
-        rows = obs.reshape(parts, -1, *obs.shape[2:])
-        value = jax.lax.map(
-            lambda part: network.apply(params, structure, (), part)[1][1], rows
-        )
-        return value.reshape(trajectory.reward.shape)
-
-    def value_after(params, structure, carry, obs, next_obs):
-        del carry, obs
-        return network.apply(params, structure, (), next_obs)[1][1]
-
-    def rows(batch, trajectory):
-        del trajectory
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-
-    def outputs(params, structure, part):
-        return network.apply(params, structure, (), part.obs)[1], part
-
-    unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", unit, values, value_after, rows, outputs)
