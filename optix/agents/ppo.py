@@ -4,12 +4,12 @@ A window of experience is learned from in several epochs of minibatches. Advanta
 generalised (GAE); an episode cut by its time limit is bootstrapped from the observation
 at which it was cut. Observations are normalised by running moments, rewards by the
 standard deviation of the discounted return; both live in `Policy.extras`. How a network
-is run over a window, and what the rows of a minibatch are, a `Reading` says: single
-samples here, sequences in `optix.agents.recurrent_ppo`.
+is run over a window, and what the rows of a minibatch are, a `Reading` of
+`optix.agents.reading` says: single samples here, sequences in
+`optix.agents.recurrent_ppo`.
 """
 
 import math
-import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from optix.agents.fit import (
     check_network,
     feed_forward,
 )
+from optix.agents.reading import Batch, Reading, single_samples
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import following_values, generalized_advantages
@@ -66,16 +67,6 @@ class ProximalExtras(NamedTuple):
     observations: Moments  # [*observation_shape]
     returns: Moments  # [] of the discounted return
     updates: jax.Array  # [] int32 windows learned from
-
-
-class Batch(NamedTuple):
-    """What a minibatch holds; `N` samples."""
-
-    obs: jax.Array  # [N, ...] float32, normalised
-    action: jax.Array  # [N, ...]
-    log_prob: jax.Array  # [N] float32 of the behaviour
-    advantage: jax.Array  # [N] float32
-    value: jax.Array  # [N] float32 before the update
 
 
 def categorical(logits: jax.Array):
@@ -156,30 +147,6 @@ def loss(
     return total, info
 
 
-class Reading(NamedTuple):
-    """How an agent runs its network over a window and learns from parts of it.
-
-    agent: its name, for messages.
-    count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
-        they do not fit.
-    unit: what the rows are, for messages.
-    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
-        observations acted on.
-    value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
-        [B]`, of the observation that followed one, with the carry that acting had.
-    rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
-    outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
-    """
-
-    agent: str
-    count: Callable[[int, int], int]
-    unit: str
-    values: Callable[..., jax.Array]
-    value_after: Callable[..., jax.Array]
-    rows: Callable[[Batch, Trajectory], PyTree]
-    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
-
-
 def ppo(
     network: Network,
     observation_shape: tuple[int, ...],
@@ -235,7 +202,7 @@ def ppo(
         feed_forward("ppo", network)
         # parts that divide the samples wherever the minibatches do
         checks.positive_int("num_minibatches", num_minibatches)
-        reading = _samples(network, math.gcd(num_minibatches, 4))
+        reading = single_samples(network, math.gcd(num_minibatches, 4))
     check_network(network)
     check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
@@ -390,32 +357,3 @@ def ppo(
         axis_name=axis_name,
         check_window=check_window,
     )
-
-
-def _samples(network: Network, parts: int) -> Reading:
-    """Return how a feed-forward network reads a window: every sample by itself.
-
-    The values of a window are found in so many `parts` of it: all at once, the hidden
-    layers of all its samples would take more memory than anything else does.
-    """
-
-    def values(params, structure, obs, trajectory):
-        rows = obs.reshape(parts, -1, *obs.shape[2:])
-        value = jax.lax.map(
-            lambda part: network.apply(params, structure, (), part)[1][1], rows
-        )
-        return value.reshape(trajectory.reward.shape)
-
-    def value_after(params, structure, carry, obs, next_obs):
-        del carry, obs
-        return network.apply(params, structure, (), next_obs)[1][1]
-
-    def rows(batch, trajectory):
-        del trajectory
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-
-    def outputs(params, structure, part):
-        return network.apply(params, structure, (), part.obs)[1], part
-
-    unit = "samples of a window (num_steps * num_envs)"
-    return Reading("ppo", operator.mul, unit, values, value_after, rows, outputs)

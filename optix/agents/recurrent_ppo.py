@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 
 from optix import checks
-from optix.agents.ppo import Batch, Reading, ppo
+from optix.agents.ppo import ppo
+from optix.agents.reading import Batch, Reading
 from optix.networks.sequence import run_sequence
 from optix.types import Agent, Box, Discrete, Network, PyTree
 

@@ -1,0 +1,72 @@
+"""How PPO runs a network over a window of experience, and learns from parts of it."""
+
+import operator
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from optix.types import Network, PyTree, Trajectory
+
+
+class Batch(NamedTuple):
+    """What a minibatch holds; `N` samples."""
+
+    obs: jax.Array  # [N, ...] float32, normalised
+    action: jax.Array  # [N, ...]
+    log_prob: jax.Array  # [N] float32 of the behaviour
+    advantage: jax.Array  # [N] float32
+    value: jax.Array  # [N] float32 before the update
+
+
+class Reading(NamedTuple):
+    """How an agent runs its network over a window and learns from parts of it.
+
+    agent: its name, for messages.
+    count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
+        they do not fit.
+    unit: what the rows are, for messages.
+    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
+        observations acted on.
+    value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
+        [B]`, of the observation that followed one, with the carry that acting had.
+    rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
+    outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
+    """
+
+    agent: str
+    count: Callable[[int, int], int]
+    unit: str
+    values: Callable[..., jax.Array]
+    value_after: Callable[..., jax.Array]
+    rows: Callable[[Batch, Trajectory], PyTree]
+    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
+
+
+def single_samples(network: Network, parts: int) -> Reading:
+    """Return how a feed-forward network reads a window: every sample by itself.
+
+    The values of a window are found in so many `parts` of it: all at once, the hidden
+    layers of all its samples would take more memory than anything else does.
+    """
+
+    def values(params, structure, obs, trajectory):
+        rows = obs.reshape(parts, -1, *obs.shape[2:])
+        value = jax.lax.map(
+            lambda part: network.apply(params, structure, (), part)[1][1], rows
+        )
+        return value.reshape(trajectory.reward.shape)
+
+    def value_after(params, structure, carry, obs, next_obs):
+        del carry, obs
+        return network.apply(params, structure, (), next_obs)[1][1]
+
+    def rows(batch, trajectory):
+        del trajectory
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+
+    def outputs(params, structure, part):
+        return network.apply(params, structure, (), part.obs)[1], part
+
+    unit = "samples of a window (num_steps * num_envs)"
+    return Reading("ppo", operator.mul, unit, values, value_after, rows, outputs)
