@@ -45,7 +45,8 @@ def host(
       pipeline: collects the windows.
       evaluation_episodes: whole episodes per score.
       validation: evaluates in place of `pipeline`, by playing or in any other way.
-      metrics: names among the numbers of `learn` to report beside "window_return" (per
+      metrics: names among the numbers of `learn` to report beside "return" (of the
+        episodes that ended in the window, -inf without any), "window_return" (per
         episode begun) and "window_episodes"; NaN where a window has no such number.
       directory: in which to make the temporary folder of weights, or None.
 
@@ -88,12 +89,13 @@ def host(
         for name, value in initial.params.items()
         if isinstance(value, float | np.floating)
     }
-    reported = ("window_return", "window_episodes", *metrics)
+    reported = ("return", "window_return", "window_episodes", *metrics)
     train = store.guarded(_trainer(store, pipeline, initial, tuple(tunable), reported))
     play = store.guarded(_player(store, validation or pipeline, evaluation_episodes))
     outcome = (
         jax.ShapeDtypeStruct((), jnp.int32),
         jax.ShapeDtypeStruct((), jnp.int32),
+        jax.ShapeDtypeStruct((), jnp.bool_),
         jax.ShapeDtypeStruct((), jnp.bool_),
         jax.ShapeDtypeStruct((len(reported),), jnp.float32),
     )
@@ -108,7 +110,7 @@ def host(
 
     def step(state, hyperparams, key, active):
         values = [jnp.asarray(hyperparams[name], jnp.float32) for name in tunable]
-        slot, env_steps, finite, numbers = io_callback(
+        slot, env_steps, data_finite, finite, numbers = io_callback(
             train,
             outcome,
             state.policy.extras.slot,
@@ -117,7 +119,8 @@ def host(
             active,
         )
         policy = state.policy._replace(extras=HostSlot(slot))
-        report = Report(env_steps, finite, dict(zip(reported, numbers, strict=True)))
+        told = dict(zip(reported, numbers, strict=True))
+        report = Report(env_steps, finite, told, data_finite=data_finite)
         return state._replace(policy=policy), report
 
     def evaluate(policy, hyperparams, key):
@@ -172,7 +175,7 @@ def _trainer(
         slot = int(slot)
         if not active:
             nothing = np.zeros(len(reported), np.float32)
-            return np.int32(slot), np.int32(0), np.True_, nothing
+            return np.int32(slot), np.int32(0), np.True_, np.True_, nothing
         given = dict(zip(tunable, np.asarray(values).tolist(), strict=True))
         env_seed, agent_seed = np.asarray(seeds).tolist()
         store.hold(slot)
@@ -180,7 +183,8 @@ def _trainer(
         store.agent.seed(agent_seed)
         data = pipeline.collect(store.agent, env_seed)
         numbers, wrong = {}, _not_finite(data)
-        if wrong is None:
+        data_finite = wrong is None
+        if data_finite:
             store.release()
             numbers = _numbers(store.agent.learn(data))
             failed = [f"{k} = {v}" for k, v in numbers.items() if not math.isfinite(v)]
@@ -193,12 +197,14 @@ def _trainer(
                 f"{source}: {wrong}; the policy stays as it was", stacklevel=2
             )
         episodes = data.rewards[0].size + data.dones[:-1].sum()
+        numbers["return"] = _ended_return(data)
         numbers["window_return"] = data.total_reward / episodes
         numbers["window_episodes"] = episodes
         row = [numbers.get(name, math.nan) for name in reported]
         return (
             np.int32(store.new_slot() if finite else slot),
             np.int32(data.length),
+            np.bool_(data_finite),
             np.bool_(finite),
             np.asarray(row, np.float32),
         )
@@ -221,6 +227,17 @@ def _player(store: HostStore, pipeline: Pipeline, episodes: int) -> Callable:
         return np.float32(store.scores[slot][1])
 
     return play
+
+
+def _ended_return(data: EpisodeData) -> float:
+    """Return the mean return of the episodes that ended in a window, -inf without any."""
+    dones = data.dones.reshape(len(data.rewards), -1)
+    rewards = data.rewards.reshape(dones.shape).astype(np.float64)
+    returns = []
+    for column, ended in zip(rewards.T, dones.T, strict=True):
+        ends = np.flatnonzero(ended) + 1
+        returns += [part.sum() for part in np.split(column, ends)[: len(ends)]]
+    return float(np.mean(returns)) if returns else -math.inf
 
 
 def _not_finite(data: EpisodeData) -> str | None:

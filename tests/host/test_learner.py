@@ -97,10 +97,12 @@ def test_a_window_is_what_the_agent_does_by_itself(learner):
     assert agent.learned == [
         {"rate": float(np.float32(0.3)), "epochs": 3, "kind": "adder"}
     ]
-    assert set(report.metrics) == {"window_return", "window_episodes", "weight", "loss"}
+    names = {"return", "window_return", "window_episodes", "weight", "loss"}
+    assert set(report.metrics) == names
     assert report.metrics["weight"] == np.float32(weight)
     assert np.isnan(report.metrics["loss"])
     assert report.metrics["window_episodes"] == 2
+    assert report.metrics["return"] == 1  # of the episode that ended
     assert report.metrics["window_return"] == (1 + seeds(key)[0] % 7) / 2
     assert learner.evaluate(state.policy, learner.hyperparams, key) == np.float32(
         weight
@@ -151,7 +153,9 @@ def test_lanes_learn_apart_and_fork_by_index(learner):
         state, _ = jax.lax.scan(step, state, keys[:2])
         forked = jax.tree.map(lambda x: x[jnp.array([0, 0])], state)
         after, _ = step(forked, keys[2])
-        return jax.vmap(learner.evaluate, (0, None))(after.policy, keys[0])
+        return jax.vmap(learner.evaluate, (0, None, None))(
+            after.policy, learner.hyperparams, keys[0]
+        )
 
     keys = jax.random.split(jax.random.key(1), 3)
     base = replay(0.5, keys[:2])
@@ -167,7 +171,9 @@ def test_lanes_share_the_seeds_of_a_window():
     jax.vmap(learner.step, (0, 0, None, None))(state, {"rate": LANE_RATES}, key, True)
     assert pipeline.collected == [seeds(key)[0]] * 2
     policy = learner.init(key).policy
-    jax.vmap(learner.evaluate, (None, 0))(policy, jax.random.split(key, 3))
+    jax.vmap(learner.evaluate, (None, None, 0))(
+        policy, learner.hyperparams, jax.random.split(key, 3)
+    )
     assert len(set(pipeline.evaluated)) == 3
 
 
@@ -181,7 +187,8 @@ def test_seeds_with_lanes_inside(learner):
         state, report = jax.vmap(learner.step, (0, 0, None, None))(
             state, {"rate": scale * LANE_RATES}, key, active
         )
-        return jax.vmap(learner.evaluate, (0, None))(state.policy, key), report
+        evaluate = jax.vmap(learner.evaluate, (0, None, None))
+        return evaluate(state.policy, learner.hyperparams, key), report
 
     keys = jax.random.split(jax.random.key(2), 3)
     active = jnp.array([True, False, True])
@@ -206,7 +213,8 @@ def test_one_call_serves_lanes_that_do_not_differ(learner):
 
     states = jax.jit(jax.vmap(step))(jnp.arange(4))
     assert len(learner.host.agent.learned) == 1
-    scores = jax.vmap(learner.evaluate, (0, None))(states.policy, key)
+    evaluate = jax.vmap(learner.evaluate, (0, None, None))
+    scores = evaluate(states.policy, learner.hyperparams, key)
     np.testing.assert_allclose(scores, [replay(0.5, [key])] * 4)
 
 
@@ -275,6 +283,7 @@ def test_what_is_not_finite_changes_nothing(where):
     broken = True
     same, report = learner.step(good, {"rate": 1.0}, key, True)
     assert not report.finite and report.env_steps == 2
+    assert report.data_finite == (where == "learn")
     assert same.policy.extras.slot == good.policy.extras.slot
     assert learner.evaluate(same.policy, learner.hyperparams, key) == replay(1.0, [key])
     broken = False

@@ -201,5 +201,5 @@ def test_scores_that_are_not_finite_end_the_run():
 
     run = loop(host(Climber(), Cliff()), fixed(), max_non_finite=3)
     state = jax.jit(run.run)(run.init(jax.random.key(0)))
-    assert state.stop_reason == StopReason.NON_FINITE and state.round == 3
+    assert state.stop_reason == StopReason.NON_FINITE_SCORE and state.round == 3
     assert state.best.policy.extras.slot == 0
