@@ -82,7 +82,11 @@ for a, b, c in zip(*map(jax.tree.leaves, (new, states.policy, start))):
     np.testing.assert_allclose(a, b[0], rtol=1e-3, atol=1e-5)
 moved = jax.tree.map(lambda x, y: np.abs(x - y).max(), new.params, start.params)
 assert max(jax.tree.leaves(moved)) > 1e-2, moved
-scores = jax.pmap(split.evaluate, axis_name="device")(states.policy, keys[1])
+score = jax.pmap(
+    lambda policy, key: split.evaluate(policy, agent.hyperparams, key),
+    axis_name="device",
+)
+scores = score(states.policy, keys[1])
 assert scores[0] == scores[1]
 """
 

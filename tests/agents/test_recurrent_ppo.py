@@ -45,7 +45,7 @@ def window(agent, policy, seed=0, ends=True):
     act = jit(agent.act, static_argnums=5)
     for t in range(T):
         key = jax.random.key(t)
-        carry, action, extras = act(policy, carry, obs[t], key, {}, True)
+        carry, action, extras = act(policy, carry, obs[t], {}, key, True)
         steps.append((action, extras))
         done = terminated[t] | truncated[t]
         carry = jax.tree.map(
@@ -183,7 +183,7 @@ def test_learning_rates_side_by_side_without_another_trace():
     rates = jnp.array([0.01, 0.02])
     alone = [learn(policy, batch, floats(rate), key)[0].params for rate in rates]
     axes = {name: 0 if name == "learning_rate" else None for name in agent.hyperparams}
-    vmapped = jit(jax.vmap(agent.learn, in_axes=(None, None, None, axes)))
+    vmapped = jit(jax.vmap(agent.learn, in_axes=(None, None, axes, None)))
     both = vmapped(policy, batch, floats(rates), key)[0].params
     for i, one in enumerate(alone):
         row = jax.tree.map(lambda x, i=i: x[i], both)

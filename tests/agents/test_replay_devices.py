@@ -58,8 +58,8 @@ def test_devices_meet_once_for_each_part_that_moves(algorithm, meetings):
     """Not once for each array: a meeting costs as much as a layer."""
     agent = agent_of(algorithm, axis_name="device")
     learn = jax.make_jaxpr(agent.learn, axis_env=[("device", 2)])
-    arguments = policy_of(agent, 2), batch_of(algorithm), jax.random.key(0)
-    text = str(learn(*arguments, floats(agent)))
+    arguments = policy_of(agent, 2), batch_of(algorithm), floats(agent)
+    text = str(learn(*arguments, jax.random.key(0)))
     assert len(re.findall(r"= (psum|pmin|all_gather)\w*\[", text)) == meetings
 
 

@@ -252,5 +252,7 @@ def test_wrong_calls():
         optix.make("CartPole-v1", "dqn", one_copy=3)
     with pytest.raises(ValueError, match="one_copy must be None or False with"):
         optix.make("CartPole-v1", "dqn", one_copy=True, buffer=uniform(100))
-    with pytest.raises(ValueError, match=r"at least 4 \* n_step \* num_envs = 32"):
+    with pytest.raises(
+        ValueError, match=r"at least 4 \* n_step \* num_envs \* lanes = 32"
+    ):
         optix.make("CartPole-v1", "dqn", one_copy=True, capacity=31, batch_size=8)

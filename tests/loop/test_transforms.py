@@ -62,7 +62,16 @@ def transform(request) -> Transform:
 def signals(hyperparams):
     whole, number, no = jnp.int32(0), jnp.float32(0), jnp.bool_(False)
     return Signals(
-        number, whole, whole, whole, number, number, no, hyperparams, jax.random.key(1)
+        score=number,
+        round=whole,
+        phase=whole,
+        verdict=whole,
+        gain_limit=number,
+        autocorrelation=number,
+        improved=no,
+        hyperparams=hyperparams,
+        metrics={},
+        key=jax.random.key(1),
     )
 
 

@@ -39,7 +39,7 @@ def world(graph):
     )
     zero = jnp.zeros((ROUNDS, ENVS))
     trajectory = Trajectory(obs, zero, zero, zero > 0, zero > 0, obs)
-    rollout = Rollout((), obs[0], (), zero[0])
+    rollout = Rollout((), obs[0], (), zero[0], zero[0], zero[0])
     return policy, rollout, Report(jnp.int32(32), jnp.bool_(True), {}, trajectory)
 
 

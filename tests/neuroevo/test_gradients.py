@@ -194,7 +194,7 @@ def test_one_count_of_all_entries_will_do():
         )
 
 
-@pytest.mark.parametrize("rule", [optax.scale_by_adam, graph_optimizer])
+@pytest.mark.parametrize("rule", [topology_adam, graph_optimizer])
 def test_moments_are_found_inside_a_chain(rule):
     chained = optax.chain(optax.clip_by_global_norm(1.0), rule(), optax.scale(-0.1))
     grads = jax.tree.map(jnp.ones_like, graph.weights)

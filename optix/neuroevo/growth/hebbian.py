@@ -140,7 +140,7 @@ def hebbian(
     if rule not in RULES:
         raise checks.OptionError(f"rule must be one of {RULES}, got {rule!r}")
     if clip is not None:
-        checks.within("clip", clip, 0.0, 1e9)
+        checks.within("clip", clip, 0.0, float("inf"), open_ends=True)
     if decay is None:
         decay = 0.0 if rule == "oja" else 1e-4
     defaults = {
