@@ -1,6 +1,7 @@
 """The command line: `optix train ENV`, `optix resume DIR`, `optix eval DIR`."""
 
 import ast
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from optix.callbacks.terminal import Stream
+from optix.callbacks.terminal import Stream, say
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
 from optix.make import usual_agent
@@ -20,6 +21,9 @@ from optix.run.result import Result
 from optix.run.train import resume, train
 
 _EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+_FLAGS = {*inspect.signature(train).parameters, "environment", "env", "tuner"} - {
+    "drop_stopped"
+}  # what `_train` hands on by itself
 _WORDS = {"true": True, "false": False, "none": None}
 
 _Settings = Annotated[
@@ -154,7 +158,7 @@ def _eval(
         episodes: how many to play.
         seed: of the random numbers of these episodes.
     """
-    print(evaluate(directory, episodes, seed=seed).message)
+    say(evaluate(directory, episodes, seed=seed).message, sys.stdout)
     return 0
 
 
@@ -197,9 +201,13 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not (name and equals and text):
             raise OptionError(f"--set takes NAME=VALUE, got {setting!r}")
+        if name in _FLAGS:
+            raise OptionError(
+                f"{name} can not be --set; `optix train --help` has flags"
+            )
         try:
             options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             options[name] = _WORDS.get(text.lower(), text)
     return options
 

@@ -444,6 +444,7 @@ class Baseline(NamedTuple):
 
     scores: jax.Array  # [10] float32
     count: jax.Array  # [] int32 of them
+    moved: jax.Array  # [] bool: later scores have been others, be it for a while
 
 
 class Progress(NamedTuple):

@@ -4,6 +4,7 @@ They are driven from the reports of rounds that are already over, between two di
 to the device, so nothing in a callback can change the run or slow a round down.
 """
 
+import contextlib
 import inspect
 import logging
 from collections import Counter
@@ -189,7 +190,13 @@ class Hooks:
 
     def stop(self) -> None:
         """Tell that the run ends or pauses, and how often which hook has failed."""
-        self._call("on_loop_stop")
+        hook = "on_loop_stop"
+        with contextlib.ExitStack() as all_of_them:  # whatever one of them raises
+            all_of_them.callback(self._tell_failures)
+            for name, method in reversed(self._methods[hook]):
+                all_of_them.callback(self._guarded, name, hook, method)
+
+    def _tell_failures(self) -> None:
         for (name, hook), count in self._failures.items():
             if count > 1:
                 _LOGGER.error("%s.%s raised %d times in this run", name, hook, count)

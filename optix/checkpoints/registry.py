@@ -97,7 +97,7 @@ class CheckpointRegistry:
             CheckpointError: the folder can not be written to, or the tree holds a key
                 that could not be restored.
         """
-        step = positive_int("step", step, minimum=0)
+        step = positive_int("step", step, 0, 2**63 - 1)
         arrays, index = to_arrays(tree)
         check_keys(index, self._path(step))
         record = make_record(step, score, metadata, index)

@@ -38,7 +38,7 @@ def protocol(name: str, env: Any, params: Any) -> Protocol:
       ValueError: an override that would never be called.
     """
     *wrappers, innermost = _levels(env)
-    if any(_own(level, _PUBLIC) for level in (*wrappers, innermost)):
+    if _reached(env) or any(_own(level, _PUBLIC) for level in (*wrappers, innermost)):
         for level in (*wrappers, innermost):
             _check_called(name, level, ["reset"], _PUBLIC, needs=["step"])
         for wrapper in wrappers:
@@ -125,6 +125,22 @@ def _own(level: Any, names: Iterable[str]) -> list[str]:
         for name, function in found.items()
         if function is not None and function is not vars(Environment).get(name)
     ]
+
+
+def _reached(env: Any) -> bool:
+    """Whether `step` or `reset`, called on `env`, is one that somebody overrides.
+
+    However deep: of a wrapper that holds several environments, or one in a list, the
+    levels inside are not found.
+    """
+    from gymnax.environments.environment import Environment
+
+    called = {name: getattr(env, name, None) for name in _PUBLIC}
+    return any(
+        function is not None
+        and getattr(function, "__func__", function) is not vars(Environment)[name]
+        for name, function in called.items()
+    )
 
 
 def _check_called(

@@ -80,8 +80,6 @@ class HostStore:
 
         It waits for nobody, not even for an environment that hangs in a callback.
 
-        It waits for nobody, not even for an environment that hangs in a callback.
-
         Raises:
           ValueError: it names no slot, or one without weights.
         """

@@ -125,6 +125,10 @@ def replay_memory(
         )
 
     def sample(memory, hyperparams, key):
+        if lanes > 1:  # that of the first lane: all learn from the same rows
+            words = jax.random.key_data(key)
+            words = gather_lanes(words, lanes)[: words.size]
+            key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
         exponent = importance(memory.env_steps, hyperparams) if prioritised else 0.0
         return replay.sample(memory.replay, key, batch_size, exponent)
 

@@ -21,7 +21,7 @@ from optix.learners.collect import (
 )
 from optix.learners.evaluate import evaluator
 from optix.learners.memory import PRIORITY, ReplayMemory, replay_memory
-from optix.trees import all_finite, select
+from optix.trees import all_finite, on_all_devices, select
 from optix.types import (
     Agent,
     Box,
@@ -172,7 +172,8 @@ def window(
     if parts.hindsight is not None:
         rows, valid = parts.hindsight(trajectory, relabel_key, hyperparams["discount"])
         memory = parts.memory.store(memory, rows, valid, active)
-    update_finite = all_finite(policy) & learned.finite.all()
+    # of all devices: one that kept its old policy alone would part from the others
+    update_finite = on_all_devices(all_finite(policy) & learned.finite.all(), axis_name)
     # a window whose updates went astray changes nothing
     policy = select(update_finite, policy, state.policy)
     updates = jnp.maximum(ready.sum(), 1)

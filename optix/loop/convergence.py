@@ -12,7 +12,7 @@ WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in th
 
 FIRST_SCORES = 10  # of a run, with which later ones are compared
 _MOVED_MEAN = 3.0  # standard errors between the first scores' mean and the latest
-_MOVED_ONE = 4.0  # standard deviations between any of the first scores and the latest
+_MOVED_ONE = 7.0  # standard deviations between any of the first scores and the latest
 
 _COLLAPSE = 10  # so many low scores in a row are no accident
 _BEFORE_COLLAPSE = 20  # what they are compared with is at least so old
@@ -48,16 +48,16 @@ def push(history: History, score: jax.Array) -> History:
 
 def initial_baseline() -> Baseline:
     """Return a baseline without scores."""
-    return Baseline(jnp.zeros(FIRST_SCORES), jnp.int32(0))
+    return Baseline(jnp.zeros(FIRST_SCORES), jnp.int32(0), jnp.bool_(False))
 
 
 def note_first(baseline: Baseline, score: jax.Array) -> Baseline:
     """Return the baseline with one more score, as long as it takes any."""
-    scores, count = baseline
+    scores, count, moved = baseline
     takes = jnp.isfinite(score) & (count < scores.shape[0])
     at = jnp.minimum(count, scores.shape[0] - 1)
     scores = scores.at[at].set(jnp.where(takes, score, scores[at]))
-    return Baseline(scores, count + takes.astype(count.dtype))
+    return Baseline(scores, count + takes.astype(count.dtype), moved)
 
 
 def has_moved(baseline: Baseline, assessment: Assessment) -> jax.Array:
@@ -65,15 +65,15 @@ def has_moved(baseline: Baseline, assessment: Assessment) -> jax.Array:
 
     They are if the mean of the first ten lies three standard errors from the latest
     level, with as few independent scores as their autocorrelation leaves, or if one of
-    the ten lies four standard deviations from it: a run may learn all there is in its
-    first rounds. Of scores that never move by more than chance, one run in some hundred
-    is called moved.
+    the ten lies seven standard deviations from it: a run may learn all there is in its
+    first rounds. What has moved once has moved. Of runs of normal noise a few in a
+    hundred are called moved, of strongly skewed noise more.
 
     Args:
         baseline: the first scores.
         assessment: of the latest ones.
     """
-    scores, count = baseline
+    scores, count, moved = baseline
     used = jnp.arange(scores.shape[0]) < count
     distance = jnp.where(used, scores - assessment.level, 0.0)
     persistence = jnp.clip(assessment.autocorrelation, 0.0, 0.99)
@@ -83,7 +83,9 @@ def has_moved(baseline: Baseline, assessment: Assessment) -> jax.Array:
     mean = jnp.abs(distance.sum()) / jnp.maximum(count, 1)
     far = mean > _MOVED_MEAN * error * assessment.residual_sd
     farthest = jnp.max(jnp.abs(distance))
-    return (count > 0) & (far | (farthest > _MOVED_ONE * assessment.residual_sd))
+    far |= farthest > _MOVED_ONE * assessment.residual_sd
+    decided = assessment.verdict != Verdict.UNDECIDED
+    return moved | ((count > 0) & decided & far)
 
 
 def recent_mean(history: History, rounds: int) -> jax.Array:

@@ -57,7 +57,8 @@ def finisher(
         # what never had a finite score has nothing to score now; and what had one keeps
         # it where none of these is
         had = jnp.isfinite(state.best.score)
-        best = select(had & jnp.isfinite(scores[2]), best, state.best)
+        sure = jnp.isfinite(scores[choice]) & jnp.isfinite(scores[2])
+        best = select(had & sure, best, state.best)
         return state._replace(best=best)
 
     return finish

@@ -85,6 +85,7 @@ def judge(
     assessment = assess(history, best.score)
     baseline = note_first(state.baseline, mean)
     moved = has_moved(baseline, assessment)
+    baseline = baseline._replace(moved=moved)  # what has moved, has moved
     progress, events, fall = advance(
         state.progress, assessment.verdict, state.round + 1, thresholds, moved
     )

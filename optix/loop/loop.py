@@ -163,8 +163,16 @@ def start(
         )
     else:
         # one after another: some initialisers deadlock under vmap
-        each = jax.lax.map(init, jax.random.split(learner_key, lanes))
-        learner_state = each._replace(memory=take(each.memory, 0))
+        def one(memory, key):
+            state = init(key)
+            return state.memory, state._replace(memory=())
+
+        # one memory of all, never one for each lane
+        shapes = jax.eval_shape(init, learner_key).memory
+        unseen = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        keys = jax.random.split(learner_key, lanes)
+        memory, each = jax.lax.scan(one, unseen, keys)
+        learner_state = each._replace(memory=memory)
     return _begin(parts, limits, run_key, learner_state, base, tuner_key)
 
 

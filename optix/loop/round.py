@@ -68,10 +68,11 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
     trained, reports, scores, sound = train_and_score(parts, state, hyperparams, keys)
 
     centre = tuner.centre(state.tuner)
+    stands = jnp.arange(lanes) < (tuner.judged or lanes)  # for the run
     judged = judge(
         state,
         trained.policy,
-        jnp.where(jnp.arange(lanes) < (tuner.judged or lanes), scores, -jnp.inf),
+        jnp.where(stands, scores, -jnp.inf),
         centre,
         parts.thresholds,
         parts.rollback,
@@ -86,13 +87,17 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
     modulation = {
         name: jnp.float32(factors.get(name, jnp.ones(lanes))) for name in defaults
     }
-    restructured = differs(trained.policy.structure, policies.structure)
-    judged = start_afresh(judged, judged.rollback | restructured)
+    changed = jax.vmap(differs)(
+        (sound, trained.policy.structure), (sound, policies.structure)
+    )
 
     # from where each lane goes on: the last row of the pool is the best policy
     tuner_state, parents = tuner.tell(state.tuner, signals, keys.tell)
     usable = jnp.append(sound & jax.vmap(all_finite)(policies), True)[parents]
     parents = jnp.where(usable & ~judged.rollback, parents, lanes)
+    # a change in a lane that nobody goes on from is none
+    restructured = jnp.append(changed, False)[parents].any()
+    judged = start_afresh(judged, judged.rollback | restructured)
     best = judged.best
     policies, rollouts, transform_states, modulation = fork(
         parents,
@@ -106,14 +111,16 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
     )
 
     env_steps = saturating_add(state.env_steps, reports.env_steps.sum())
-    data_finite = jnp.any(reports.data_finite)
+    data_finite = jnp.any(stands & reports.data_finite)
     reason = stop_reason(
         state,
         judged,
         env_steps,
         parts.max_non_finite,
         data_finite=data_finite,
-        update_finite=jnp.any(reports.finite & jax.vmap(all_finite)(trained.policy)),
+        update_finite=jnp.any(
+            stands & reports.finite & jax.vmap(all_finite)(trained.policy)
+        ),
     )
     stopped = reason != StopReason.RUNNING
     phase = jnp.where(stopped, Phase.STOPPED, judged.progress.phase)
@@ -154,7 +161,7 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
         verdict=judged.assessment.verdict,
         events=jnp.where(state.active, events, 0),
         stop_reason=reason,
-        metrics=jax.tree.map(jnp.mean, reports.metrics),
+        metrics=jax.tree.map(_mean, reports.metrics),
     )
     return freeze(state, new, trained.memory), report
 
@@ -205,7 +212,7 @@ def train(
         report = Report(
             env_steps=reports.env_steps.sum(),
             finite=reports.finite.all(),
-            metrics=jax.tree.map(lambda x: x.mean(0), reports.metrics),
+            metrics=jax.tree.map(_mean, reports.metrics),
             data_finite=reports.data_finite.all(),
         )
     state, trajectory = carry
@@ -280,6 +287,13 @@ def _transformer(parts: Parts) -> Callable[..., PyTree]:
         return parts.transform.update(transform_state, policy, rollout, report, signals)
 
     return transformed
+
+
+def _mean(values: jax.Array) -> jax.Array:
+    """The mean of [N] metrics; -inf, which is of nothing yet, counts only alone."""
+    known = values != -jnp.inf
+    total = jnp.where(known, values, 0).sum()
+    return jnp.where(known.any(), total / jnp.maximum(known.sum(), 1), -jnp.inf)
 
 
 def modulate(

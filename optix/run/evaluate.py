@@ -63,6 +63,7 @@ def evaluate(
         CheckpointError: no intact policy, or one of another configuration.
     """
     checks.positive_int("episodes", episodes, minimum=2)
+    checks.positive_int("seed", seed, 0, 2**32 - 1)
     folder = RunFolder.open(directory, write=False)
     loop = loop or rebuild(folder, evaluation_episodes=1)
     target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))

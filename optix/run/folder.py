@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _STATES_KEPT, _POLICIES_KEPT = 3, 5
 class RunFolder:
     """A folder that belongs to one run, locked while it is open for writing.
 
-    run.json        how to rebuild the loop, written once
+    run.json        how to rebuild the loop, and the budgets; replaced as a whole
     checkpoints/    the states of all seeds, the latest ones and the latest with a replay
     best/           the best policy over all seeds, the best ones; after the end of the
                     run the one that was reported, until a later session plays on
@@ -67,8 +68,12 @@ class RunFolder:
                 # appears with its description in it, so that no kill comes in between
                 fresh = path.with_name(f".optix-{secrets.token_hex(8)}")
                 fresh.mkdir(parents=True)
-                description.write(fresh / place.RUN, config)
-                fresh.rename(path)
+                try:
+                    description.write(fresh / place.RUN, config)
+                    fresh.rename(path)
+                except BaseException:
+                    shutil.rmtree(fresh, ignore_errors=True)
+                    raise
             elif not path.is_dir():
                 raise RunFolderError(f"{path} is a file; choose a folder for the run")
             else:
@@ -186,7 +191,9 @@ class RunFolder:
             }
             tree, metadata = _with_host(take(state.best, leader), loop, about | found)
             step = int(rounds.sum())
-            while self.best.is_foreign(step):  # it is intact, if not for this version
+            reported = {s.step for s in self.best.snapshots() if _is_final(s)}
+            # neither another version's nor, but by the next one, the reported policy
+            while self.best.is_foreign(step) or (not final and step in reported):
                 step += 1
             self.best.save(step, tree, score, metadata)
 
@@ -233,8 +240,13 @@ class RunFolder:
         last = 0
         with contextlib.suppress(CheckpointError):  # only the best is asked for
             last = max(self.states.steps(), default=0)
+        finals = [s.step for s in self.best.snapshots() if _is_final(s)]
+        # later ones are of rounds that were lost and played again
+        reported = min((s for s in finals if s >= last), default=None)
+        if not last:  # no checkpoint tells
+            reported = max(finals, default=None)
         tree, snapshot = self.best.load_best(
-            self._target(target), prefer=lambda s: _is_final(s) and s.step >= last
+            self._target(target), prefer=lambda s: s.step == reported
         )
         return _without_host(tree, loop), snapshot
 

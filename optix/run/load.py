@@ -70,7 +70,7 @@ class LoadedPolicy:
         single = obs.shape == shape
         if single:
             obs = obs[None]
-        if obs.ndim != len(shape) + 1 or obs.shape[1:] != shape:
+        if obs.ndim != len(shape) + 1 or obs.shape[1:] != shape or not len(obs):
             raise checks.OptionError(
                 f"an observation of {self.env.name} must have the shape {shape}, or "
                 f"(B, {', '.join(map(str, shape))}) for a batch, got "

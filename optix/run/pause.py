@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from numbers import Real
 from typing import Any
 
 from optix import checks
@@ -62,7 +63,8 @@ class Watch:
 
     def __init__(self, max_seconds: float | None = None, pause: Pause | None = None):
         """See the class."""
-        if max_seconds is not None and not max_seconds > 0:
+        number = isinstance(max_seconds, Real) and not isinstance(max_seconds, bool)
+        if max_seconds is not None and not (number and max_seconds > 0):
             raise checks.OptionError(f"max_seconds must be > 0, got {max_seconds!r}")
         if pause is not None and not isinstance(pause, Pause):
             raise checks.OptionError(

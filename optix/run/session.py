@@ -56,8 +56,8 @@ class Session(NamedTuple):
         checkpoints = _Checkpoints(
             self.folder, self.loop, checkpoint_seconds, memory_every
         )
-        hooks.start(self._info(state, centres))
         try:
+            hooks.start(self._info(state, centres))
             checkpoints.save(state, must=True)
             state, speed = self._advance(state, hooks, checkpoints)
             checkpoints.save_last(state)
@@ -65,22 +65,22 @@ class Session(NamedTuple):
             if paused is None:
                 with own_errors(self.loop):
                     state = jax.block_until_ready(self.programs.finish(state))
+            result = Result(
+                state=state,
+                scores=np.asarray(state.best.score),
+                stop_reasons=tuple(StopReason(int(r)) for r in state.stop_reason),
+                best_seed=best_seed(state),
+                paused=paused,
+                seconds=time.monotonic() - began,
+                steps_per_second=speed,
+                directory=None if self.folder is None else self.folder.path,
+            )
+            if paused is None and self.folder is not None:
+                keep(self.folder, self.loop, result)
         finally:
             hooks.stop()
-        result = Result(
-            state=state,
-            scores=np.asarray(state.best.score),
-            stop_reasons=tuple(StopReason(int(r)) for r in state.stop_reason),
-            best_seed=best_seed(state),
-            paused=paused,
-            seconds=time.monotonic() - began,
-            steps_per_second=speed,
-            directory=None if self.folder is None else self.folder.path,
-        )
         if paused is not None:
             say(result.message, sys.stderr)
-        elif self.folder is not None:
-            keep(self.folder, self.loop, result)
         return result
 
     def _advance(
@@ -109,7 +109,7 @@ class Session(NamedTuple):
             try:
                 hooks.rounds(rows(reports, rounds, batch.seeds))
             except SystemExit:  # a callback's wish to leave
-                checkpoints.save(batch.on_host(), must=True)
+                checkpoints.rescue(batch.on_host())
                 raise
             pace.took(elapsed, _steps(state) - steps_before, share)
             if checkpoints.due():

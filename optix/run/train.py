@@ -87,9 +87,10 @@ def train(
     """
     description.check_seeds(seeds, seed)
     watch = Watch(max_seconds, pause)
-    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
-    if drop_stopped is not None:
-        checks.boolean("drop_stopped", drop_stopped)
+    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every, progress)
+    for name, switch in (("vectorize", vectorize), ("drop_stopped", drop_stopped)):
+        if switch is not None:
+            checks.boolean(name, switch)
     if isinstance(environment_or_loop, Loop):
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
@@ -160,7 +161,7 @@ def resume(
         OptionError: an unknown budget, or one that can not be spent.
     """
     watch = Watch(max_seconds, pause)
-    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every)
+    callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every, progress)
     description.check_budgets(budgets)
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
@@ -222,11 +223,15 @@ def rebuild(folder: RunFolder, **changes: Any) -> Loop:
 
 
 def _checked_session(
-    callbacks: Iterable[Any], checkpoint_seconds: float, memory_every: int
+    callbacks: Iterable[Any],
+    checkpoint_seconds: float,
+    memory_every: int,
+    progress: bool,
 ) -> list[Any]:
     """Return the callbacks; raise OptionError for what a session would not take."""
     checks.within("checkpoint_seconds", checkpoint_seconds, 0, math.inf)
     checks.positive_int("memory_every", memory_every)
+    checks.boolean("progress", progress)
     return checked(callbacks)
 
 

@@ -39,6 +39,7 @@ def structure(sign=(0, 0, 0, 0)):
         region=jnp.zeros(4, jnp.int8),
         level=jnp.zeros(4, jnp.int32),
         cell=jnp.arange(2),
+        output=jnp.arange(3, 4),
         version=version,
     )
 

@@ -167,7 +167,7 @@ def test_only_vmapped_seeds_on_the_device_are_dropped(toy):
     assert not programs(toy, False).shrinks and programs(toy, True).shrinks
     on_host = toy._replace(learner=toy.learner._replace(host=object()))
     assert not programs(on_host, True).shrinks
-    with pytest.raises(ValueError, match="drop_stopped must be a bool or None, got 2"):
+    with pytest.raises(ValueError, match="drop_stopped must be True or False, got 2"):
         train(toy, drop_stopped=2)
 
 
