@@ -294,7 +294,7 @@ TABLE = {
     ),
     "more steps than the replay holds": (
         lambda: make(PROBE, "dqn", capacity=20, batch_size=8, num_envs=8, n_step=3),
-        r"capacity must be at least n_step \* num_envs = 24, got 20",
+        r"capacity must be at least n_step \* num_envs \* lanes = 24, got 20",
     ),
     "no steps of a return": (lambda: make(PROBE, "dqn", n_step=0), "n_step.*got 0"),
     "a replay beyond int32": (

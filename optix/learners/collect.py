@@ -169,4 +169,5 @@ def own_key(key: jax.Array, axis_name: str | None) -> jax.Array:
     """Return a key of this device's own: experience differs, parameters do not."""
     if axis_name is None:
         return key
+    count_devices(axis_name)  # refuses the name of no axis
     return jax.random.fold_in(key, jax.lax.axis_index(axis_name))

@@ -11,7 +11,7 @@ from optix.types import Baseline, History, Verdict
 WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in this range
 
 FIRST_SCORES = 10  # of a run, with which later ones are compared
-_MOVED_MEAN = 3.0  # standard errors between the first scores' mean and the latest
+_MOVED_MEAN = 4.0  # standard errors between the first scores' mean and the latest
 _MOVED_ONE = 7.0  # standard deviations between any of the first scores and the latest
 
 _COLLAPSE = 10  # so many low scores in a row are no accident
@@ -63,7 +63,7 @@ def note_first(baseline: Baseline, score: jax.Array) -> Baseline:
 def has_moved(baseline: Baseline, assessment: Assessment) -> jax.Array:
     """Return whether the latest scores are others than the first ones, [] bool.
 
-    They are if the mean of the first ten lies three standard errors from the latest
+    They are if the mean of the first ten lies four standard errors from the latest
     level, with as few independent scores as their autocorrelation leaves, or if one of
     the ten lies seven standard deviations from it: a run may learn all there is in its
     first rounds. What has moved once has moved. Of runs of normal noise a few in a

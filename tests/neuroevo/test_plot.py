@@ -70,6 +70,7 @@ def test_no_two_neurons_stand_at_one_place():
     # 40 neurons of one level, folded
     neurons = [INPUT] * 3 + [OUTPUT] * 2 + [Neuron("hidden")] * 40
     edges = [Edge(0, hidden, 1.0) for hidden in range(5, 45)]
+    edges += [Edge(hidden, 3, 1.0) for hidden in range(5, 45)]
     at = layout(snapshot(from_edges(neurons, edges)))
     gaps = np.linalg.norm(at[:, None] - at, axis=-1) + 10 * np.eye(45)
     assert gaps.min() > 0.9
@@ -80,6 +81,7 @@ def test_hidden_neurons_are_near_what_they_are_connected_with():
     # three pairs whose edges would all cross in the order of their slots
     neurons = [INPUT] * 3 + [OUTPUT] + [Neuron("hidden")] * 3
     edges = [Edge(0, 6, 1.0), Edge(1, 5, 1.0), Edge(2, 4, 1.0)]
+    edges += [Edge(hidden, 3, 1.0) for hidden in (4, 5, 6)]
     y = layout(snapshot(from_edges(neurons, edges)))[:, 1]
     assert y[6] > y[5] > y[4]
 

@@ -401,7 +401,8 @@ def test_the_best_policy_plays_on_fresh_keys(paused):
     policy = jax.tree.map(lambda x: x[played.seed], states.best.policy)
     assert played.round == int(states.best.round[played.seed])
     keys = jax.random.split(jax.random.fold_in(jax.random.key(0), 2**31 - 1), 50)
-    truth = jax.vmap(supervised().learner.evaluate, (None, 0))(policy, keys)
+    score = jax.vmap(supervised().learner.evaluate, (None, None, 0))
+    truth = score(policy, supervised().learner.hyperparams, keys)
     np.testing.assert_allclose(played.scores, truth, rtol=1e-6)
     from scipy.stats import bootstrap
 
