@@ -179,7 +179,10 @@ def test_a_name_is_no_pattern_among_the_numbered(tmp_path):
 
 
 PAUSED = """
-import sys
+import signal, sys
+# whatever the tests were started by: an ignored signal pauses nothing
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from optix.callbacks.base import LoopCallback
 from optix import cli
 from optix.run.train import train

@@ -128,7 +128,7 @@ def test_rewards_of_any_size_are_learned_from():
     policy = agent.init(jax.random.key(0))
     draw = np.random.default_rng(0).normal
     obs = jnp.asarray(draw(size=(8, 2, 1)), jnp.float32)
-    action, extras = agent.act(policy, (), obs, jax.random.key(1), {}, True)[1:]
+    action, extras = agent.act(policy, (), obs, {}, jax.random.key(1), True)[1:]
     reward = draw(size=(8, 2))
     no = jnp.zeros((8, 2), bool)
     learn = jit(agent.learn)
@@ -137,8 +137,9 @@ def test_rewards_of_any_size_are_learned_from():
         rewards = jnp.asarray(unit * reward, jnp.float32)
         seen = {**extras, "discounted_return": 3 * rewards}
         window = Trajectory(obs, action, rewards, no, no, obs, seen)
-        new, info = learn(policy, window, jax.random.key(2), agent.hyperparams)
-        assert info["finite"] and new.extras.returns.count == 16
+        learned = learn(policy, window, agent.hyperparams, jax.random.key(2))
+        new = learned.policy
+        assert learned.finite and new.extras.returns.count == 16
         return new.params
 
     usual = learned(1.0)

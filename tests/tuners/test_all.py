@@ -27,7 +27,7 @@ def test_every_tuner_with_a_name_is_in_the_table():
 
 def signals(score, asked):
     zero, key = jnp.float32(0), jax.random.key(0)
-    return Signals(score, *[zero] * 6, hyperparams=asked, key=key)
+    return Signals(score, *[zero] * 6, hyperparams=asked, metrics={}, key=key)
 
 
 def play(tuner, state, inputs):
