@@ -9,7 +9,7 @@ import numpy as np
 from optix import checks
 from optix.run.folder import RunFolder
 from optix.run.programs import own_errors
-from optix.run.train import rebuild
+from optix.run.train import loop_of
 from optix.types import Loop
 
 _NO_ROUND = 2**31 - 1  # folded into the key: no round of a run has this number
@@ -65,7 +65,7 @@ def evaluate(
     checks.positive_int("episodes", episodes, minimum=2)
     checks.positive_int("seed", seed, 0, 2**32 - 1)
     folder = RunFolder.open(directory, write=False)
-    loop = loop or rebuild(folder, evaluation_episodes=1)
+    loop = loop_of(folder, loop, evaluation_episodes=1)
     target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
     best, snapshot = folder.load_best(target, loop)
     keys = jax.random.split(

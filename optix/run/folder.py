@@ -183,7 +183,8 @@ class RunFolder:
             snapshot.score == score and found.items() <= snapshot.metadata.items()
             for snapshot in self.best.snapshots()
         )
-        if np.isfinite(score) and not known:
+        # the final one is written again whatever is there: that may be damaged
+        if np.isfinite(score) and (final or not known):
             rounds = np.asarray(state.round)
             about = {
                 "environment": self.config["environment"],
@@ -192,8 +193,9 @@ class RunFolder:
             tree, metadata = _with_host(take(state.best, leader), loop, about | found)
             step = int(rounds.sum())
             reported = {s.step for s in self.best.snapshots() if _is_final(s)}
-            # neither another version's nor, but by the next one, the reported policy
-            while self.best.is_foreign(step) or (not final and step in reported):
+            if not final and step in reported:
+                return  # nothing but the next report takes the place of a reported one
+            while self.best.is_foreign(step):  # it is intact, if not for this version
                 step += 1
             self.best.save(step, tree, score, metadata)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from optix import checks
 from optix.run.folder import RunFolder, RunFolderError
-from optix.run.train import rebuild
+from optix.run.train import loop_of
 from optix.types import Agent, Best, Discrete, Environment, Loop, Policy
 
 
@@ -149,7 +149,7 @@ def load(
         ((), (3,))
     """
     folder = RunFolder.open(directory, write=False)
-    loop = loop or rebuild(folder)
+    loop = loop_of(folder, loop)
     agent, env = loop.learner.agent, loop.learner.env
     if agent is None or env is None:
         raise RunFolderError(

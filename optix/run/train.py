@@ -167,7 +167,7 @@ def resume(
         stack.enter_context(watch)
         folder = stack.enter_context(RunFolder.open(directory, write=True))
         config = folder.config
-        loop = loop or rebuild(folder)
+        loop = loop_of(folder, loop)
         _warn_of_differences(config["platform"])
         run = programs(loop, config["vectorize"])
         session = Session(loop, run, folder, watch, config)
@@ -198,6 +198,14 @@ def _with_empty_memory(state: LoopState, fresh: LoopState) -> LoopState:
         stacklevel=3,
     )
     return state._replace(learner=state.learner._replace(memory=fresh.learner.memory))
+
+
+def loop_of(folder: RunFolder, loop: Loop | None, **changes: Any) -> Loop:
+    """Return the loop of a run: the given one, or what `rebuild` makes for None."""
+    if loop is None:
+        return rebuild(folder, **changes)
+    checks.record("loop", loop, Loop, "make it by optix.make(...) or loop(...)")
+    return loop
 
 
 def rebuild(folder: RunFolder, **changes: Any) -> Loop:

@@ -8,8 +8,9 @@ from gymnax.environments import spaces as gymnax_spaces
 
 from optix.envs.device import device
 from optix.learners.off_policy import off_policy
+from optix.make import build_agent
 from optix.math.categorical import support
-from optix.registry import ALGORITHMS, build_agent
+from optix.registry import ALGORITHMS
 from optix.types import Box
 from tests import probes
 from tests.quick import jit

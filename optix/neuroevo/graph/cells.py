@@ -133,8 +133,8 @@ def register_activation(name: str, function: Callable[[jax.Array], jax.Array]) -
         or does more than turn each number into another.
 
     >>> from optix.neuroevo.graph.build import layered
-    >>> number = register_activation("cubed", lambda x: x**3)
-    >>> int(layered(4, (8,), 2, kind="cubed").structure.kind[-1]) == number
+    >>> number = register_activation("cubic", lambda x: x**3)
+    >>> int(layered(4, (8,), 2, kind="cubic").structure.kind[-1]) == number
     True
     """
     if not isinstance(name, str) or not name.isidentifier():
