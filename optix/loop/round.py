@@ -1,6 +1,7 @@
 """One round: train and score every lane, judge, transform, fork, decide on the end."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,8 +21,6 @@ from optix.types import (
     LearnerState,
     LoopState,
     Phase,
-    Policy,
-    PyTree,
     Report,
     Signals,
     StepReport,
@@ -81,7 +80,7 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
 
     # each lane sees its own report, and only then is any of them forked
     transform_states, policies, rollouts, factors = over_lanes(
-        lanes, _transformer(parts), (0, 0, 0, 0, _SIGNAL_AXES), 0
+        lanes, parts.transform.update, (0, 0, 0, 0, _SIGNAL_AXES), 0
     )(state.transforms, trained.policy, trained.rollout, reports, signals)
     checks.known_names("modulated hyperparameter", factors, defaults)
     modulation = {
@@ -232,12 +231,9 @@ def train_and_score(
     axes = LearnerState._make((0, 0, None))
     key_axis = None if parts.tuner.common_random_numbers else 0
 
-    def windows(*arguments):
-        return train(parts, *arguments)
-
-    trained, reports = over_lanes(lanes, windows, (axes, 0, key_axis, None), (axes, 0))(
-        state.learner, hyperparams, keys.train, state.active
-    )
+    trained, reports = over_lanes(
+        lanes, partial(train, parts), (axes, 0, key_axis, None), (axes, 0)
+    )(state.learner, hyperparams, keys.train, state.active)
     scores = over_lanes(lanes, parts.score, (0, 0, None), 0)(
         trained.policy, hyperparams, keys.score
     )
@@ -272,21 +268,6 @@ def signals_of(
 
 # of the fields in order: those of a lane, and those that all share
 _SIGNAL_AXES = Signals._make((0, *[None] * 6, 0, 0, None))
-
-
-def _transformer(parts: Parts) -> Callable[..., PyTree]:
-    """Return the transforms' work on one lane."""
-
-    def transformed(
-        transform_state: PyTree,
-        policy: Policy,
-        rollout: PyTree,
-        report: Report,
-        signals: Signals,
-    ) -> PyTree:
-        return parts.transform.update(transform_state, policy, rollout, report, signals)
-
-    return transformed
 
 
 def _mean(values: jax.Array) -> jax.Array:
