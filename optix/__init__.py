@@ -9,9 +9,10 @@ meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them
 
 from optix.callbacks.base import LoopCallback, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
-from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
+from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.regime import RegimeDetector
+from optix.host.window import EpisodeData
 from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError

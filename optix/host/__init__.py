@@ -1,6 +1,7 @@
 """Agents and data outside JAX, in the same loop.
 
-agent: the methods of a `BaseAgent`. pipelines: windows from Gymnasium environments.
+agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines:
+windows from Gymnasium environments.
 recorded: copies of what those give and take. learner: both behind the `Learner` record.
 slots: the host's half of its state. normalizers, regime: running statistics for code
 outside JAX.
@@ -12,22 +13,24 @@ from optix.exports import export
 
 if TYPE_CHECKING:
     from optix.host.agent import BaseAgent as BaseAgent
-    from optix.host.agent import EpisodeData as EpisodeData
     from optix.host.agent import HyperparamSet as HyperparamSet
+    from optix.host.agent import Memory as Memory
     from optix.host.agent import Pipeline as Pipeline
     from optix.host.learner import host as host
     from optix.host.normalizers import ObsNormalizer as ObsNormalizer
     from optix.host.normalizers import RewardNormalizer as RewardNormalizer
     from optix.host.pipelines import BatchPipeline as BatchPipeline
     from optix.host.regime import RegimeDetector as RegimeDetector
+    from optix.host.window import EpisodeData as EpisodeData
 
 export(
     globals(),
     {
-        "agent": ("BaseAgent", "EpisodeData", "HyperparamSet", "Pipeline"),
+        "agent": ("BaseAgent", "HyperparamSet", "Memory", "Pipeline"),
         "learner": ("host",),
         "normalizers": ("ObsNormalizer", "RewardNormalizer"),
         "pipelines": ("BatchPipeline",),
         "regime": ("RegimeDetector",),
+        "window": ("EpisodeData",),
     },
 )

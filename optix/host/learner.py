@@ -13,8 +13,9 @@ import numpy as np
 from jax.experimental import io_callback
 
 from optix import checks
-from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet, Pipeline
+from optix.host.agent import BaseAgent, HyperparamSet, Pipeline
 from optix.host.slots import HostSlot, HostStore
+from optix.host.window import EpisodeData
 from optix.types import Learner, LearnerState, Policy, Report
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from optix import checks
 from optix.envs.names import gymnasium_name
-from optix.host.agent import BaseAgent, EpisodeData
+from optix.host.agent import BaseAgent
 from optix.host.recorded import Recorder, Step, copy_for_agent
+from optix.host.window import EpisodeData
 
 
 class BatchPipeline:
@@ -100,7 +101,7 @@ class BatchPipeline:
 
     def _play(self, act: Callable, agent: BaseAgent, seed: int) -> Iterator[Step]:
         """Play one episode."""
-        agent.begin_episode()
+        agent.begin_episode(np.ones(1, bool))
         observation = self._recorder.started(self.env.reset(seed=seed))
         for count in itertools.count(1):
             action = act(copy_for_agent(observation))

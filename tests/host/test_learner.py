@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
+from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.learner import host
+from optix.host.window import EpisodeData
 
 LANE_RATES = jnp.array([0.5, 2.0])
 

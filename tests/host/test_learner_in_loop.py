@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.host.agent import EpisodeData
 from optix.host.learner import host
 from optix.host.pipelines import BatchPipeline
 from optix.host.slots import HostSlot
+from optix.host.window import EpisodeData
 from optix.loop.loop import loop
 from optix.trees import take
 from optix.tuners.fixed import fixed

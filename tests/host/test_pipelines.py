@@ -44,7 +44,7 @@ class Constant(NumpyAgent):
         self.explored.append(explore)
         return self.action
 
-    def begin_episode(self, index=0):
+    def begin_episode(self, which):
         self.begun += 1
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from optix.host.agent import EpisodeData
 from optix.host.learner import host
 from optix.host.pipelines import BatchPipeline
+from optix.host.window import EpisodeData
 from tests.numpy_agent import NumpyAgent
 
 
