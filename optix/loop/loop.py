@@ -43,7 +43,7 @@ def loop(
     *,
     transforms: Transform | None = None,
     score: Callable | None = None,
-    windows_per_round: int = 1,
+    windows_per_round: int | None = None,
     max_rounds: int = 500,
     max_env_steps: int | None = None,
     target_score: float | None = None,
@@ -64,7 +64,7 @@ def loop(
       score: `(policy, hyperparams, key) -> []`, a validation environment or any function,
         in place of `learner.evaluate`; it alone then decides on best, rollback and
         convergence.
-      windows_per_round: windows between two scores.
+      windows_per_round: windows between two scores; None takes the learner's.
       max_rounds: default budget; the state's limits are traced and may differ by seed.
       max_env_steps: default budget of environment steps over all lanes.
       target_score: default score at which a run is done.
@@ -100,6 +100,8 @@ def loop(
             "min_rounds_without_signal", min_rounds_without_signal, 0
         ),
     )
+    if windows_per_round is None:
+        windows_per_round = learner.windows_per_round
     checks.positive_int("windows_per_round", windows_per_round)
     checks.positive_int("max_non_finite", max_non_finite)
     checks.positive_int("final_scores", final_scores)
