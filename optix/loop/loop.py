@@ -259,6 +259,12 @@ def _begin(
 
 def _check_lanes(learner: Learner, tuner: Tuner) -> None:
     if learner.lanes is not None and learner.lanes != tuner.lanes:
+        if learner.host is not None:
+            raise checks.OptionError(
+                f"the tuner has {tuner.lanes} lanes, but the learner's source of "
+                f"experience can serve only {learner.lanes}: it can not be copied; take "
+                "fixed(), or another tuner with lanes=1"
+            )
         raise checks.OptionError(
             f"the learner must be made for the lanes of the tuner, {tuner.lanes}, but it "
             f"was made for {learner.lanes}; pass lanes={tuner.lanes} to off_policy(...)"
