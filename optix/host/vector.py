@@ -10,7 +10,7 @@ from optix import checks
 from optix.host.agent import BaseAgent
 from optix.host.pipelines import ENDLESS, SIDE_BY_SIDE
 from optix.host.places import Place, Places, chunks, episode_seeds
-from optix.host.recorded import recorder
+from optix.host.recorded import each, recorder
 from optix.host.vector_envs import (
     close_vector,
     final_observation,
@@ -166,7 +166,7 @@ class VectorBatchPipeline:
                 ]
             info = {k: v for k, v in step.info.items() if k not in _FINALS}
             rows.append((taken, step.reward, step.terminated, step.truncated, info))
-            extras.append(_copied(dict(added)))
+            extras.append({name: _copied(value) for name, value in added.items()})
         place.observation = observation
         following = jax.tree.map(lambda x: x[1:].copy(), shown)
         for n, row, final in ends:
@@ -224,10 +224,13 @@ class VectorBatchPipeline:
 
 
 def _copied(tree: PyTree) -> PyTree:
-    return jax.tree.map(np.array, tree)
+    return each(np.array, tree)
 
 
 def _put(buffer: PyTree, index: Any, value: PyTree) -> None:
     """Write a value into the rows `index` of a buffer."""
+    if type(buffer) is np.ndarray:
+        buffer[index] = value
+        return
     for rows, row in zip(jax.tree.leaves(buffer), jax.tree.leaves(value), strict=True):
         rows[index] = row

@@ -194,7 +194,8 @@ class _Keeping(gymnasium.Wrapper):
 
     def step(self, action):
         observation, *rest = self.env.step(action)
-        return copy.deepcopy(observation), *rest
+        is_array = type(observation) is np.ndarray
+        return observation.copy() if is_array else copy.deepcopy(observation), *rest
 
 
 def _maker_of(env: VectorEnv) -> Callable[[int], VectorEnv] | None:
