@@ -144,7 +144,8 @@ def _functions(envs: Any, num_envs: int | None) -> list[Callable[[], Any]]:
     if isinstance(envs, str):
         if num_envs is None:
             raise checks.OptionError(
-                f"num_envs must say how many of {envs!r} there are, like num_envs=8"
+                f"envs is a name, {envs!r}, so num_envs must say how many there are, like "
+                "num_envs=8"
             )
         checks.positive_int("num_envs", num_envs)
         try:
