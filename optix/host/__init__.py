@@ -1,11 +1,12 @@
 """Agents and data outside JAX, in the same loop.
 
 agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines,
-vector: windows from Gymnasium environments. places, vector_envs, recorded: the copies of
-those, and what they give and take. learner: both behind the `Learner` record. slots: the
-host's half of its state, which is snapshots of weights, memories by run and streams of
-episodes, packed into a checkpoint. told: what a window tells. normalizers, regime:
-running statistics for code outside JAX.
+vector: windows from Gymnasium environments. live, feed: windows from a stream that
+comes by itself. places, vector_envs, recorded: the copies of those, and what they give
+and take. learner: both behind the `Learner` record. slots: the host's half of its
+state, which is snapshots of weights, memories by run and streams of episodes, packed
+into a checkpoint. told: what a window tells. normalizers, regime: running statistics
+for code outside JAX.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from optix.host.agent import HyperparamSet as HyperparamSet
     from optix.host.agent import Memory as Memory
     from optix.host.agent import Pipeline as Pipeline
+    from optix.host.feed import SourceEndedError as SourceEndedError
+    from optix.host.feed import SourceStalledError as SourceStalledError
     from optix.host.learner import host as host
+    from optix.host.live import LivePipeline as LivePipeline
     from optix.host.normalizers import ObsNormalizer as ObsNormalizer
     from optix.host.normalizers import RewardNormalizer as RewardNormalizer
     from optix.host.pipelines import BatchPipeline as BatchPipeline
@@ -29,7 +33,9 @@ export(
     globals(),
     {
         "agent": ("BaseAgent", "HyperparamSet", "Memory", "Pipeline"),
+        "feed": ("SourceEndedError", "SourceStalledError"),
         "learner": ("host",),
+        "live": ("LivePipeline",),
         "normalizers": ("ObsNormalizer", "RewardNormalizer"),
         "pipelines": ("BatchPipeline",),
         "regime": ("RegimeDetector",),

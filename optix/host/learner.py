@@ -109,19 +109,22 @@ def host(
     play = store.guarded(_player(store, judge, settings, evaluation_episodes))
     resets = type(agent).reset is not BaseAgent.reset
     first = store.guarded(_beginner(store, resets))
+    enter = store.guarded(lambda seeds: np.int32(store.streams.enter()))
     slot_number = jax.ShapeDtypeStruct((), jnp.int32)
     flag = jax.ShapeDtypeStruct((), jnp.bool_)
     row = jax.ShapeDtypeStruct((len(told),), jnp.float32)
     outcome = (slot_number, slot_number, slot_number, flag, flag, row)
 
     def init(key):
-        slot, memory = jnp.int32(0), ()
+        slot, memory, number = jnp.int32(0), (), jnp.int32(0)
+        if store.streams.single:  # the number tells the runs apart
+            number = io_callback(enter, slot_number, _seeds(key))
         if resets or store.memories.there:
             bits = jax.ShapeDtypeStruct((2,), jnp.uint32)
             slot, run = io_callback(first, (slot_number, bits), _seeds(key))
             memory = Run(run) if store.memories.there else ()
         policy = Policy(params=(), extras=HostSlot(slot))
-        return LearnerState(policy, Stream(jnp.int32(0)), memory)
+        return LearnerState(policy, Stream(number), memory)
 
     def begin(policy, key):
         del policy, key  # the next window makes them
@@ -200,6 +203,8 @@ def _windows_per_round(pipeline: Any, judge: Any, episodes: int) -> int:
     """
     limit = getattr(judge, "time_limit", None)
     window = getattr(pipeline, "window_steps", None)
+    if judge is pipeline and getattr(pipeline, "scores_windows", False):
+        limit = window = 1  # both are as long, however long that is
     if limit is None or window is None:
         return 1
     played = episodes * limit * (1 - EVALUATION_SHARE) / EVALUATION_SHARE

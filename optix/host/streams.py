@@ -49,6 +49,7 @@ class Streams:
 
     limit: how many copies there can be.
     opened: how many there are.
+    single: whether the pipeline serves only one run of one lane.
     """
 
     def __init__(self, pipeline: Pipeline, copies: int):
@@ -56,17 +57,30 @@ class Streams:
         self._pipeline = pipeline
         most = getattr(pipeline, "copies", None)
         self.limit = copies if most is None else min(copies, most)
+        self.single = getattr(pipeline, "lanes", None) == 1
         self.opened = 0
         self._left: collections.OrderedDict[int, Seat] = collections.OrderedDict()
         self._idle: list[Seat] = []
         self._last = 0  # the highest number given
         self._taken: collections.deque[int] = collections.deque(maxlen=256)
         self._told = False
+        self._runs = 0  # that have begun
+        self._run: int | None = None  # whose the only copy is
+
+    def enter(self) -> int:
+        """Return the number of fresh episodes of one more run, below 0.
+
+        Only a `single` pipeline asks which run begins.
+        """
+        self._runs += 1
+        return -self._runs
 
     def take(self, number: int) -> tuple[Seat, bool]:
         """Return a copy, and whether fresh episodes begin in it."""
         if number in self._left:
             return self._left.pop(number), False
+        if self.single and self._is_foreign(number):
+            return Seat(self._pipeline.open()), True  # it raises: there is no other
         if number in self._taken and not self._told:
             self._told = True
             warnings.warn(
@@ -114,9 +128,15 @@ class Streams:
 
         No window will be given one of these numbers.
         """
-        named = set(numbers) - {0}
+        named = {number for number in numbers if number > 0}
         self._last = max([self._last, *named])
         return named <= set(self._left)
+
+    def _is_foreign(self, number: int) -> bool:
+        """Whether a run asks for fresh episodes where another one has played."""
+        if self._run is None:
+            self._run = number
+        return number in self._taken or (number < 0 and number != self._run)
 
     def _any(self) -> Seat:
         """Return some copy, new if there may be one more."""
