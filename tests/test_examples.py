@@ -12,6 +12,7 @@ SMALL = {
     "compose": [20, 4, 8],
     "supervised": [2],
     "grow_a_brain": [4, 3],
+    "live_stream": [1, 5],
 }
 
 

@@ -279,13 +279,15 @@ def test_no_transition_spans_what_was_dropped(size):
 
 
 def test_what_waits_for_the_next_window_is_stale_after_a_gap():
-    there = threading.Event()
-    acting = threading.Event()
-    script = [1, wait(acting), 2, there.set, 3, 4, 5, there.set, 6]
+    acting, over = threading.Event(), threading.Event()
     pipeline = live(
-        script, buffer_size=2, overflow="drop_oldest", boundary=every_n_steps(1)
+        [1, wait(acting), 2, wait(over), 3, 4, 5, 6],
+        buffer_size=2,
+        overflow="drop_oldest",
+        boundary=every_n_steps(1),
     )
     assert told(collect(pipeline, Paced({1: acting}))) == [(1, 2, "", "c")]
+    over.set()
     until(lambda: pipeline.dropped == 2)
     assert told(collect(pipeline)) == [(5, 6, "", "c")]
     assert pipeline._act.__self__.actions == [101, 105]  # never 102
@@ -508,11 +510,15 @@ def test_close_ends_the_pause_before_another_connection():
 
 
 def test_ctrl_c_interrupts_a_window_that_waits():
-    free = threading.Event()
-    interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    free, acting = threading.Event(), threading.Event()
+
+    def interrupt():
+        assert acting.wait(WAIT)
+        os.kill(os.getpid(), signal.SIGINT)
+
     pipeline = live([1, interrupt, wait(free), 2, 3])
     with pytest.raises(KeyboardInterrupt):
-        collect(pipeline)
+        collect(pipeline, Paced({1: acting}))
     free.set()
     assert told(collect(pipeline)) == [(2, 3, "", "c")]
     pipeline.close()
@@ -550,11 +556,12 @@ class Room:
     """Pays where the action is the sign of what it showed; ends after 8 steps."""
 
     def __init__(self, fail_at=None):
-        self.given, self.actions, self.fail_at = [], queue.Queue(), fail_at
+        self.given, self.fail_at = [], fail_at
         self.rng = np.random.default_rng(0)
 
     def stream(self):
         step, reward = 0, 0.0
+        self.actions = queue.Queue()  # what was meant for a broken connection is void
         while True:
             step += 1
             shown = self.rng.normal(size=4)
@@ -571,42 +578,48 @@ class Room:
         self.actions.put(action)
 
 
-def room_loop(source, **options):
+class Correlates(NumpyAgent):
+    """Its weights are sums of what was shown where an action paid."""
+
+    def learn(self, episode_data):
+        features, _ = self.probabilities(episode_data.observations)
+        paid = (2 * episode_data.actions - 1) * (2 * episode_data.rewards - 1)
+        self.weights = self.weights + np.stack([-paid @ features, paid @ features], 1)
+        return {}
+
+
+def test_a_live_source_trains_to_the_end(tmp_path):
+    """It fails on the way, and is resumed; a second run is refused."""
+    source = Room(fail_at=9 * 20)
     pipeline = LivePipeline(source, reconnects=0)
-    learner = host(NumpyAgent(), pipeline, evaluation_episodes=2)
-    defaults = {"final_scores": 2, "windows_per_round": 2, "max_rounds": 20}
-    return loop(learner, fixed(), **defaults | options)
-
-
-def test_a_live_source_trains_to_the_end_and_pauses_and_goes_on(tmp_path):
-    source = Room(fail_at=9 * 40)
-    run = room_loop(source)
+    learner = host(Correlates(), pipeline, evaluation_episodes=2)
+    budget = {"final_scores": 2, "windows_per_round": 2, "max_rounds": 10}
+    run = loop(learner, fixed(), **budget)
     with pytest.raises(OSError, match="burnt"):
         train(run, progress=False, directory=tmp_path / "run", checkpoint_seconds=0)
-    result = resume(tmp_path / "run", run, progress=False)
-    assert result.scores[0] > 7 and result.state.round[0] == 20  # 4 by chance, of 8
-    # each item was played once, by this run and its scores: nothing begins anew
-    windows = 20 * 2 + (20 + 3 * 2) * 2
-    assert abs(len(source.given) - 9 * windows) <= 18
-    run.learner.host.streams._pipeline.close()
-
-
-def test_one_lane_one_seed_one_run():
-    with pytest.raises(ValueError, match="2 lanes.*only 1: it can not be copied"):
-        tuner = spsa({"learning_rate": (0.5, 20.0)}, lanes=2)
-        loop(host(NumpyAgent(), LivePipeline(Room())), tuner)
-    message = "Room: a live source can not be copied: one lane, one seed"
-    run = room_loop(Room(), max_rounds=1)
-    with pytest.raises(RuntimeError, match=message):
-        train(run, seeds=2, progress=False)
-    run = room_loop(Room(), max_rounds=1)
-    train(run, progress=False)
-    with pytest.raises(RuntimeError, match=message):  # another run
+    with pytest.warns(RuntimeWarning, match="can not be resumed"):
+        result = resume(tmp_path / "run", run, progress=False)
+    assert result.scores[0] > 6 and result.state.round[0] == 10  # 4 by chance, of 8
+    played = len(source.given)
+    with pytest.raises(RuntimeError, match=REFUSED):
         train(run, progress=False)
-    other = host(Teller(), run.learner.host.streams._pipeline)
+    assert len(source.given) == played
+    pipeline.close()
+
+
+REFUSED = "a live source can not be copied: one lane, one seed"
+
+
+def test_one_lane_and_one_learner():
+    pipeline = live(range(30), boundary=every_n_steps(2))
+    learner = host(Teller(), pipeline)
+    with pytest.raises(ValueError, match="2 lanes.*only 1: it can not be copied"):
+        loop(learner, spsa({"learning_rate": (0.5, 20.0)}, lanes=2))
+    learner.step(learner.init(KEY), learner.hyperparams, KEY, True)
+    other = host(Teller(), pipeline)
     with pytest.raises(jax.errors.JaxRuntimeError):
         jax.block_until_ready(other.step(other.init(KEY), other.hyperparams, KEY, True))
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(RuntimeError, match=f"Script: {REFUSED}"):
         other.host.raise_if_failed()
 
 
@@ -639,7 +652,7 @@ def test_seeds_that_are_mapped_are_refused_by_their_first_window():
     step = jax.vmap(learner.step, (0, None, None, None))
     with pytest.raises(jax.errors.JaxRuntimeError):
         jax.block_until_ready(step(states, learner.hyperparams, KEY, True))
-    with pytest.raises(RuntimeError, match="one lane, one seed"):
+    with pytest.raises(RuntimeError, match=REFUSED):
         learner.host.raise_if_failed()
 
 
