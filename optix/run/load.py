@@ -66,7 +66,8 @@ class LoadedPolicy:
                 rows than before without a `reset`.
         """
         checks.boolean("explore", explore)
-        obs, shape = np.asarray(observation, np.float32), self.env.observation_shape
+        obs = np.asarray(observation, self.env.observation_dtype)
+        shape = self.env.observation_shape
         single = obs.shape == shape
         if single:
             obs = obs[None]
