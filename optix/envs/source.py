@@ -61,7 +61,7 @@ def source(
         probe.close()
 
     def open_rows(count):
-        return Rows(name, [make() for _ in range(count)], spaces[0])
+        return Rows(name, [make() for _ in range(count)], *spaces)
 
     def open_processes(count):
         from gymnasium.vector import AsyncVectorEnv, AutoresetMode

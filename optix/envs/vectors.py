@@ -47,9 +47,11 @@ class Rows:
     what `info` tells, and in an evaluation nobody steps what has ended.
     """
 
-    def __init__(self, name: str, envs: Sequence[Any], space: Any):
-        """Take the environments; `space` is of the observations of each."""
+    def __init__(self, name: str, envs: Sequence[Any], space: Any, actions: Any):
+        """Take the environments; the spaces are of observations and actions of each."""
         self._name, self._envs, self._space = name, envs, space
+        # None where actions are numbers
+        self._actions = None if hasattr(actions, "n") else actions.dtype
         self._shape = tuple(space.shape)
         count = len(envs)
         self._obs = np.zeros((count, *self._shape), kept_dtype(space))
@@ -67,8 +69,10 @@ class Rows:
 
     def step(self, actions: np.ndarray, replace: bool) -> Stepped:
         """Step each; without `replace` one that has ended is left alone."""
-        # an environment may keep its action, and write into it
-        each = actions.tolist() if actions.ndim == 1 else list(actions.copy())
+        each = actions.tolist()
+        if self._actions is not None:
+            # a copy: an environment may keep its action, and write into it
+            each = list(np.array(actions, self._actions))
         ended = self._ended
         ended[:] = False
         over = []
@@ -77,11 +81,11 @@ class Rows:
             try:
                 obs, reward, terminated, truncated, _ = result
                 self._reward[i] = float(reward)
-                ended[0, i], ended[1, i] = terminated, truncated
+                ended[0, i], ended[1, i] = _flag(terminated), _flag(truncated)
             except (TypeError, ValueError) as error:
                 raise self._wrong("step", result) from error
             self._show(self._obs, i, obs)
-            if terminated or truncated:
+            if ended[:, i].any():
                 over.append(i)
         final = self._obs
         if over:
@@ -124,6 +128,15 @@ class Rows:
             f"{function} of {self._name} must return {forms[function]}, got {result!r}; "
             "mend the environment or its wrapper"
         )
+
+
+def _flag(value: Any) -> bool:
+    """Return a flag, or raise ValueError: to Python almost anything is one."""
+    if type(value) in (bool, np.bool_) or (
+        np.shape(value) == () and np.asarray(value).dtype.kind in "biu"
+    ):
+        return bool(value)
+    raise ValueError(f"{value!r} is no flag")
 
 
 class SameStep:
