@@ -20,6 +20,7 @@ import numpy as np
 from optix.envs.vectors import Stepped, Vector
 from optix.types import HostPart, PyTree
 
+
 class _Copy:
     """A vector of environments, and what somebody is doing there."""
 

@@ -92,7 +92,8 @@ def hosted(
         return jnp.asarray(_NONE), jnp.zeros((batch, *shape), dtype)
 
     def claim(key, stream, obs, steps, active, play=False):
-        seed = jax.random.bits(key, (), jnp.uint32) >> 1
+        # environments count up from it, some of them in 31 bits
+        seed = jax.random.bits(key, (), jnp.uint32) >> 2
         ask = partial(_claim, host, raw, len(obs), steps, play)
         shapes = _of(((2,), np.int32)), _of(raw, len(obs)), _of(((), bool))
         stream, first, fresh = _in_turn(host, ask, shapes)(

@@ -40,7 +40,7 @@ def is_hosted(env: Any) -> bool:
 
     if env in gymnax.registered_envs:
         return False
-    if ":" in env or _is_registered(env):
+    if ":" in env or is_registered(env):
         return True
     import gymnasium
 
@@ -65,14 +65,12 @@ def install_command(text: str) -> str:
     return f"pip install 'tensor-optix-jax[{extra}]'" if extra else ""
 
 
-def _is_class_of_gymnax(env: Any) -> bool:
-    """Whether it is a class, but none of Gymnasium's: then an instance is wanted."""
-    gymnasium = sys.modules.get("gymnasium")
-    own = gymnasium is not None and isinstance(env, type)
-    return isinstance(env, type) and not (own and issubclass(env, gymnasium.Env))
+def is_registered(name: str) -> bool:
+    """Return whether Gymnasium knows a name, of ale-py's too where that is there.
 
-
-def _is_registered(name: str) -> bool:
+    Raises:
+      ValueError: a name of ale-py, which is not there.
+    """
     import gymnasium
 
     if name.startswith("ALE/"):
@@ -85,3 +83,10 @@ def _is_registered(name: str) -> bool:
                 f"{name} needs a package that is not installed; {install_command(name)}"
             )
     return name in gymnasium.registry
+
+
+def _is_class_of_gymnax(env: Any) -> bool:
+    """Whether it is a class, but none of Gymnasium's: then an instance is wanted."""
+    gymnasium = sys.modules.get("gymnasium")
+    own = gymnasium is not None and isinstance(env, type)
+    return isinstance(env, type) and not (own and issubclass(env, gymnasium.Env))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from optix import checks
-from optix.envs.names import gymnasium_name, install_command
+from optix.envs.names import gymnasium_name, install_command, is_registered
 from optix.envs.vectors import Rows, SameStep, Vector
 
 UNLIMITED = 100_000  # steps after which an evaluation ends, where no limit is known
@@ -42,6 +42,11 @@ def source(
       ValueError: an environment that is unknown, can not be copied or lacks a package.
     """
     if vector is not None:
+        if async_envs or env_params is not None:
+            raise checks.OptionError(
+                "vector must be without env_params and async_envs, got "
+                f"{env_params!r} and {async_envs}: it alone makes the environments"
+            )
         return _of_vector(env, vector, name)
     spec, make = _maker(env, env_params)
     own = _own_vector(spec)
@@ -85,6 +90,7 @@ def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
     if isinstance(env, str):
         params = _checked_params(env, env_params)
         env = env.removeprefix("gymnasium:")
+        is_registered(env)
         try:
             spec = gymnasium.spec(env)
         except (gymnasium.error.Error, ImportError) as error:
@@ -178,7 +184,9 @@ def _own_vector(spec: Any) -> Callable[[int], Any] | None:
 
 def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Source:
     """Return the source of vector environments of any number."""
-    checks.function("vector", vector, "it takes a number and makes so many environments")
+    checks.function(
+        "vector", vector, "it takes a number and makes so many environments"
+    )
 
     def open_vector(count):
         return SameStep(name or str(env), vector(count))

@@ -186,7 +186,9 @@ class SameStep:
             # by the flags: not every vector environment tells which of these are meant
             final = obs.copy()
             final[ended] = np.stack(list(info["final_obs"][ended]))
-        return Stepped(obs, np.asarray(reward, np.float32), terminated, truncated, final)
+        return Stepped(
+            obs, np.asarray(reward, np.float32), terminated, truncated, final
+        )
 
     def close(self) -> None:
         """Close it, and processes of its that do not answer any more."""

@@ -96,6 +96,4 @@ def on_policy(
         )
         return LearnerState(learned.policy, rollout, state.memory), report
 
-    return Learner(
-        init, begin, step, evaluate, agent.hyperparams, env.host, agent, env
-    )
+    return Learner(init, begin, step, evaluate, agent.hyperparams, env.host, agent, env)

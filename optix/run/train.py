@@ -181,6 +181,9 @@ def resume(
             state = _with_empty_memory(state, session.programs.init(_keys(config)))
             step = int(np.asarray(state.round).sum())
             folder.configure(memory_lost=[*config.get("memory_lost", ()), step])
+        folder.save_best(state, loop, best_seed(state))  # if it is not there any more
+        budgets = {**config["budgets"], **budgets}
+        state = with_limits(state, budgets)
         if _begins_afresh(state, loop):
             warnings.warn(
                 "environments of Gymnasium can not be saved, so the run goes on with "
@@ -188,9 +191,6 @@ def resume(
                 RuntimeWarning,
                 stacklevel=2,
             )
-        folder.save_best(state, loop, best_seed(state))  # if it is not there any more
-        budgets = {**config["budgets"], **budgets}
-        state = with_limits(state, budgets)
         folder.configure(budgets=budgets)  # a kill must not forget them
         title = f"{config['environment'] or 'training'}, resumed"
         return session.play(

@@ -33,7 +33,9 @@ SIZES = {  # number of environments: (steps of a window, epochs, minibatches)
 def optix_window(name, count, options):
     """Return a function that plays and learns a window in the loop's own learner."""
     learner = optix.make(f"gymnasium:{name}", "ppo", num_envs=count, **options).learner
-    step = jax.jit(lambda state, key: learner.step(state, learner.hyperparams, key, True))
+    step = jax.jit(
+        lambda state, key: learner.step(state, learner.hyperparams, key, True)
+    )
     run = {"state": learner.init(jax.random.key(0)), "key": jax.random.key(1)}
 
     def window():
@@ -44,7 +46,7 @@ def optix_window(name, count, options):
 
 
 def host_driven_window(name, count, options):
-    """Return a function that plays by a compiled `act` and learns by a compiled `learn`."""
+    """Return a function that calls a compiled `act` a step and one `learn` a window."""
     steps = options.pop("num_steps")
     agent = optix.make_agent(environment(f"gymnasium:{name}"), "ppo", **options)
     decode = environment(f"gymnasium:{name}").decode
@@ -60,7 +62,9 @@ def host_driven_window(name, count, options):
         _, action, extras = agent.act(policy, (), obs, hyperparams, key, True)
         return action, jax.vmap(decode)(action), extras
 
-    learn = jax.jit(lambda policy, window, key: agent.learn(policy, window, hyperparams, key))
+    learn = jax.jit(
+        lambda policy, window, key: agent.learn(policy, window, hyperparams, key)
+    )
     keys = list(jax.random.split(jax.random.key(2), steps))
     run = {
         "policy": agent.init(jax.random.key(0)),
@@ -81,7 +85,9 @@ def host_driven_window(name, count, options):
             total = reward + discount * run["return"]
             extras = {**extras, "discounted_return": total}
             rows.append(
-                Trajectory(run["obs"], action, reward, terminated, truncated, last, extras)
+                Trajectory(
+                    run["obs"], action, reward, terminated, truncated, last, extras
+                )
             )
             run["obs"], run["return"] = obs, total * ~ended
         stacked = jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *rows)
@@ -148,7 +154,9 @@ def main():
         }
         speeds = measured(players, count * steps, arguments.repeats)
         ours = speeds["optix"]
-        print(f"{arguments.environment}, {count} environments, windows of {steps} steps")
+        print(
+            f"{arguments.environment}, {count} environments, windows of {steps} steps"
+        )
         for player, (wall, process) in speeds.items():
             print(
                 f"  {player:18s} {wall:8.0f} steps/s, {process:8.0f} a process second;"

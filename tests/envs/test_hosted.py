@@ -16,7 +16,7 @@ from tests.quick import jit
 
 
 def seed_of(key):
-    return int(jax.random.bits(key, (), jnp.uint32) >> 1)
+    return int(jax.random.bits(key, (), jnp.uint32) >> 2)
 
 
 def window(env, key, state, obs, actions, active=True):
@@ -123,9 +123,7 @@ def test_copies_are_bounded_and_the_longest_untouched_is_taken(counting):
     env.host.close()
     states = []
     for turn in range(6):
-        state, _, _, steps = program(
-            jax.random.key(turn), *env.reset(None, 2), True
-        )
+        state, _, _, steps = program(jax.random.key(turn), *env.reset(None, 2), True)
         states.append((state, steps.obs[-1]))
         assert len(env.host) == min(turn + 1, 2)
     went_on = [not program(jax.random.key(9), *at, True)[2] for at in states[::-1]]
@@ -289,6 +287,10 @@ REFUSED = {
     "a vector that is none": (
         lambda: hosted("CartPole-v1", vector=lambda count: Counting()),
         "vector of CartPole-v1 must make a gymnasium.vector.VectorEnv, got a Counting",
+    ),
+    "parameters beside a vector": (
+        lambda: hosted("CartPole-v1", {"a": 1}, **NEXT_STEP),
+        "vector must be without env_params and async_envs",
     ),
     "a function of something else": (
         lambda: environment(lambda: 5),

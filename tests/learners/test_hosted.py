@@ -134,12 +134,14 @@ def test_the_callbacks_of_images_carry_bytes():
     env = hosted(Pictures)
     loop = optix.make(env, "ppo", **WINDOWS)
     state = jax.eval_shape(loop.init, jax.random.key(0))
-    program = str(jax.make_jaxpr(loop.learner.step)(
-        jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), state.learner),
-        loop.learner.hyperparams,
-        jax.random.key(0),
-        True,
-    ))
+    program = str(
+        jax.make_jaxpr(loop.learner.step)(
+            jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), state.learner),
+            loop.learner.hyperparams,
+            jax.random.key(0),
+            True,
+        )
+    )
     lines = [line for line in program.splitlines() if "u8[2,3,8,6]" in line]
     assert lines and "f32[2,3,8,6]" not in program
     assert "u8[8,2,8,6,3]" in program  # the window

@@ -4,13 +4,24 @@ import json
 import traceback
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
 import optix
 from optix.cli import main
-from optix.envs.hosted import hosted
+from optix.run.programs import own_errors
 from tests.envs.counting import Counting
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quickly():
+    """Programs that run for a moment; with callbacks in them none is kept on disk."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
 
 TINY = {"num_steps": 8, "hidden": (4,), "evaluation_episodes": 2, "final_scores": 1}
 
@@ -48,20 +59,19 @@ class Failing(Counting):
         raise BrokenError("the table is gone")
 
 
-@pytest.mark.parametrize("where", ["training", "validation"])
-def test_an_exception_of_an_environment_arrives_as_it_was_raised(where, tmp_path):
-    training = Failing if where == "training" else Counting
-    validation = hosted(Failing) if where == "validation" else None
+def test_an_exception_of_an_environment_arrives_as_it_was_raised():
     with pytest.raises(BrokenError, match="the table is gone") as caught:
         optix.train(
-            training,
-            agent="ppo",
-            validation=validation,
-            num_envs=1,
-            num_minibatches=2,
-            progress=False,
-            max_rounds=30,
-            **TINY,
+            Failing, agent="ppo", num_envs=1, num_minibatches=2, progress=False, **TINY
         )
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert "fall_over" in frames
+
+
+def test_an_exception_of_the_validation_environment_arrives_too():
+    loop = optix.make(Counting, "ppo", validation=Failing, num_envs=2, **TINY)
+    policy, score = loop.learner.agent.init(jax.random.key(0)), jax.jit(loop.score)
+    with pytest.raises(BrokenError, match="the table is gone"), own_errors(loop):
+        for seed in range(20):
+            key = jax.random.key(seed)
+            jax.block_until_ready(score(policy, loop.learner.hyperparams, key))
