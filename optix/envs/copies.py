@@ -20,6 +20,8 @@ import numpy as np
 from optix.envs.vectors import Stepped, Vector
 from optix.types import HostPart, PyTree
 
+Stream = tuple[int, int]
+
 
 class _Copy:
     """A vector of environments, and what somebody is doing there."""
@@ -60,19 +62,19 @@ class Copies:
         return len(self._taken) + len(self._spare)
 
     def claim(
-        self, stream: np.ndarray, seed: int, count: int, steps: int, play: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+        self, stream: Stream, seed: int, count: int, steps: int, play: bool
+    ) -> tuple[Stream, np.ndarray | None]:
         """Return the stream to go on in, and its first observations where it is fresh.
 
         Args:
-          stream: [2] the mark of an object like this, and the number of a copy.
+          stream: the mark of an object like this, and a number there.
           seed: of fresh episodes.
           count: environments side by side.
           steps: that are going to be taken before the next claim.
           play: until the first end of each at most; then it is nobody's.
         """
         with self._lock:
-            mark, number = (int(part) for part in stream)
+            mark, number = stream
             copy = self._taken.pop(number, None) if mark == self._mark else None
             obs = None
             if copy is None or copy.count != count:
@@ -82,16 +84,16 @@ class Copies:
             copy.running[:] = True
             new = next(self._numbers)
             self._taken[new] = copy
-            return np.array([self._mark, new], np.int32), obs
+            return (self._mark, new), obs
 
-    def step(self, stream: np.ndarray, actions: np.ndarray) -> Stepped:
+    def step(self, stream: Stream, actions: np.ndarray) -> Stepped:
         """Step the copy of a stream that was claimed.
 
         Raises:
           RuntimeError: it was not claimed, or was closed meanwhile.
         """
-        number = int(stream[1])
-        copy = self._taken.get(number) if int(stream[0]) == self._mark else None
+        mark, number = stream
+        copy = self._taken.get(number) if mark == self._mark else None
         if copy is None:
             raise RuntimeError(
                 f"no environments of {self._name} are behind the stream {number}; a "

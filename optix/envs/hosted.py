@@ -150,21 +150,22 @@ def _in_turn(host: Copies, function: Callable, shapes: Any) -> Callable:
 
 
 def _claim(host, raw, count, steps, play, stream, seed, active):
-    stream, obs = np.asarray(stream), None
+    stream, obs = _IDLE, None
     if active:
-        stream, obs = host.claim(stream, int(seed), count, steps, play)
-    else:
-        stream = _IDLE
+        left = tuple(np.asarray(stream).tolist())
+        found, obs = host.claim(left, int(seed), count, steps, play)
+        stream = np.array(found, np.int32)
     fresh = obs is not None
     return stream, obs if fresh else _zeros(raw, count), np.bool_(fresh)
 
 
 def _step(host, raw, count, stream, action):
     stream = np.asarray(stream)
-    if np.array_equal(stream, _IDLE):  # of a seed that has stopped
+    mark, number = stream.tolist()
+    if mark < 0:  # idle, of a seed that has stopped
         rows, none = _zeros(raw, count), np.zeros(count, bool)
         return stream, Stepped(rows, np.zeros(count, np.float32), none, none, rows)
-    return stream, host.step(stream, np.asarray(action))
+    return stream, host.step((mark, number), np.asarray(action))
 
 
 def _zeros(raw, count):

@@ -69,9 +69,9 @@ class Rows:
 
     def step(self, actions: np.ndarray, replace: bool) -> Stepped:
         """Step each; without `replace` one that has ended is left alone."""
-        each = actions.tolist()
-        if self._actions is not None:
-            # a copy: an environment may keep its action, and write into it
+        if self._actions is None:
+            each = actions.tolist()
+        else:  # a copy: an environment may keep its action, and write into it
             each = list(np.array(actions, self._actions))
         ended = self._ended
         ended[:] = False
@@ -81,11 +81,12 @@ class Rows:
             try:
                 obs, reward, terminated, truncated, _ = result
                 self._reward[i] = float(reward)
-                ended[0, i], ended[1, i] = _flag(terminated), _flag(truncated)
+                terminated, truncated = _flag(terminated), _flag(truncated)
             except (TypeError, ValueError) as error:
                 raise self._wrong("step", result) from error
             self._show(self._obs, i, obs)
-            if ended[:, i].any():
+            if terminated or truncated:
+                ended[:, i] = terminated, truncated
                 over.append(i)
         final = self._obs
         if over:
@@ -111,7 +112,8 @@ class Rows:
 
     def _show(self, rows: np.ndarray, i: int, obs: Any) -> None:
         """Write an observation where the device reads it; NumPy would stretch it."""
-        if np.shape(obs) != self._shape:
+        shape = obs.shape if isinstance(obs, np.ndarray) else np.shape(obs)
+        if shape != self._shape:
             raise ValueError(
                 f"the observation of {self._name} must be of {self._space}, got "
                 f"{obs!r}; mend the environment or its wrapper"
