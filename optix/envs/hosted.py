@@ -150,13 +150,16 @@ def _in_turn(host: Copies, function: Callable, shapes: Any) -> Callable:
 
 
 def _claim(host, raw, count, steps, play, stream, seed, active):
-    stream, obs = _IDLE, None
+    found, obs = _IDLE, None
     if active:
         left = tuple(np.asarray(stream).tolist())
         found, obs = host.claim(left, int(seed), count, steps, play)
-        stream = np.array(found, np.int32)
     fresh = obs is not None
-    return stream, obs if fresh else _zeros(raw, count), np.bool_(fresh)
+    return (
+        np.array(found, np.int32),
+        obs if fresh else _zeros(raw, count),
+        np.bool_(fresh),
+    )
 
 
 def _step(host, raw, count, stream, action):
