@@ -99,7 +99,7 @@ class Session(NamedTuple):
                     after, *outcome = self.programs.advance(state, np.int32(pace.count))
                     reports, rounds = jax.device_get(outcome)
             except Exception:
-                if not state.round.is_deleted():  # as where it was donated
+                if host is not None and not state.round.is_deleted():  # by donation
                     checkpoints.rescue(state)
                 raise
             state, elapsed = after, time.monotonic() - clock
