@@ -101,8 +101,10 @@ def test_only_the_first_of_two_forks_goes_on(counting):
     assert not one[2] and two[2]
     np.testing.assert_array_equal(one[1], left[1])
     assert (one[1][:, 1] > 0).all() and (two[1][:, 1] == 0).all()
-    # another object, as of another process, has no such stream either
-    other = hosted(Counting)
+    # the stream of that number in another object, as of another process, is another
+    other = hosted(Counting, copies=2)
+    for _ in range(int(state[1])):
+        other.host.claim((0, 0), seed=0, count=2, steps=0, play=False)
     assert other.claim(jax.random.key(1), *left, 2, True)[2]
 
 
