@@ -73,7 +73,7 @@ def source(
 
         # a fork of this process would have JAX's locks, but not its threads
         envs = AsyncVectorEnv(
-            [make] * count,
+            [partial(_copying, make)] * count,
             copy=False,
             context="forkserver",
             autoreset_mode=AutoresetMode.SAME_STEP,
@@ -81,6 +81,18 @@ def source(
         return SameStep(name, envs)
 
     return Source(name, *spaces, limit, open_processes if async_envs else open_rows)
+
+
+def _copying(make: Callable[[], Any]) -> Any:
+    """Return an environment whose observations it does not write into again.
+
+    What one showed at its end would be lost in its process.
+    """
+    import gymnasium
+    import numpy as np
+
+    env = make()
+    return gymnasium.wrappers.TransformObservation(env, np.array, env.observation_space)
 
 
 def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:

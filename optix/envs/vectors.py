@@ -193,25 +193,30 @@ class SameStep:
         )
 
     def close(self) -> None:
-        """Close it, and processes of its that do not answer any more."""
-        try:
+        """Close it; processes of which one has ended would be waited for in vain."""
+        base: Any = self.envs.unwrapped
+        idle = not self._processes or base._state.value == "default"
+        if idle and all(process.is_alive() for process in self._processes):
             self.envs.close()
-        except Exception:
-            if not self._has_processes:
-                raise
-            self.envs.close(terminate=True)
+            return
+        for process in self._processes:
+            process.kill()
+            process.join()
+        base.closed = True
 
     @property
-    def _has_processes(self) -> bool:
-        return hasattr(self.envs, "processes")
+    def _processes(self) -> Sequence[Any]:
+        return getattr(self.envs.unwrapped, "processes", ())
 
     def _called(self, function: Any, *args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
         except (EOFError, ConnectionError) as error:
-            if not self._has_processes:
+            if not self._processes:
                 raise
-            codes = [process.exitcode for process in self.envs.processes]
+            for process in self._processes:  # its end is known before its code
+                process.join(1.0 / len(self._processes))
+            codes = [process.exitcode for process in self._processes]
             raise RuntimeError(
                 f"a process of the {len(codes)} that {self._name} runs in has ended, "
                 f"exit codes {codes}; what it printed says why, and without async_envs "

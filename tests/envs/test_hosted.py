@@ -11,7 +11,7 @@ from optix.envs.environment import environment
 from optix.envs.hosted import hosted
 from optix.envs.spaces import spaces as spaces_of
 from optix.types import Box, Discrete
-from tests.envs.counting import Counting, Pictures, Scaled, play
+from tests.envs.counting import Counting, Dying, Pictures, Scaled, play
 from tests.quick import jit
 
 
@@ -379,20 +379,28 @@ def test_a_wrong_form_is_told_by_the_name_of_the_environment(replaced, message):
     assert len(env.host) == 0
 
 
-def test_processes_play_the_same_and_one_that_is_killed_is_told():
-    plain, processes = (
-        hosted("MountainCar-v0", async_envs=switch) for switch in (False, True)
+def test_processes_play_the_same():
+    plain, processes = (hosted(Counting, async_envs=switch) for switch in (False, True))
+    key, actions = jax.random.key(0), jnp.full((5, 2), 2)
+    _, first, _, expected = window(plain, key, *plain.reset(None, 2), actions)
+    _, found_first, _, steps = window(
+        processes, key, *processes.reset(None, 2), actions
     )
-    key, actions = jax.random.key(0), jnp.full((3, 2), 2)
-    state, _, _, expected = window(plain, key, *plain.reset(None, 2), actions)
-    state, _, _, steps = window(processes, key, *processes.reset(None, 2), actions)
+    np.testing.assert_array_equal(found_first, first)
     for found, wanted in zip(steps, expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
+    processes.host.close()
 
-    (copy,) = processes.host._taken.values()
-    copy.vector.envs.processes[0].kill()
-    with pytest.raises(jax.errors.JaxRuntimeError):
-        jax.block_until_ready(processes.step(None, state, actions[0]))
-    with pytest.raises(RuntimeError, match=r"a process of the 2 .* exit codes \[-9"):
-        processes.host.raise_if_failed()
-    assert len(processes.host) == 0
+
+def test_a_process_that_ends_in_a_step_is_told_and_the_others_are_not_waited_for():
+    def begins_at(seed):
+        return Counting().reset(seed=seed)[0][0]
+
+    alive_and_dead = (
+        seed for seed in range(99) if begins_at(seed) % 2 < begins_at(seed + 1) % 2
+    )
+    host = hosted(Dying, async_envs=True).host
+    stream, _ = host.claim((0, 0), next(alive_and_dead), 2, 5, False)
+    with pytest.raises(RuntimeError, match=r"a process of the 2 .* exit codes .*3"):
+        host.guarded(host.step)(stream, np.zeros(2, np.int64))
+    assert len(host) == 0
