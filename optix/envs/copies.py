@@ -75,9 +75,11 @@ class Copies:
         """
         with self._lock:
             mark, number = stream
-            copy = self._taken.pop(number, None) if mark == self._mark else None
-            obs = None
-            if copy is None or copy.count != count:
+            copy = self._taken.get(number) if mark == self._mark else None
+            if copy is not None and copy.count == count:
+                obs = None
+                del self._taken[number]
+            else:
                 copy = self._free(count, play)
                 obs = copy.vector.reset(seed)
             copy.steps, copy.play = steps, play

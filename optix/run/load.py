@@ -58,7 +58,8 @@ class LoadedPolicy:
 
         Args:
             observation: of the environment's shape, or with one axis before it. Of an
-                environment whose observations are numbers of states, one-hot.
+                environment whose observations are numbers of states, one-hot; an image
+                with its channels last.
             explore: draw the action as in training, not the mode.
 
         Raises:
