@@ -110,7 +110,8 @@ def hosted(
         ask = partial(_step, host, raw, count)
         numbers, flags = _of(((), np.float32), count), _of(((), bool), count)
         rows = _of(raw, count)
-        shapes = _of(((2,), np.int32)), Stepped(rows, numbers, flags, flags, rows)
+        fields: Any = (rows, numbers, flags, flags, rows)
+        shapes = _of(((2,), np.int32)), Stepped(*fields)
         stream, result = _in_turn(host, ask, shapes)(stream, jax.vmap(decode)(action))
         return stream, EnvStep(
             obs=encode(result.obs),

@@ -87,6 +87,7 @@ def is_registered(name: str) -> bool:
 
 def _is_class_of_gymnax(env: Any) -> bool:
     """Whether it is a class, but none of Gymnasium's: then an instance is wanted."""
+    if not isinstance(env, type):
+        return False
     gymnasium = sys.modules.get("gymnasium")
-    own = gymnasium is not None and isinstance(env, type)
-    return isinstance(env, type) and not (own and issubclass(env, gymnasium.Env))
+    return gymnasium is None or not issubclass(env, gymnasium.Env)

@@ -97,7 +97,7 @@ class Rows:
                     self._show(self._obs, i, self._first(self._envs[i].reset()))
                 else:
                     self._running.remove(i)
-        return Stepped(self._obs, self._reward, *ended, final)
+        return Stepped(self._obs, self._reward, ended[0], ended[1], final)
 
     def close(self) -> None:
         """Close each."""
