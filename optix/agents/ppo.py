@@ -44,6 +44,7 @@ from optix.types import (
     Trajectory,
 )
 from optix.xla.permutation import random_permutation
+from optix.xla.rows import gathers_early
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (5e-4, 0.0, 1.0),
@@ -277,11 +278,16 @@ def ppo(
         samples = prepare(policy, batch, extras, hyperparams)
         rule = rule_at(hyperparams, policy.extras.updates)
 
-        def minibatch(carry, index):
-            params, opt_state, running = carry
-            rows = jax.tree.map(
+        early = gathers_early(samples)
+
+        def take(index):
+            return jax.tree.map(
                 lambda x: x.at[index].get(mode="promise_in_bounds"), samples
             )
+
+        def minibatch(carry, part):
+            params, opt_state, running = carry
+            rows = part if early else take(part)
 
             def objective(params):
                 outputs, part = reading.outputs(params, policy.structure, rows)
@@ -300,11 +306,14 @@ def ppo(
                 new = select(running, new, (params, opt_state))
             return (*new, running), info
 
-        order = jax.lax.map(
-            lambda k: random_permutation(k, count), jax.random.split(key, num_epochs)
-        ).reshape(num_epochs * num_minibatches, count // num_minibatches)
+        def epoch(carry, key):
+            order = random_permutation(key, count).reshape(num_minibatches, -1)
+            return jax.lax.scan(minibatch, carry, take(order) if early else order)
+
         start = (policy.params, policy.opt_state, jnp.bool_(True))
-        (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
+        (params, opt_state, _), info = jax.lax.scan(
+            epoch, start, jax.random.split(key, num_epochs)
+        )
 
         extras = extras._replace(updates=next_turn(extras.updates))
         new = Policy(params, policy.structure, opt_state, extras)
