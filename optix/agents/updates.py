@@ -70,8 +70,8 @@ def _one_vector_where_small(
     def init(params):
         return chosen(params).init(params)
 
-    def update(grads, state, params=None):
-        return chosen(grads).update(grads, state, params)
+    def update(updates, state, params=None):
+        return chosen(updates).update(updates, state, params)
 
     return optax.GradientTransformation(init, update)
 
