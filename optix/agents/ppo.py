@@ -26,7 +26,7 @@ from optix.agents.fit import (
     feed_forward,
 )
 from optix.agents.reading import Batch, Reading, single_samples
-from optix.agents.updates import checked_optimizer, update_rule
+from optix.agents.updates import checked_optimizer, has_few, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import following_values, generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
@@ -43,8 +43,8 @@ from optix.types import (
     PyTree,
     Trajectory,
 )
+from optix.xla.backend import on_cpu
 from optix.xla.permutation import random_permutation
-from optix.xla.rows import gathers_early
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (5e-4, 0.0, 1.0),
@@ -278,16 +278,18 @@ def ppo(
         samples = prepare(policy, batch, extras, hyperparams)
         rule = rule_at(hyperparams, policy.extras.updates)
 
-        early = gathers_early(samples)
+        # XLA:CPU hands a turn that begins with many gathers to a second thread in parts,
+        # by which small updates lose more than they gain
+        early = on_cpu() and has_few(policy.params)
 
         def take(index):
             return jax.tree.map(
                 lambda x: x.at[index].get(mode="promise_in_bounds"), samples
             )
 
-        def minibatch(carry, part):
+        def minibatch(carry, given):
             params, opt_state, running = carry
-            rows = part if early else take(part)
+            rows = given if early else take(given)
 
             def objective(params):
                 outputs, part = reading.outputs(params, policy.structure, rows)

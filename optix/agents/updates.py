@@ -12,7 +12,12 @@ from optix.types import Hyperparams, Policy, PyTree
 from optix.xla.barrier import barrier
 
 Optimizer = Callable[[], optax.GradientTransformation] | None
-ONE_VECTOR_BELOW = 10_000  # numbers; both ways are as fast there on two CPU cores
+FEW_PARAMETERS = 10_000  # about where both ways are as fast, on two CPU cores
+
+
+def has_few(params: PyTree) -> bool:
+    """Return whether an update takes its time for its number of operations."""
+    return sum(x.size for x in jax.tree.leaves(params)) < FEW_PARAMETERS
 
 
 def checked_optimizer(given: Optimizer, *usual: Optimizer) -> Optimizer:
@@ -64,8 +69,7 @@ def _one_vector_where_small(
     vector = optax.flatten(rule)
 
     def chosen(tree):
-        small = sum(x.size for x in jax.tree.leaves(tree)) < ONE_VECTOR_BELOW
-        return vector if small else rule
+        return vector if has_few(tree) else rule
 
     def init(params):
         return chosen(params).init(params)
