@@ -9,13 +9,15 @@ meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them
 
 from optix.callbacks.base import LoopCallback, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
-from optix.host.agent import BaseAgent, EpisodeData, HyperparamSet
+from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.regime import RegimeDetector
+from optix.host.window import EpisodeData
 from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
 from optix.run.load import LoadedPolicy, load
+from optix.run.loaded_agent import LoadedAgent
 from optix.run.pause import Pause
 from optix.run.result import Result
 from optix.run.train import resume, train
@@ -28,6 +30,7 @@ __all__ = [
     "EpisodeData",
     "Event",
     "HyperparamSet",
+    "LoadedAgent",
     "LoadedPolicy",
     "LoopCallback",
     "ObsNormalizer",

@@ -1,9 +1,11 @@
 """Agents and data outside JAX, in the same loop.
 
-agent: the methods of a `BaseAgent`. pipelines: windows from Gymnasium environments.
-recorded: copies of what those give and take. learner: both behind the `Learner` record.
-slots: the host's half of its state. normalizers, regime: running statistics for code
-outside JAX.
+agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines,
+vector: windows from Gymnasium environments. places, vector_envs, recorded: the copies of
+those, and what they give and take. learner: both behind the `Learner` record. playing:
+its callbacks. slots: the host's half of its state, which is snapshots of weights, memories
+by run and streams of episodes, packed into a checkpoint. told: what a window tells.
+normalizers, regime: running statistics for code outside JAX.
 """
 
 from typing import TYPE_CHECKING
@@ -12,22 +14,26 @@ from optix.exports import export
 
 if TYPE_CHECKING:
     from optix.host.agent import BaseAgent as BaseAgent
-    from optix.host.agent import EpisodeData as EpisodeData
     from optix.host.agent import HyperparamSet as HyperparamSet
+    from optix.host.agent import Memory as Memory
     from optix.host.agent import Pipeline as Pipeline
     from optix.host.learner import host as host
     from optix.host.normalizers import ObsNormalizer as ObsNormalizer
     from optix.host.normalizers import RewardNormalizer as RewardNormalizer
     from optix.host.pipelines import BatchPipeline as BatchPipeline
     from optix.host.regime import RegimeDetector as RegimeDetector
+    from optix.host.vector import VectorBatchPipeline as VectorBatchPipeline
+    from optix.host.window import EpisodeData as EpisodeData
 
 export(
     globals(),
     {
-        "agent": ("BaseAgent", "EpisodeData", "HyperparamSet", "Pipeline"),
+        "agent": ("BaseAgent", "HyperparamSet", "Memory", "Pipeline"),
         "learner": ("host",),
         "normalizers": ("ObsNormalizer", "RewardNormalizer"),
         "pipelines": ("BatchPipeline",),
         "regime": ("RegimeDetector",),
+        "vector": ("VectorBatchPipeline",),
+        "window": ("EpisodeData",),
     },
 )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping
-from numbers import Real
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from optix import checks
+from optix.host.window import EpisodeData, stack_steps
 from optix.types import PyTree
 
 
@@ -35,82 +36,23 @@ class HyperparamSet:
         return HyperparamSet(dict(self.params))
 
 
-@dataclasses.dataclass(frozen=True)
-class EpisodeData:
-    """A window of experience, time major: whole episodes, or the beginning of one.
+class Memory(Protocol):
+    """What an agent remembers of a run besides its weights: a replay.
 
-    The leading axis is time; a pipeline of several environments adds a second one.
-    Lists of steps are stacked. The last step may be in the middle of an episode: then
-    neither flag is set and the future is bootstrapped from the last of
-    `next_observations`.
-
-    Raises:
-      ValueError: no steps, fields of different lengths, steps of different shapes.
-
-    >>> data = EpisodeData([0, 1], [1, 1], [1.0, 2.0], [0, 1], [0, 0], [1, 2])
-    >>> data.total_reward, data.length, data.dones.tolist()
-    (3.0, 2, [False, True])
+    Lanes of a run share it and a rollback keeps it; runs never see each other's.
     """
 
-    observations: PyTree  # [T, ...]
-    actions: PyTree  # [T, ...]
-    rewards: np.ndarray  # [T] float32
-    terminated: np.ndarray  # [T] bool: the return really ends here
-    truncated: np.ndarray  # [T] bool: cut off, the future is bootstrapped
-    next_observations: PyTree  # [T, ...] before any reset
-    infos: list[Mapping[str, Any]] = dataclasses.field(
-        default_factory=list
-    )  # T or none
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        ...
 
-    def __post_init__(self) -> None:
-        """Stack what came as lists and check the lengths."""
-        if not len(self.rewards):
-            raise checks.OptionError("a window must have at least one step, got none")
-        dtypes = {"rewards": np.float32, "terminated": bool, "truncated": bool}
-        for name in ("observations", "actions", "next_observations", *dtypes):
-            value = _stack(getattr(self, name))
-            if name in dtypes:
-                value = np.asarray(value, dtypes[name])
-            object.__setattr__(self, name, value)
-            self._check_length(name, {len(leaf) for leaf in jax.tree.leaves(value)})
-        if self.infos:
-            self._check_length("infos", {len(self.infos)})
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Return all that `restore` needs, {name: array}, for a checkpoint."""
+        ...
 
-    def _check_length(self, name: str, lengths: set[int]) -> None:
-        if lengths != {len(self.rewards)}:
-            raise checks.OptionError(
-                f"{name} must have one entry for each of the {len(self.rewards)} "
-                f"rewards, got {sorted(lengths)}"
-            )
-
-    @property
-    def dones(self) -> np.ndarray:
-        """Where an episode ended, for either reason, [T] bool."""
-        return self.terminated | self.truncated
-
-    @property
-    def total_reward(self) -> float:
-        """The sum of all rewards of the window."""
-        return float(self.rewards.sum(dtype=np.float64))
-
-    @property
-    def length(self) -> int:
-        """Environment steps in the window."""
-        return self.rewards.size
-
-
-def _stack(steps: PyTree) -> PyTree:
-    """Stack a list of equally shaped steps; leave what is stacked already."""
-    if not isinstance(steps, list) or not steps:
-        return steps
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *steps, is_leaf=_is_row)
-
-
-def _is_row(node: PyTree) -> bool:
-    """Whether a node is a list of numbers, or of such lists: an array, no structure."""
-    if not isinstance(node, list):
-        return False
-    return all(isinstance(part, Real) or _is_row(part) for part in node)
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Become what `state` was taken of."""
+        ...
 
 
 class BaseAgent(abc.ABC):
@@ -118,7 +60,19 @@ class BaseAgent(abc.ABC):
 
     Six methods are required. The others have a default: those that say so do nothing,
     the rest raise NotImplementedError.
+
+    One object serves all seeds and lanes of a run, and evaluations in between. So what
+    belongs to one of them is handed to it before every window: its weights (`state` or
+    files), its replay (`memory`), and what it remembers of the running episodes (`carry`).
+
+    memory: the replay of the run whose window it is, what `make_memory` made; or None.
+    carry: what `act_batch` remembers of the episodes under way, a tree [B, ...]; None
+        where it remembers nothing. It is kept beside the environments and handed back
+        where their episodes go on, by reference: put a new tree here, write into none.
     """
+
+    memory: Any = None
+    carry: PyTree = None
 
     @abc.abstractmethod
     def act(self, observation: Any) -> Any:
@@ -126,8 +80,7 @@ class BaseAgent(abc.ABC):
 
         An agent that explores declares a keyword, `act(observation, explore=True)`;
         evaluations then pass `explore=False`, which plays deterministically. Without
-        the keyword they play what `act` gives. Whatever `act` remembers must not matter
-        to `learn`: evaluations act in between.
+        the keyword they play what `act` gives.
         """
 
     @abc.abstractmethod
@@ -135,7 +88,8 @@ class BaseAgent(abc.ABC):
         """Learn from a window and return numbers about it by name.
 
         NaN or infinity among them tells the loop that the update failed; what is not
-        known is left out.
+        known is left out. Other windows may have been played since this one was acted
+        in: what is needed of the acting is in `episode_data.extras`.
         """
 
     @abc.abstractmethod
@@ -151,13 +105,76 @@ class BaseAgent(abc.ABC):
         """Write everything that learning goes on from at `path`.
 
         A file of that name, files whose names begin with it, or a folder. What is left
-        out (an optimizer's moments, a normaliser, a replay buffer) is not rolled back
-        and not resumed, and all lanes and seeds share it.
+        out (an optimizer's moments, a normaliser) is not rolled back and not resumed,
+        and all lanes and seeds share it. The replay is no part of it.
         """
 
     @abc.abstractmethod
     def load_weights(self, path: str) -> None:
         """Read what `save_weights` wrote, given the same file name, maybe elsewhere."""
+
+    def act_batch(
+        self, observations: PyTree, explore: bool = True
+    ) -> tuple[PyTree, Mapping[str, PyTree]]:
+        """Return the actions of a batch, and what learning will want to know of them.
+
+        All pipelines play by it. By default `act` is asked for one row after another.
+
+        Args:
+          observations: [B, ...], the caller's own copies.
+          explore: False plays deterministically.
+
+        Returns:
+          actions [B, ...], and extras {name: [B, ...]}, the same names every time while
+          it explores: log_prob, value, the carry before the step, say.
+        """
+        act: Callable[..., Any] = self.act
+        if _declares_explore(getattr(act, "__func__", act)):
+            act = functools.partial(act, explore=explore)
+        leaves, tree = jax.tree.flatten(observations)
+        rows = [
+            tree.unflatten([leaf[row] for leaf in leaves])
+            for row in range(len(leaves[0]))
+        ]
+        return stack_steps([act(row) for row in rows]), {}
+
+    def begin_episode(self, which: np.ndarray) -> None:  # noqa: B027
+        """Forget the episodes of environments that begin anew. Nothing by default.
+
+        Called before the first `act_batch` in fresh environments, and after each end.
+
+        Args:
+          which: [B] bool; all are True where B environments are played that were not
+            before, of an evaluation say.
+        """
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Return copies of everything that learning goes on from, {name: array}.
+
+        What `save_weights` writes, without files and many times faster: an agent that
+        overrides it, and `restore` with it, is kept in memory.
+        """
+        raise self._missing("state")
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Become what `state` was taken of; the arrays must not be written into.
+
+        Raises:
+          ValueError: they are of another network.
+        """
+        raise self._missing("restore")
+
+    def reset(self, seed: int) -> None:
+        """Take new first weights, as `seed` has it.
+
+        Where it is overridden each run begins with it, so that seeds differ in their
+        first weights. Otherwise all begin with those that the agent came with.
+        """
+        raise self._missing("reset")
+
+    def make_memory(self) -> Memory | None:
+        """Return an empty replay for one run; None, the default, if it needs none."""
+        return None
 
     def seed(self, seed: int) -> None:  # noqa: B027
         """Seed the agent's random numbers. Nothing by default.
@@ -165,9 +182,6 @@ class BaseAgent(abc.ABC):
         Called before every window and evaluation. With it a window is a function of
         weights, hyperparameters and seed, and lanes explore with common random numbers.
         """
-
-    def begin_episode(self, index: int = 0) -> None:  # noqa: B027
-        """Forget the running episode of environment `index`. Nothing by default."""
 
     def close(self) -> None:  # noqa: B027
         """Free what the agent holds. Nothing by default."""
@@ -195,16 +209,53 @@ class BaseAgent(abc.ABC):
 
 
 class Pipeline(Protocol):
-    """A source of experience for a host agent."""
+    """A source of experience for host agents.
 
-    def collect(self, agent: BaseAgent, seed: int) -> EpisodeData:
-        """Return a window of fresh episodes, the same for the same seed and actions."""
+    window_steps: environment steps of a window, of all its environments together.
+    time_limit: steps after which an episode of an evaluation ends, None if unknown.
+    copies: how many copies of the environments it can open, None for any number.
+    lanes: how many lanes of a run it can serve, None for any number.
+    """
+
+    window_steps: int
+    time_limit: int | None
+    copies: int | None
+    lanes: int | None
+
+    def open(self) -> Any:
+        """Return one more copy of the environments; it has a method `close`.
+
+        Raises:
+          RuntimeError: there can be no other.
+        """
+        ...
+
+    def collect(self, agent: BaseAgent, envs: Any, seed: int | None) -> EpisodeData:
+        """Return the next window of a copy, in which the agent explores.
+
+        Args:
+          agent: plays by `act_batch`, and is told by `begin_episode`.
+          envs: a copy that `open` gave.
+          seed: begins fresh episodes, the same for the same seed and actions; None goes
+            on where the copy was left.
+        """
         ...
 
     def evaluate(self, agent: BaseAgent, seed: int, episodes: int) -> float:
-        """Return the score of whole episodes, without learning."""
+        """Return the score of whole episodes in environments of their own.
+
+        Nothing is learned, and the agent plays with `explore=False`.
+        """
         ...
 
     def close(self) -> None:
-        """Free the environments."""
+        """Free all environments."""
         ...
+
+
+@functools.lru_cache(maxsize=64)
+def _declares_explore(function: Callable) -> bool:
+    try:
+        return "explore" in inspect.signature(function).parameters
+    except ValueError:  # it is compiled, and says nothing of itself
+        return False

@@ -89,8 +89,9 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)
     # it may fail, and then the state before, if it was not donated, is all there is
     donated = 0 if _replay_bytes(loop) > _TWICE else ()
-    advances = _aside(jax.jit(advance, donate_argnums=donated))
-    return Programs(init, advances, _aside(jax.jit(finish)), False)
+    advances = jax.jit(advance, donate_argnums=donated)
+    outside = [_aside(part) for part in (init, advances, jax.jit(finish))]
+    return Programs(*outside, shrinks=False)
 
 
 def _replay_bytes(loop: Loop) -> int:

@@ -9,6 +9,7 @@ from optix.host.learner import host
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.pipelines import BatchPipeline
 from optix.host.regime import RegimeDetector
+from optix.host.vector import VectorBatchPipeline
 from tests.host.test_pipelines import Countdown
 from tests.numpy_agent import NumpyAgent
 
@@ -17,6 +18,7 @@ VALUES = [-1, 0, float("nan"), INF, 1e30, "x", None, True, 1.5, 10**20]
 FACTORIES = {
     host: {"agent": NumpyAgent(), "pipeline": BatchPipeline(Countdown)},
     BatchPipeline: {"env": Countdown},
+    VectorBatchPipeline: {"envs": [Countdown, Countdown]},
     ObsNormalizer: {"obs_shape": (2,)},
     RewardNormalizer: {},
     RegimeDetector: {},
@@ -24,7 +26,9 @@ FACTORIES = {
 RIGHT = {
     (host, "validation"): [None],
     (host, "directory"): [None],
+    (host, "fresh"): [True],
     (BatchPipeline, "whole_episodes"): [True],
+    (VectorBatchPipeline, "num_envs"): [None],
     (ObsNormalizer, "clip"): [INF, 1e30, 1.5, 10**20],
     (RewardNormalizer, "clip"): [INF, 1e30, 1.5, 10**20],
     (RewardNormalizer, "gamma"): [0],
@@ -34,6 +38,7 @@ KEYWORDS = [
     (factory, name)
     for factory in FACTORIES
     for name in inspect.signature(factory).parameters
+    if name != "async_envs"  # True starts processes
 ]
 
 
@@ -56,7 +61,8 @@ def test_right_or_named(factory, name, value):
             factory(**given)
             return
         # parts of a wrong class have a TypeError of old
-        kind = TypeError if name in ("agent", "env") else ValueError
+        is_part = name in ("agent", "env") or (name == "envs" and value != "x")
+        kind = TypeError if is_part else ValueError
         with pytest.raises(kind, match=rf"\b{name}\b"):
             factory(**given)
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax import jit
 
 from optix.networks.dense import Convolution, Dense
 from optix.xla.affine import affine
-from tests.quick import jit
 
 
 def plain(x, kernel, bias):

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.networks.mlp import actor_critic
 from optix.types import Box, Discrete
-from tests.quick import jit
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +151,7 @@ SEEDS = """
 import jax, jax.numpy as jnp
 from optix.networks.mlp import actor_critic
 from optix.types import Discrete
-from tests.quick import jit
+from jax import jit
 
 network = actor_critic((8,), Discrete(6), hidden=(32, 32))
 params, _ = jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 32))
