@@ -12,7 +12,6 @@ from optix.envs.hosted import hosted
 from optix.envs.spaces import spaces as spaces_of
 from optix.types import Box, Discrete
 from tests.envs.counting import Counting, Dying, Pictures, Scaled, play
-from tests.quick import jit
 
 
 def seed_of(key):
@@ -53,7 +52,7 @@ def test_a_window_is_what_a_plain_loop_plays_bit_for_bit(kind, vector):
 
     env = hosted(kind, vector=same_step if vector else None)
     key, actions = jax.random.key(1), actions_of(env, 11, 3)
-    played = jit(lambda *args: window(env, *args))
+    played = jax.jit(lambda *args: window(env, *args))
     state, obs = env.reset(key, 3)
     state, first, fresh, steps = played(key, state, obs, actions[:6])
     _, _, continued, rest = played(
@@ -86,7 +85,7 @@ def counting():
     """An environment and its window as one program of 2 steps in 2 environments."""
     env = hosted(Counting, copies=2)
     actions = jnp.ones((2, 2), jnp.int32)
-    program = jit(lambda key, *at: window(env, key, *at[:2], actions, *at[2:]))
+    program = jax.jit(lambda key, *at: window(env, key, *at[:2], actions, *at[2:]))
     return env, program
 
 
@@ -143,7 +142,7 @@ def test_more_windows_at_once_than_copies_wait():
         state, obs = env.reset(key, 2)
         return window(env, key, state, obs, actions)
 
-    _, first, fresh, steps = jit(jax.vmap(begin))(keys)
+    _, first, fresh, steps = jax.jit(jax.vmap(begin))(keys)
     assert fresh.all()
     for key, one, reward in zip(keys, first, steps.reward, strict=True):
         expected, _ = play(Counting, seed_of(key), np.ones((1, 2), int))

@@ -8,7 +8,6 @@ import pytest
 import optix
 from optix.envs.hosted import hosted
 from tests.envs.counting import Counting, Pictures, Scaled
-from tests.quick import jit
 
 TINY = {
     "num_envs": 2,
@@ -41,7 +40,7 @@ def test_every_agent_learns_from_gymnasium(name):
         return after, report, score
 
     state = learner.init(jax.random.key(0))
-    after, report, score = jit(train)(state, jax.random.key(1))
+    after, report, score = jax.jit(train)(state, jax.random.key(1))
     assert report.env_steps == 16 and report.finite
     # 3 or 4 steps of an episode, each earns its action
     low, high = (2, 6) if kind is Scaled else (0, 2)
@@ -61,7 +60,9 @@ def test_the_second_fork_begins_with_nothing_remembered():
     learner = optix.make(kind, "recurrent_ppo", **options).learner
     key = jax.random.key(0)
     state = learner.init(key)
-    step = jit(lambda state, key: learner.step(state, learner.hyperparams, key, True))
+    step = jax.jit(
+        lambda state, key: learner.step(state, learner.hyperparams, key, True)
+    )
     middle, _ = step(state, key)
     windows = [step(middle, key)[1].trajectory for _ in range(2)]
     went_on, fresh = (jax.tree.map(lambda x: x[0], window) for window in windows)
@@ -82,7 +83,9 @@ def test_no_row_of_the_replay_joins_two_forks():
     options = {**REPLAY, "num_steps": 5, "learning_starts": 64, "n_step": 3}
     learner = optix.make(Counting, "dqn", **options).learner
     key = jax.random.key(0)
-    step = jit(lambda state, key: learner.step(state, learner.hyperparams, key, True))
+    step = jax.jit(
+        lambda state, key: learner.step(state, learner.hyperparams, key, True)
+    )
     middle, _ = step(learner.init(key), key)
     went_on, fresh = (step(middle, key)[0].memory.replay for _ in range(2))
     # of 2 environments: 3 of 5 steps, then all 5, or 3 more of fresh episodes
@@ -104,7 +107,7 @@ def test_seeds_and_lanes_are_played_in_turn():
     options = {**REPLAY, "tuner": "spsa", "max_rounds": 3}
     loop = optix.make(Counting, "dqn", **options)
     keys = jax.random.split(jax.random.key(3), 2)
-    program = jit(jax.vmap(lambda key: loop.run(loop.init(key))))
+    program = jax.jit(jax.vmap(lambda key: loop.run(loop.init(key))))
     one, two = program(keys), program(keys[::-1])
     assert (one.round == 3).all() and (one.env_steps == 3 * 2 * 16).all()
     assert one.best.score[0] != one.best.score[1]

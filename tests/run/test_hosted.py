@@ -13,16 +13,6 @@ from optix.cli import main
 from optix.run.programs import own_errors
 from tests.envs.counting import Counting
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quickly():
-    """Programs that run for a moment; with callbacks in them none is kept on disk."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 TINY = {"num_steps": 8, "hidden": (4,), "evaluation_episodes": 2, "final_scores": 1}
 
 
