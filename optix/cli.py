@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,8 @@ def _train(
     tuner: str = "fixed",
     seeds: int = 1,
     seed: int = 0,
+    num_envs: int | None = None,
+    async_envs: Annotated[bool, tyro.conf.arg(name="async")] = False,
     directory: Path | None = None,
     max_rounds: int | None = None,
     max_env_steps: int | None = None,
@@ -76,12 +79,15 @@ def _train(
     """Train until every seed has stopped by itself; Ctrl-C pauses and saves.
 
     Args:
-        environment: name of the environment, such as CartPole-v1.
+        environment: name of the environment, such as CartPole-v1: of gymnax, or else of
+            Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run, fixed or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
+        num_envs: environments side by side; by default the algorithm's number.
+        async_envs: step environments of Gymnasium in processes of their own.
         directory: where the run is kept, by default the next runs/ENV-AGENT-N.
         max_rounds: budget of rounds.
         max_env_steps: budget of environment steps.
@@ -97,6 +103,10 @@ def _train(
     options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
     if network is not None:
         options["network"] = network
+    if num_envs is not None:
+        options["num_envs"] = num_envs
+    if async_envs:
+        options["async_envs"] = True
     agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
@@ -214,7 +224,7 @@ def _parsed(settings: Sequence[str]) -> dict[str, Any]:
 
 def _next_directory(environment: str, agent: str) -> Path:
     """Return the first runs/ENV-AGENT-N that is free behind all others."""
-    name = f"{environment.replace('/', '-')}-{agent}-"
+    name = f"{re.sub('[/:]', '-', environment)}-{agent}-"
     there = os.listdir("runs") if os.path.isdir("runs") else []
     taken = [other.removeprefix(name) for other in there if other.startswith(name)]
     numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]

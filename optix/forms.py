@@ -29,10 +29,11 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
     name = env.name
     observations = checks.shape(f"observation_shape of {name}", env.observation_shape)
     checks.positive_int(f"time_limit of {name}", env.time_limit)
+    dtype = jnp.dtype(env.observation_dtype)
     key = jax.eval_shape(lambda: jax.random.key(0))
     started = traced(name, "reset", lambda key: env.reset(key, batch), key)
     state, obs = _pair(name, "reset", started)
-    check_array("obs of reset", name, obs, (batch, *observations), jnp.float32)
+    check_array("obs of reset", name, obs, (batch, *observations), dtype)
     action = _some_action(env, batch)
     if getattr(getattr(env, function), "__module__", None) == _DEVICE:
         return
@@ -44,11 +45,11 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
             f"{type(result).__name__}; make it by optix.types.EnvStep"
         )
     forms = (
-        ("obs", (batch, *observations), jnp.float32),
+        ("obs", (batch, *observations), dtype),
         ("reward", (batch,), jnp.float32),
         ("terminated", (batch,), jnp.bool_),
         ("truncated", (batch,), jnp.bool_),
-        ("next_obs", (batch, *observations), jnp.float32),
+        ("next_obs", (batch, *observations), dtype),
     )
     for field, shape, dtype in forms:
         check_array(

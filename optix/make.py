@@ -9,7 +9,8 @@ import jax
 
 from optix import checks
 from optix.checks import OptionError
-from optix.envs.device import device
+from optix.envs.copies import together
+from optix.envs.environment import environment as named_environment
 from optix.envs.spaces import spaces
 from optix.learners.evaluate import evaluator
 from optix.loop.loop import loop
@@ -24,7 +25,6 @@ from optix.types import (
     Agent,
     Box,
     Discrete,
-    Environment,
     Loop,
     Network,
     Transform,
@@ -42,16 +42,20 @@ def make(
     transforms: Transform | None = None,
     validation: Any = None,
     score: Callable | None = None,
+    async_envs: bool = False,
     **options: Any,
 ) -> Loop:
-    """Return the autonomous loop of an agent in an environment on the device.
+    """Return the autonomous loop of an agent in an environment.
 
     Args:
-      environment: a gymnax name, an instance of its protocol, or an `Environment`.
+      environment: a name of gymnax, or else of Gymnasium (which "gymnasium:CartPole-v1"
+        forces), an instance of gymnax's protocol, a Gymnasium environment that Gymnasium
+        can make again, a function that makes one, or an `Environment`.
       agent: the algorithm, one of `optix.registry.ALGORITHMS`; None takes PPO where
         actions are discrete and SAC where they are a box; with a `network`, PPO,
         recurrent if the network remembers.
-      env_params: parameters of the environment; None takes its defaults.
+      env_params: parameters of the environment, keywords of `gymnasium.make` for one of
+        its; None takes the defaults.
       network: replaces the agent's default network; a `NeuronGraph`, a brain,
         what `freeze` makes of a graph, or "graph" for layers of neurons, is made an
         actor-critic.
@@ -60,6 +64,7 @@ def make(
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, hyperparams, key) -> []`, any other score that then decides.
+      async_envs: step environments of Gymnasium in processes of their own.
       **options: any keyword of the agent (hyperparameters too), of its network, of its
         learner (`on_policy` or `off_policy`) and of the `loop`.
 
@@ -73,7 +78,7 @@ def make(
     (1, 128)
     """
     with _about("environment"):
-        env = _environment(environment, env_params)
+        env = named_environment(environment, env_params, async_envs=async_envs)
     spaces = (env.observation_shape, env.action_space)
     network, names = build_network(network, *spaces, options)
     row = choose(agent, env.action_space, env.name, network=network)
@@ -93,7 +98,7 @@ def make(
     learner = build_learner(row, built, env, {**options, **lanes})
     if validation is not None:
         with _about("validation"):
-            held_out = _environment(validation, None)
+            held_out = named_environment(validation)
         if (held_out.observation_shape, held_out.action_space) != spaces:
             raise OptionError(
                 f"the validation environment {held_out.name} must have the spaces of "
@@ -106,6 +111,7 @@ def make(
             episodes=options.get("evaluation_episodes", 16),
             deterministic=options.get("deterministic_evaluation", True),
         )
+        learner = learner._replace(host=together(learner.host, held_out.host))
     loop_options = {name: options[name] for name in loop_names & set(options)}
     return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
 
@@ -121,17 +127,6 @@ def _about(keyword: str) -> Iterator[None]:
         raise checks.OptionError(f"{keyword}: {error}") from error
 
 
-def _environment(environment: Any, params: Any) -> Environment:
-    if isinstance(environment, Environment):
-        if params is not None:
-            raise OptionError(
-                f"env_params are for a name or an instance, got {params!r} beside the "
-                f"Environment {environment.name}; give them to device(...)"
-            )
-        return environment
-    return device(environment, params)
-
-
 def make_agent(
     env: Any,
     algorithm: str | None = None,
@@ -144,11 +139,12 @@ def make_agent(
     """Return an agent that fits the spaces of an environment.
 
     Args:
-      env: an `Environment`, a gymnax name or instance, or a Gymnasium environment.
+      env: an `Environment`, a name, an instance of gymnax's protocol, a Gymnasium
+        environment or a function that makes one.
       algorithm: one of `ALGORITHMS`; None takes PPO where actions are discrete and SAC
         where they are a box; with a `network`, PPO, recurrent if the network remembers.
       deterministic: TD3, whose policy is deterministic, in place of SAC.
-      env_params: of a gymnax environment.
+      env_params: of a gymnax environment, or keywords of `gymnasium.make`.
       network: replaces the agent's default network; a `NeuronGraph`, a brain or one of
         `NETWORKS` by name is made an actor-critic.
       **options: any keyword of the agent (hyperparameters too) and of its network.

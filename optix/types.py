@@ -57,23 +57,23 @@ class StepExtras(TypedDict, total=False):
 class Trajectory(NamedTuple):
     """A window of experience, time major. A reset never hides `next_obs`."""
 
-    obs: PyTree  # [T, B, ...] float32
+    obs: PyTree  # [T, B, ...] float32, or uint8 as the environment has it
     action: PyTree  # [T, B, ...] int32 or float32
     reward: jax.Array  # [T, B] float32
     terminated: jax.Array  # [T, B] bool: the return really ends here
     truncated: jax.Array  # [T, B] bool: cut off, the future is bootstrapped
-    next_obs: PyTree  # [T, B, ...] float32, before any reset
+    next_obs: PyTree  # [T, B, ...] like obs, before any reset
     extras: PyTree = ()  # `StepExtras`: what `act` and the collection add
 
 
 class Transition(NamedTuple):
     """Rows to learn from off policy; `N` of them, or none on an example."""
 
-    obs: PyTree  # [N, ...] float32
+    obs: PyTree  # [N, ...] float32, or uint8 as the environment has it
     action: PyTree  # [N, ...] int32 or float32
     reward: jax.Array  # [N] float32, the discounted sum where several steps are one row
     discount: jax.Array  # [N] float32 on the value of `next_obs`; 0 where terminated
-    next_obs: PyTree  # [N, ...] float32, before any reset
+    next_obs: PyTree  # [N, ...] like obs, before any reset
 
 
 class Sample(NamedTuple):
@@ -131,18 +131,19 @@ class Box(NamedTuple):
 class EnvStep(NamedTuple):
     """What a step of a batch of environments gives."""
 
-    obs: jax.Array  # [B, ...] float32 to act on next: of a fresh episode after an end
+    obs: jax.Array  # [B, ...] to act on next: of a fresh episode after an end
     reward: jax.Array  # [B] float32
     terminated: jax.Array  # [B] bool
     truncated: jax.Array  # [B] bool
-    next_obs: jax.Array  # [B, ...] float32, before any reset
+    next_obs: jax.Array  # [B, ...] before any reset
 
 
 class Environment(NamedTuple):
-    """A batch of environments on the device, in one form for all agents.
+    """A batch of environments, in one form for all agents.
 
-    Observations are float32 arrays (integers are cast, discrete ones one-hot); actions
-    of a bounded box are in [-1, 1] and are scaled (and clipped) to its bounds inside.
+    Observations are float32 arrays (integers are cast, discrete ones one-hot), or uint8
+    where `observation_dtype` says so; agents take those for shares of 255. Actions of a
+    bounded box are in [-1, 1] and are scaled (and clipped) to its bounds inside.
 
     reset: `(key, batch) -> (state, obs [batch, ...])`.
     step: `(key, state, action) -> (state, EnvStep)`; where an episode ended the state is
@@ -150,6 +151,13 @@ class Environment(NamedTuple):
     play: as `step`, but an ended episode is not replaced: for evaluation.
     decode: `(action) -> action` of one environment, as the one behind takes it: within
         its bounds, in its shape. None where that is the same.
+    observation_dtype: of `obs` and `next_obs`, float32 or uint8.
+    claim: `(key, state, obs, steps, active, play=False) -> (state, obs, fresh [] bool)`,
+        called before the first of `steps` steps, of `play` until the first end of each
+        if so told. A state whose environments are outside the device may be one that
+        they have left behind; then it gives fresh episodes, and says so. Where `active`
+        [] bool is False nothing is stepped. None on the device, where any state will do.
+    host: the part outside the device, None if there is none.
     """
 
     name: str
@@ -160,6 +168,9 @@ class Environment(NamedTuple):
     step: Callable[..., tuple[PyTree, EnvStep]]
     play: Callable[..., tuple[PyTree, EnvStep]]
     decode: Callable[[Any], Any] | None = None
+    observation_dtype: Any = np.dtype(np.float32)
+    claim: Callable[..., tuple[PyTree, jax.Array, jax.Array]] | None = None
+    host: "HostPart | None" = None
 
 
 class Network(NamedTuple):

@@ -1,25 +1,37 @@
-"""One cache of compiled programs for the whole test session, shared by its workers."""
+"""How a test session compiles programs: quickly, and once for all its workers."""
 
+import importlib.metadata
 import os
 import shutil
 import sys
 import tempfile
 
-CACHE = "JAX_COMPILATION_CACHE_DIR"
+CACHE, FLAGS = "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"
 
 
 def pytest_configure(config):
-    """Choose the folder before jax is imported; workers and scripts inherit it.
+    """Choose both before jax is imported; workers and scripts inherit them.
 
     Tests build the same small programs again and again, in every worker and in scripts of
     their own. A folder that the environment names is left as it is, and kept.
     """
+    os.environ.setdefault(FLAGS, quick_flags())
     if CACHE in os.environ:  # also in a worker
         return
     assert "jax" not in sys.modules  # which has read the environment by then
     os.environ[CACHE] = tempfile.mkdtemp(prefix="optix-tests-")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
     config.add_cleanup(forget)
+
+
+def quick_flags():
+    """What runs for a moment is not worth a long compilation: PPO's takes 3 s, not 16.
+
+    What is compiled as users do it is tried by running the README's main job.
+    """
+    version = tuple(map(int, importlib.metadata.version("jax").split(".")[:2]))
+    plain = [] if version >= (0, 11) else ["--xla_cpu_use_fusion_emitters=false"]
+    return " ".join(["--xla_backend_optimization_level=0", *plain])
 
 
 def forget():

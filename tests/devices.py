@@ -8,7 +8,8 @@ import textwrap
 
 def in_two_devices(script: str) -> str:
     """Run the script, whatever its indent, and return what it printed."""
-    flags = "--xla_force_host_platform_device_count=2"
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += " --xla_force_host_platform_device_count=2"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script).strip()],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

@@ -8,6 +8,7 @@ import traceback
 
 import jax
 import jax.numpy as jnp
+from jax import jit
 
 import optix
 from optix.loop.modulation import neuromodulation
@@ -17,7 +18,6 @@ from optix.neuroevo.growth.controller import topology_controller
 from optix.neuroevo.growth.hebbian import hebbian
 from optix.registry import ALGORITHMS
 from optix.types import Box
-from tests.quick import jit
 
 SMALL = {"num_envs": 2, "num_steps": 8, "evaluation_episodes": 2, "final_scores": 2}
 NETWORK = {"hidden": (4,)}

@@ -5,11 +5,9 @@ import re
 from functools import partial
 from pathlib import Path
 
-import jax
 import pytest
 
 import optix
-from tests import quick
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -54,7 +52,6 @@ def test_the_example_of_the_readme(monkeypatch):
     """Its 64 runs, each of a few tiny rounds."""
     tiny = partial(optix.make, max_rounds=1, final_scores=1, **TINY)
     monkeypatch.setattr(optix, "make", tiny)
-    monkeypatch.setattr(jax, "jit", quick.jit)
     names = {}
     for block in re.findall(
         r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S

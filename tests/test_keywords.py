@@ -21,6 +21,7 @@ from optix.buffers.n_step import n_step
 from optix.buffers.prioritised import prioritised
 from optix.buffers.uniform import uniform
 from optix.envs.device import device
+from optix.envs.hosted import hosted
 from optix.learners.collect import collector
 from optix.learners.evaluate import evaluator
 from optix.learners.off_policy import PRIORITY, off_policy
@@ -38,6 +39,7 @@ from optix.tuners.space import space
 from optix.tuners.spsa import spsa
 from optix.types import Box, Discrete, Trajectory, Transition
 from tests import probes, toys
+from tests.envs.counting import Counting
 
 NAN, INF = float("nan"), float("inf")
 VALUES = [-1, 0, NAN, INF, 1e30, "x", None, True, 1.5, 10**20]
@@ -165,6 +167,7 @@ ROWS = {
     "chain": Row(chain, {}),
     "neuromodulation": Row(neuromodulation, {}),
     "make": Row(make, {"environment": ENV}, left_out=("env_params",)),
+    "hosted": Row(hosted, {"env": Counting}, left_out=("env", "env_params")),
     "make_agent": Row(make_agent, {"env": ENV}, left_out=("env_params",)),
 }
 
@@ -232,7 +235,11 @@ def test_only_a_bool_is_a_switch(factory, name):
         with pytest.raises(ValueError, match=f"{name} must be True or False, got"):
             call(ROWS[factory], name, value)
     for value in (True, np.True_):
-        if factory != "make_agent":  # whose switch is for boxes of actions alone
+        # whose switches are for boxes of actions, and for Gymnasium, alone
+        if (factory, name) not in (
+            ("make_agent", "deterministic"),
+            ("make", "async_envs"),
+        ):
             call(ROWS[factory], name, value)
 
 

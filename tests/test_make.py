@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 import optix
 from optix.agents.ppo import TUNED
 from optix.envs.device import device
 from optix.tuners.spsa import spsa
 from tests.devices import in_two_devices
-from tests.quick import jit
 
 SMALL = {
     "num_envs": 4,

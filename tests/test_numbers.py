@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.ppo import ppo
 from optix.agents.updates import apply_update, update_rule
@@ -17,7 +18,6 @@ from optix.networks.mlp import actor_critic
 from optix.trees import next_turn, saturating_add
 from optix.types import MAX_INT32, Discrete, Policy, Trajectory
 from tests import probes
-from tests.quick import jit
 
 
 def under(flag, *arguments):

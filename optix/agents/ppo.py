@@ -26,7 +26,7 @@ from optix.agents.fit import (
     feed_forward,
 )
 from optix.agents.reading import Batch, Reading, single_samples
-from optix.agents.updates import checked_optimizer, update_rule
+from optix.agents.updates import checked_optimizer, has_few, update_rule
 from optix.agents.view import normalizers
 from optix.math.returns import following_values, generalized_advantages
 from optix.math.running import Moments, initial_moments, pool
@@ -43,6 +43,7 @@ from optix.types import (
     PyTree,
     Trajectory,
 )
+from optix.xla.backend import on_cpu
 from optix.xla.permutation import random_permutation
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
@@ -277,11 +278,18 @@ def ppo(
         samples = prepare(policy, batch, extras, hyperparams)
         rule = rule_at(hyperparams, policy.extras.updates)
 
-        def minibatch(carry, index):
-            params, opt_state, running = carry
-            rows = jax.tree.map(
+        # XLA:CPU hands a turn that begins with many gathers to a second thread in parts,
+        # by which small updates lose more than they gain
+        early = on_cpu() and has_few(policy.params)
+
+        def take(index):
+            return jax.tree.map(
                 lambda x: x.at[index].get(mode="promise_in_bounds"), samples
             )
+
+        def minibatch(carry, given):
+            params, opt_state, running = carry
+            rows = given if early else take(given)
 
             def objective(params):
                 outputs, part = reading.outputs(params, policy.structure, rows)
@@ -300,11 +308,14 @@ def ppo(
                 new = select(running, new, (params, opt_state))
             return (*new, running), info
 
-        order = jax.lax.map(
-            lambda k: random_permutation(k, count), jax.random.split(key, num_epochs)
-        ).reshape(num_epochs * num_minibatches, count // num_minibatches)
+        def epoch(carry, key):
+            order = random_permutation(key, count).reshape(num_minibatches, -1)
+            return jax.lax.scan(minibatch, carry, take(order) if early else order)
+
         start = (policy.params, policy.opt_state, jnp.bool_(True))
-        (params, opt_state, _), info = jax.lax.scan(minibatch, start, order)
+        (params, opt_state, _), info = jax.lax.scan(
+            epoch, start, jax.random.split(key, num_epochs)
+        )
 
         extras = extras._replace(updates=next_turn(extras.updates))
         new = Policy(params, policy.structure, opt_state, extras)

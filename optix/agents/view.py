@@ -50,6 +50,7 @@ def normalizers(
     def normalize(extras, obs):
         # moments of another shape would broadcast
         chex.assert_tree_shape_suffix(obs, shape)
+        obs = as_floats(obs)
         return standardize(extras.observations, obs) if normalize_observations else obs
 
     def scale(extras, reward):
@@ -59,7 +60,7 @@ def normalizers(
 
     def observe(extras, trajectory):
         if normalize_observations:
-            rows = trajectory.obs.reshape(-1, *shape)
+            rows = as_floats(trajectory.obs).reshape(-1, *shape)
             observations = update_moments(extras.observations, rows, axis_name)
             extras = extras._replace(observations=observations)
         if normalize_rewards:
@@ -69,6 +70,11 @@ def normalizers(
         return extras
 
     return Normalizers(normalize, scale, observe)
+
+
+def as_floats(obs: jax.Array) -> jax.Array:
+    """Return observations as networks see them: bytes are shares of the largest."""
+    return obs / jnp.float32(255) if obs.dtype == jnp.uint8 else obs
 
 
 class ReplayExtras(NamedTuple):

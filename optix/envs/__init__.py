@@ -1,8 +1,13 @@
 """Environments, and what they show and take.
 
-device: environments written in JAX, by gymnax's protocol. wrappers: how those are
-stepped. kinds: their spaces. checked: the forms of what they give. spaces: what any kind
-of environment shows and takes. names: of Gymnasium environments.
+environment: of whatever names one. device: environments written in JAX, by gymnax's
+protocol. wrappers: how those are stepped. checked: the forms of what they give.
+
+hosted: environments of Gymnasium, by one callback a step. source: where copies of them
+come from. vectors: how a copy is stepped. copies: which of them goes on. names: whose a
+name is.
+
+kinds: the spaces of both. spaces: what any kind of environment shows and takes.
 
 A factory is named like its module, so nothing is exported: `from optix.envs.device import
 device`.

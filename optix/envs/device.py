@@ -133,10 +133,8 @@ def _check_protocol(name: str, env: Any) -> None:
     if is_gymnasium(env):
         raise checks.OptionError(
             f"env must run on the device, got the Gymnasium environment "
-            f"{gymnasium_name(env)}, which runs on the host; give the name of a gymnax "
-            "environment (such as 'CartPole-v1'), or train a host agent: "
-            "optix.loop.loop.loop(optix.host.learner.host(agent, "
-            "optix.host.pipelines.BatchPipeline(env)), tuner)"
+            f"{gymnasium_name(env)}, which runs on the host; optix.envs.hosted.hosted("
+            "env) is for that, as optix.make(env) knows"
         )
     missing = [function for function in _PARTS if not hasattr(env, function)]
     if missing:

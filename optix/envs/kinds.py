@@ -46,6 +46,44 @@ def observation_shape(name: str, space: Any) -> tuple[int, ...]:
     )
 
 
+def hosted_shape(name: str, space: Any) -> tuple[int, ...]:
+    """Return the shape in which agents see observations of Gymnasium's, on the host.
+
+    Images have their channels last.
+    """
+    shape = observation_shape(name, space)
+    return (*shape[1:], shape[0]) if _channels_first(space) else shape
+
+
+def hosted_encoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
+    """Return `(observations [B, ...] of `kept_dtype`) -> [B, *shape]` as agents see them.
+
+    Those of uint8 stay so.
+    """
+    if kept_dtype(space) != np.uint8:
+        return jax.vmap(observation_encoder(name, space))
+    shape = observation_shape(name, space)
+
+    def encode(obs):
+        obs = obs.reshape(-1, *shape)
+        return jnp.moveaxis(obs, 1, -1) if _channels_first(space) else obs
+
+    return encode
+
+
+def kept_dtype(space: Any) -> np.dtype:
+    """Return the type in which observations of a space of Gymnasium reach the device."""
+    if _is(space, "Discrete"):
+        return np.dtype(np.int32)
+    return np.dtype(np.uint8 if space.dtype == np.uint8 else np.float32)
+
+
+def _channels_first(space: Any) -> bool:
+    """Whether it holds images whose channels, or frames, come first: fewer than pixels."""
+    shape = tuple(space.shape)
+    return space.dtype == np.uint8 and len(shape) == 3 and shape[0] < min(shape[1:])
+
+
 def action_space(name: str, space: Any) -> Discrete | Box:
     """Return the space in which agents act, for a space of gymnax or Gymnasium.
 

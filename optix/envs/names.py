@@ -1,7 +1,14 @@
-"""Gymnasium environments: whether something is one, and what messages call it."""
+"""Names: which are Gymnasium's, and what messages call an environment of its."""
 
+import contextlib
+import difflib
 import sys
 from typing import Any
+
+from optix import checks
+
+# extras of this package that bring what groups of Gymnasium's environments need
+_EXTRAS = {"ALE/": "atari", "box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
 
 
 def is_gymnasium(env: Any) -> bool:
@@ -15,3 +22,72 @@ def is_gymnasium(env: Any) -> bool:
 def gymnasium_name(env: Any) -> str:
     """Return the id of a Gymnasium environment, or its class if it has none."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+def is_hosted(env: Any) -> bool:
+    """Return whether Gymnasium makes what was asked for, on the host.
+
+    That is so for an environment of its, for a function that makes one, and for a name
+    that gymnax has not or that says the module, as in "gymnasium:CartPole-v1".
+
+    Raises:
+      ValueError: the name of no environment.
+    """
+    if not isinstance(env, str):
+        makes = callable(env) and not hasattr(env, "step_env")
+        return is_gymnasium(env) or (makes and not _is_class_of_gymnax(env))
+    import gymnax  # it imports matplotlib and pandas
+
+    if env in gymnax.registered_envs:
+        return False
+    if ":" in env or is_registered(env):
+        return True
+    import gymnasium
+
+    known = [*gymnax.registered_envs, *gymnasium.registry]
+    near = difflib.get_close_matches(env, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise checks.OptionError(
+        f"unknown environment {env!r}{hint} (known: those of gymnax, "
+        f"{', '.join(sorted(gymnax.registered_envs))}; and those of Gymnasium, "
+        "gymnasium.pprint_registry() lists them; one of a package of its own is "
+        "'package:Name-v0')"
+    )
+
+
+def install_command(text: str) -> str:
+    """Return the command that installs what an environment needs, "" if not known.
+
+    Args:
+      text: its name, or where it is implemented.
+    """
+    extra = next((extra for part, extra in _EXTRAS.items() if part in text), None)
+    return f"pip install 'tensor-optix-jax[{extra}]'" if extra else ""
+
+
+def is_registered(name: str) -> bool:
+    """Return whether Gymnasium knows a name, of ale-py's too where that is there.
+
+    Raises:
+      ValueError: a name of ale-py, which is not there.
+    """
+    import gymnasium
+
+    if name.startswith("ALE/"):
+        with contextlib.suppress(ImportError):
+            import ale_py
+
+            gymnasium.register_envs(ale_py)
+        if not any(known.startswith("ALE/") for known in gymnasium.registry):
+            raise checks.OptionError(
+                f"{name} needs a package that is not installed; {install_command(name)}"
+            )
+    return name in gymnasium.registry
+
+
+def _is_class_of_gymnax(env: Any) -> bool:
+    """Whether it is a class, but none of Gymnasium's: then an instance is wanted."""
+    if not isinstance(env, type):
+        return False
+    gymnasium = sys.modules.get("gymnasium")
+    return gymnasium is None or not issubclass(env, gymnasium.Env)

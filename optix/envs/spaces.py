@@ -4,8 +4,9 @@ from typing import Any
 
 from optix import checks
 from optix.envs.device import device
-from optix.envs.kinds import action_space, observation_shape
-from optix.envs.names import gymnasium_name, is_gymnasium
+from optix.envs.kinds import action_space, hosted_shape
+from optix.envs.names import gymnasium_name, is_gymnasium, is_hosted
+from optix.envs.source import source
 from optix.types import Box, Discrete, Environment
 
 
@@ -15,9 +16,9 @@ def spaces(
     """Return (observation shape, action space, name) of an environment.
 
     Args:
-      env: an `Environment`, a gymnax name or instance, or a Gymnasium environment, single
-        or vectorised.
-      env_params: of a gymnax environment.
+      env: an `Environment`, a name, an instance of gymnax's protocol, a Gymnasium
+        environment, single or vectorised, or a function that makes one.
+      env_params: of a gymnax environment, or keywords of `gymnasium.make`.
 
     Raises:
       ValueError: spaces that no agent can use, or `env_params` beside an environment
@@ -29,7 +30,7 @@ def spaces(
     takes_params = not isinstance(env, Environment) and not is_gymnasium(env)
     if env_params is not None and not takes_params:
         raise checks.OptionError(
-            "env_params are for a gymnax name or instance, got "
+            "env_params are for a name or an instance of gymnax's, got "
             f"{env_params!r} beside a {type(env).__name__}; make the environment with them"
         )
     if isinstance(env, Environment):
@@ -38,6 +39,10 @@ def spaces(
         name = gymnasium_name(env)
         observations = getattr(env, "single_observation_space", env.observation_space)
         actions = getattr(env, "single_action_space", env.action_space)
-        return observation_shape(name, observations), action_space(name, actions), name
+        return hosted_shape(name, observations), action_space(name, actions), name
+    if is_hosted(env):
+        made = source(env, env_params)
+        shape = hosted_shape(made.name, made.observations)
+        return shape, action_space(made.name, made.actions), made.name
     env = device(env, env_params)
     return env.observation_shape, env.action_space, env.name

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.forms import check_environment
-from optix.trees import count_devices, on_all_devices, select_rows
+from optix.trees import count_devices, on_all_devices, select, select_rows
 from optix.types import (
+    MAX_INT32,
     Agent,
     Environment,
     Hyperparams,
@@ -25,7 +26,7 @@ class Rollout(NamedTuple):
     """Where the environments stand."""
 
     env_state: PyTree  # [B, ...]
-    obs: jax.Array  # [B, ...] float32
+    obs: jax.Array  # [B, ...] of the environment's type
     carry: PyTree  # [B, ...] of a recurrent agent
     discounted_return: jax.Array  # [B] float32 of the running episodes
     episode_return: jax.Array  # [B] float32 the same, undiscounted
@@ -38,12 +39,16 @@ class Collector(NamedTuple):
     """An agent that acts in environments.
 
     begin: `(key) -> Rollout` with fresh episodes.
+    claim: `(rollout, steps, active, key) -> (Rollout, fresh [] bool)`, before the first
+        of so many steps: where environments outside the device have left the rollout
+        behind it begins afresh, see `Environment.claim`. The key is its alone.
     step: `(policy, rollout, hyperparams, act_key, env_key, override) -> (rollout,
         Trajectory without a time axis [B, ...])`; `override`, unless None, is a function
         `(action) -> action` between the agent and the environment.
     """
 
     begin: Callable[[jax.Array], Rollout]
+    claim: Callable[..., tuple[Rollout, jax.Array]]
     step: Callable[..., tuple[Rollout, Trajectory]]
 
 
@@ -73,6 +78,28 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         none = jnp.full(num_envs, -jnp.inf, jnp.float32)
         carry = agent.initial_carry(num_envs)
         return Rollout(env_state, obs, carry, zeros, zeros, none)
+
+    def claim(rollout, steps, active, key):
+        if env.claim is None:
+            return rollout, jnp.bool_(False)
+        env_state, obs, fresh = env.claim(
+            jax.random.fold_in(key, MAX_INT32),  # the key is also split elsewhere
+            rollout.env_state,
+            rollout.obs,
+            steps,
+            active,
+        )
+        fresh_parts = agent.initial_carry(num_envs), jnp.zeros((2, num_envs))
+        returns = jnp.stack([rollout.discounted_return, rollout.episode_return])
+        carry, returns = select(fresh, fresh_parts, (rollout.carry, returns))
+        rollout = rollout._replace(
+            env_state=env_state,
+            obs=obs,
+            carry=carry,
+            discounted_return=returns[0],
+            episode_return=returns[1],
+        )
+        return rollout, fresh
 
     def step(
         policy: Policy,
@@ -114,7 +141,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         )
         return rollout, transition
 
-    return Collector(begin, step)
+    return Collector(begin, claim, step)
 
 
 def window_report(

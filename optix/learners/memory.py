@@ -96,8 +96,8 @@ def replay_memory(
     checks.positive_int("capacity", capacity)
     replay = buffer or kind(capacity, streams=streams if shares else 0, n_step=n_step)
     if observation_dtype is not None:
-        numbers_dtype("observation_dtype", observation_dtype)
-        replay = compact(replay, observation_dtype)
+        kept = numbers_dtype("observation_dtype", observation_dtype)
+        replay = _compacted(replay, kept, env)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, rows_at_once, shares)
     # a replay of one copy, ours or the user's, may never hold more than this quarter
@@ -155,6 +155,17 @@ def importance(env_steps: jax.Array, hyperparams: Hyperparams) -> jax.Array:
     share = jnp.clip(env_steps / hyperparams["importance_steps"], 0.0, 1.0)
     first = hyperparams["importance_exponent"]
     return first + share * (1.0 - first)
+
+
+def _compacted(replay: Buffer, kept: Any, env: Environment) -> Buffer:
+    """Return the replay that keeps floats in another type; bytes stay what they are."""
+    own = np.dtype(env.observation_dtype)
+    if own == np.uint8 and kept != own:
+        raise checks.OptionError(
+            f"observation_dtype must be uint8 or None for {env.name}, whose observations "
+            f"are of that type, got {kept}"
+        )
+    return replay if kept == own else compact(replay, kept)
 
 
 def _checked_one_copy(

@@ -132,6 +132,17 @@ def learn(
     return state, (learned._replace(policy=(), priority=()), ready)
 
 
+def claimed(
+    parts: Parts, rollout: OffPolicyRollout, key: jax.Array, active: jax.Array
+) -> OffPolicyRollout:
+    """Return where a window begins; nothing waits for what will not follow any more."""
+    if parts.env.claim is None:
+        return rollout
+    envs, fresh = parts.experience.claim(rollout.envs, parts.num_steps, active, key)
+    nothing = jax.tree.map(jnp.zeros_like, rollout.pending)
+    return OffPolicyRollout(envs, select(fresh, nothing, rollout.pending))
+
+
 def window(
     parts: Parts,
     state: LearnerState,
@@ -141,6 +152,8 @@ def window(
 ) -> tuple[LearnerState, Report]:
     """Alternate between steps and updates for `num_steps` steps."""
     axis_name = parts.agent.axis_name
+    key = own_key(key, axis_name)
+    state = state._replace(rollout=claimed(parts, state.rollout, key, active))
     was_ready = parts.memory.ready(state.memory, jnp.bool_(False))
 
     def turn(state, keys):
@@ -158,7 +171,7 @@ def window(
         )
         return state, (trajectory, *learned)
 
-    collect_key, learn_key, relabel_key = jax.random.split(own_key(key, axis_name), 3)
+    collect_key, learn_key, relabel_key = jax.random.split(key, 3)
     # split once for the whole window, not anew in every step
     turns = parts.num_steps // parts.collect_steps
     collect_keys = jax.random.split(collect_key, (3, turns, parts.collect_steps))
@@ -220,7 +233,7 @@ def off_policy(
     Args:
       agent: an agent whose `learn` takes a `Sample` of `Transition`; on the devices of
         its `axis_name` the batches form one.
-      env: a batch of environments on the device.
+      env: a batch of environments.
       num_envs: environments side by side, on each device.
       num_steps: steps of a window.
       collect_steps: steps between updates; they divide `num_steps`.
@@ -237,7 +250,7 @@ def off_policy(
         does; its rows are stored at the end of the window, beside the real ones.
       observation_dtype: in which the replay keeps observations, see
         `optix.buffers.compact.compact`: "uint8" for images of whole numbers takes a
-        quarter of the memory; None keeps float32.
+        quarter of the memory; None keeps the environment's type.
       one_copy: the replay keeps each observation once, not as what one row starts from
         and another leads to: half of the memory. `capacity` then counts observations,
         one more than rows in each episode. None does so for images, but not with
@@ -341,7 +354,7 @@ def off_policy(
 
     hyperparams = {**agent.hyperparams, **floats}
     return Learner(
-        init, begin, step, evaluate, hyperparams, agent=agent, env=env, lanes=lanes
+        init, begin, step, evaluate, hyperparams, env.host, agent, env, lanes
     )
 
 

@@ -24,7 +24,7 @@ def on_policy(
     Args:
       agent: an agent whose `learn` takes a `Trajectory`; on the devices of its
         `axis_name` the experience of all forms one window.
-      env: a batch of environments on the device.
+      env: a batch of environments.
       num_envs: environments side by side, on each device.
       num_steps: steps of a window.
       evaluation_episodes: whole episodes per score.
@@ -68,18 +68,19 @@ def on_policy(
         policy = agent.init(policy_key)
         return LearnerState(policy, begin(policy, begin_key))
 
-    def collect(policy, rollout, hyperparams, key):
+    def collect(policy, rollout, hyperparams, key, active):
         def step(rollout, keys):
             return experience.step(policy, rollout, hyperparams, *keys)
 
-        keys = jax.random.split(own_key(key, axis_name), (num_steps, 2))
+        key = own_key(key, axis_name)
+        rollout, _ = experience.claim(rollout, num_steps, active, key)
+        keys = jax.random.split(key, (num_steps, 2))
         return jax.lax.scan(step, rollout, keys, unroll=time_unroll())
 
     def step(state, hyperparams, key, active):
-        del active  # nothing here outlives the loop's own freezing
         collect_key, learn_key = jax.random.split(key)
         rollout, trajectory = collect(
-            state.policy, state.rollout, hyperparams, collect_key
+            state.policy, state.rollout, hyperparams, collect_key, active
         )
         learned = agent.learn(
             state.policy, trajectory, hyperparams, own_key(learn_key, axis_name)
@@ -95,4 +96,4 @@ def on_policy(
         )
         return LearnerState(learned.policy, rollout, state.memory), report
 
-    return Learner(init, begin, step, evaluate, agent.hyperparams, agent=agent, env=env)
+    return Learner(init, begin, step, evaluate, agent.hyperparams, env.host, agent, env)

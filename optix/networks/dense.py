@@ -29,14 +29,16 @@ class Dense(linen.Module):
 
 
 class Convolution(linen.Module):
-    """A 3 by 3 convolution without padding, on [N, height, width, channels]."""
+    """A convolution without padding, on [N, height, width, channels]."""
 
     features: int
+    size: int = 3
+    stride: int = 1
 
     @linen.compact
     def __call__(self, x):
-        """Return [N, height - 2, width - 2, features]."""
-        shape = 3, 3, x.shape[-1], self.features
+        """Return [N, height', width', features]."""
+        shape = self.size, self.size, x.shape[-1], self.features
         kernel = self.param("kernel", linen.initializers.lecun_normal(), shape)
         bias = self.param("bias", linen.initializers.zeros, (self.features,))
-        return convolve(x, kernel, bias)
+        return convolve(x, kernel, bias, self.stride)

@@ -38,12 +38,24 @@ class Torso(linen.Module):
                     "an image must be at least 3 by 3 pixels, channels last, got shape "
                     f"{x.shape[1:]}; flatten it in the environment"
                 )
-            # as in MinAtar (https://arxiv.org/abs/1903.03176): no padding
-            x = self.activation(Convolution(16)(x))
+            for layer in _convolutions(min(x.shape[1:3])):
+                x = self.activation(Convolution(*layer)(x))
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = self.activation(Dense(width)(x))
         return x.reshape(*batch, x.shape[-1])
+
+
+def _convolutions(pixels: int) -> tuple[tuple[int, int, int], ...]:
+    """Return (features, size, stride) of the layers for images of so many pixels a side.
+
+    Small ones as in MinAtar (https://arxiv.org/abs/1903.03176), large ones as DQN has them
+    for Atari (https://doi.org/10.1038/nature14236): one layer alone would leave a hundred
+    thousand features of an image of 84 by 84.
+    """
+    if pixels < 36:  # of which the third layer would leave nothing
+        return ((16, 3, 1),)
+    return (32, 8, 4), (64, 4, 2), (64, 3, 1)
 
 
 class ActorCritic(linen.Module):

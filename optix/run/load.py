@@ -60,7 +60,8 @@ class LoadedPolicy:
 
         Args:
             observation: of the environment's shape, or with one axis before it. Of an
-                environment whose observations are numbers of states, one-hot.
+                environment whose observations are numbers of states, one-hot; an image
+                with its channels last.
             explore: draw the action as in training, not the mode.
 
         Raises:
@@ -68,7 +69,8 @@ class LoadedPolicy:
                 rows than before without a `reset`.
         """
         checks.boolean("explore", explore)
-        obs, shape = np.asarray(observation, np.float32), self.env.observation_shape
+        obs = np.asarray(observation, self.env.observation_dtype)
+        shape = self.env.observation_shape
         single = obs.shape == shape
         if single:
             obs = obs[None]

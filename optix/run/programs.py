@@ -17,6 +17,7 @@ from optix.run.description import check_budgets
 from optix.types import Loop, LoopState, Phase, StepReport, StopReason
 
 CAPACITY = 64  # rounds of one dispatch whose reports are kept
+_TWICE = 2**28  # bytes of a replay that may be there twice
 
 
 class Programs(NamedTuple):
@@ -26,7 +27,7 @@ class Programs(NamedTuple):
     advance: `(state, count) -> (state, reports [S, CAPACITY], rounds [S])`: at most
         `count` more rounds of every seed that has not stopped; only the first `rounds`
         reports of a seed mean anything. `state` is donated unless the learner has a
-        part on the host. The rounds are the same whatever `count` is.
+        part on the host, and no large replay. The rounds are the same whatever `count` is.
     finish: `(state) -> state`.
     shrinks: whether a smaller batch of seeds costs less, by any S of `advance`.
     """
@@ -86,9 +87,19 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
     if loop.learner.host is None:
         advances = jax.jit(advance, donate_argnums=0)
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)
-    # it may fail, and then the state before, which is not donated, is all there is
-    outside = [_aside(part) for part in (init, jax.jit(advance), jax.jit(finish))]
+    # it may fail, and then the state before, if it was not donated, is all there is
+    donated = 0 if _replay_bytes(loop) > _TWICE else ()
+    advances = jax.jit(advance, donate_argnums=donated)
+    outside = [_aside(part) for part in (init, advances, jax.jit(finish))]
     return Programs(*outside, shrinks=False)
+
+
+def _replay_bytes(loop: Loop) -> int:
+    """Return the size of the replay that a seed has on the device."""
+    if loop.learner.agent is None:
+        return 0
+    memory = jax.eval_shape(loop.learner.init, jax.random.key(0)).memory
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(memory))
 
 
 def _aside(program: Any) -> Callable[..., Any]:

@@ -99,7 +99,8 @@ class Session(NamedTuple):
                     after, *outcome = self.programs.advance(state, np.int32(pace.count))
                     reports, rounds = jax.device_get(outcome)
             except Exception:
-                if host is not None:  # else the state was donated
+                # a large replay was donated, and with it the state
+                if host is not None and not state.round.is_deleted():
                     checkpoints.rescue(state)
                 raise
             state, elapsed = after, time.monotonic() - clock

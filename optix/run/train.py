@@ -51,7 +51,8 @@ def train(
     SIGINT (Ctrl-C), SIGTERM, SIGHUP, `max_seconds` and `pause.stop()` pause the run
     after the rounds that are under way: it is saved and `resume` continues it bit for
     bit, as it does after a kill, from the last checkpoint, if that holds the replay (see
-    `memory_every`).
+    `memory_every`). Environments of Gymnasium can not be saved: such a run goes on with
+    fresh episodes, and says so.
 
     Args:
         environment_or_loop: what `optix.make` takes, or the `Loop` itself.
@@ -146,8 +147,9 @@ def resume(
 ) -> Result:
     """Continue a run from its last checkpoint, bit for bit as if it had never paused.
 
-    That holds for the same versions and devices; a warning tells when they differ, or
-    when a kill has cost the replay. run.json then lists the checkpoint in `memory_lost`.
+    That holds for the same versions and devices; a warning tells when they differ, when a
+    kill has cost the replay (run.json then lists the checkpoint in `memory_lost`), or
+    when environments of Gymnasium begin fresh episodes.
 
     Args:
         directory: of the run.
@@ -188,11 +190,26 @@ def resume(
         folder.save_best(state, loop, best_seed(state))  # if it is not there any more
         budgets = {**config["budgets"], **budgets}
         state = with_limits(state, budgets)
+        if _begins_afresh(state, loop):
+            warnings.warn(
+                "environments of Gymnasium can not be saved, so the run goes on with "
+                "fresh episodes: not bit for bit as without the pause",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         folder.configure(budgets=budgets)  # a kill must not forget them
         title = f"{config['environment'] or 'training'}, resumed"
         return session.play(
             state, title, callbacks, checkpoint_seconds, memory_every, progress
         )
+
+
+def _begins_afresh(state: LoopState, loop: Loop) -> bool:
+    """Whether seeds that go on have left environments behind that nobody can save."""
+    env = loop.learner.env
+    hosted = env is not None and env.claim is not None
+    going = np.asarray(state.active) & (np.asarray(state.round) > 0)
+    return hosted and bool(going.any())
 
 
 def _begun(session: Session) -> LoopState:

@@ -1,4 +1,4 @@
-"""A 3 by 3 convolution by whichever of two ways suits the size of the image."""
+"""A convolution by whichever of two ways suits the size of the image."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,9 @@ from optix.xla.affine import apply_affine
 _PIXELS_WORTH_PATCHES = 32 * 32
 
 
-def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int = 1
+) -> jax.Array:
     """Return the convolution without padding of x [N, height, width, channels].
 
     Small images, as those of MinAtar, are one product with their 3 by 3 patches: a third
@@ -20,16 +22,18 @@ def convolve(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
 
     Args:
       x: images.
-      kernel: [3, 3, channels, features].
+      kernel: [size, size, channels, features].
       bias: [features].
+      stride: pixels between two places of the kernel.
 
     Returns:
-      [N, height - 2, width - 2, features].
+      [N, height', width', features]; for size 3 and stride 1 two pixels less each way.
     """
-    if x.shape[1] * x.shape[2] > _PIXELS_WORTH_PATCHES:
+    small = x.shape[1] * x.shape[2] <= _PIXELS_WORTH_PATCHES
+    if not small or kernel.shape[0] != 3 or stride != 1:
         layout = ("NHWC", "HWIO", "NHWC")
         return bias + jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=layout
+            x, kernel, (stride, stride), "VALID", dimension_numbers=layout
         )
     height, width = x.shape[1] - 2, x.shape[2] - 2
     patches = [

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.ppo import ProximalExtras
 from optix.math.running import Moments
 from optix.types import Trajectory
 from tests.agents.ppo_reference import ACTIONS, INPUTS, B, T, build
-from tests.quick import jit
 
 
 @pytest.fixture(scope="session")

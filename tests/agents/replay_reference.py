@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import jit
 from scipy import special, stats
 
 from optix.agents.dqn import dqn
@@ -19,7 +20,6 @@ from optix.agents.sac import sac
 from optix.agents.td3 import td3
 from optix.networks.continuous import ActorAndCritic
 from optix.types import Box, Discrete, Network
-from tests.quick import jit
 
 N, INPUTS, HIDDEN, ACTIONS, ATOMS, SIZE = 6, 3, 4, 3, 5, 2
 PERIOD = 3  # of DQN's and Rainbow's targets and of TD3's actor

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.envs.device import device
 from optix.learners.off_policy import off_policy
@@ -12,7 +13,6 @@ from optix.make import build_agent, build_learner, make
 from optix.registry import ALGORITHMS
 from optix.types import Box
 from tests import probes
-from tests.quick import jit
 
 REPLAYING = [name for name, row in ALGORITHMS.items() if row.learner is off_policy]
 SMALL = {"num_envs": 4, "num_steps": 16, "hidden": (8,), "evaluation_episodes": 2}

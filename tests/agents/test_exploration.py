@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import special, stats
 
 from optix.agents.dqn import exploration_rate
@@ -19,7 +20,6 @@ from tests.agents.replay_reference import (
     float64,
     net,
 )
-from tests.quick import jit
 
 KEY = jax.random.key(3)
 PLAIN = {"normalize_observations": False, "normalize_rewards": False}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import special, stats
 
 from optix.agents.ppo import categorical, gaussian, ppo
@@ -16,7 +17,6 @@ from optix.math.running import standardize
 from optix.types import Box, Discrete
 from tests import probes
 from tests.agents.ppo_reference import linear
-from tests.quick import jit
 
 
 class Coin(NamedTuple):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax import jit
 
 from tests.agents.ppo_reference import B, T, assert_trees, build, floats
-from tests.quick import jit
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,9 +92,8 @@ assert scores[0] == scores[1]
 
 
 def test_two_real_devices_are_one():
-    flags = (
-        "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    )
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += " --xla_force_host_platform_device_count=2"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     run = [sys.executable, "-c", PMAP]
     subprocess.run(run, check=True, timeout=200, cwd=ROOT, env=environment)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import special, stats
 
 from optix.agents.ppo import Batch, categorical, loss, ppo
@@ -23,7 +24,6 @@ from tests.agents.ppo_reference import (
     slow_update,
     versioned_sgd,
 )
-from tests.quick import jit
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.01, 100.0])

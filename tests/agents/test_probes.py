@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnax.environments import spaces as gymnax_spaces
+from jax import jit
 
 from optix.envs.device import device
 from optix.learners.off_policy import off_policy
@@ -13,7 +14,6 @@ from optix.math.categorical import support
 from optix.registry import ALGORITHMS
 from optix.types import Box
 from tests import probes
-from tests.quick import jit
 
 
 class Real:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
@@ -15,7 +16,6 @@ from optix.networks.recurrent import recurrent_actor_critic
 from optix.types import Discrete, Network, Trajectory
 from tests import probes
 from tests.agents.ppo_reference import assert_trees, linear
-from tests.quick import jit
 
 T, B = 12, 4
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents import sac
 from optix.networks import noisy
 from tests.agents.replay_reference import N, agent_of
 from tests.agents.test_replay_updates import batch_of, floats, policy_of
 from tests.devices import in_two_devices
-from tests.quick import jit
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "rainbow", "sac", "td3"])
@@ -72,7 +72,7 @@ def test_runs_on_two_real_devices_share_one_policy():
         from optix.registry import ALGORITHMS
         from optix.envs.device import device
         from tests import probes
-        from tests.quick import jit
+        from jax import jit
 
         class Broken(probes.RewardIsObservation):
             # half of what is collected is never stored

@@ -1,11 +1,11 @@
 """Neuron graphs: `python -m tests.benchmarks.neuroevo --tensor-optix PYTHON`.
 
 step: a step of a graph beside a flax MLP of two layers of 64, in turn, everything an
-argument. training: the whole loop at equal updates for each environment step beside
-tensor-optix 1.16.0, whose interpreter PYTHON is run with one thread (its best). learning:
-graph PPO on CartPole-v1 and gated neurons on a task of memory. growth: from no hidden
-neurons on a noisy XOR bandit, against no growth and growth by chance. population: graphs
-of 64 topologies trained in one compile.
+argument. static: a frozen graph beside the same MLP. training: the whole loop at equal
+updates for each environment step beside tensor-optix 1.16.0, whose interpreter PYTHON is
+run with one thread (its best). learning: graph PPO on CartPole-v1 and gated neurons on a
+task of memory. growth: from no hidden neurons on a noisy XOR bandit, against no growth
+and growth by chance. population: graphs of 64 topologies trained in one compile.
 """
 
 import argparse
@@ -22,6 +22,8 @@ import optix
 from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import GraphBuilder, layered, random_graph
 from optix.neuroevo.graph.graph import is_hidden, num_edges
+from optix.neuroevo.graph.network import graph_network
+from optix.neuroevo.graph.static import freeze
 from optix.neuroevo.growth.activity import graph_of
 from optix.neuroevo.growth.controller import topology_controller
 from tests.benchmarks.learning import MEMORY, environment, interval
@@ -136,6 +138,31 @@ def step():
     )
     for name, suffix in (("forward", ""), ("gradient", " gradient")):
         own, other = seconds[f"graph{suffix}"], seconds[f"mlp{suffix}"]
+        row(name, f"{own * 1e3:.2f} ms", f"{other * 1e3:.2f} ms", f"{own / other:.2f}")
+
+
+def static():
+    """The layers of the MLP as a graph that is done growing."""
+    network = graph_network(freeze(layered(8, (64, 64), 5)), keep_weights=True)
+    params, structure = network.init(jax.random.key(0))
+    obs = jax.random.normal(jax.random.key(1), (BATCH, 8))
+    mlp = MLP()
+    weights = mlp.init(jax.random.key(0), obs)
+
+    def run(params, obs):
+        return network.apply(params, structure, (), obs)[1]
+
+    seconds = medians(
+        {
+            "frozen": (jax.jit(run), (params, obs)),
+            "frozen gradient": (jax.jit(jax.grad(_square(run))), (params, obs)),
+            "mlp": (jax.jit(mlp.apply), (weights, obs)),
+            "mlp gradient": (jax.jit(jax.grad(_square(mlp.apply))), (weights, obs)),
+        }
+    )
+    table(f"two layers of 64, batch {BATCH}", "frozen graph", "MLP", "ratio")
+    for name, suffix in (("forward", ""), ("gradient", " gradient")):
+        own, other = seconds[f"frozen{suffix}"], seconds[f"mlp{suffix}"]
         row(name, f"{own * 1e3:.2f} ms", f"{other * 1e3:.2f} ms", f"{own / other:.2f}")
 
 
@@ -333,6 +360,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=16)
     parts = {
         "step": step,
+        "static": static,
         "training": lambda: training(args.tensor_optix),
         "learning": lambda: learning(args.seeds),
         "growth": lambda: growth(args.seeds),

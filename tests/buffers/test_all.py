@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.buffers.compact import compact
 from optix.buffers.prioritised import prioritised
 from optix.buffers.uniform import uniform
 from optix.trees import differs
 from optix.types import LANE_AXIS, Transition
-from tests.quick import jit
 
 CAPACITY, TURNS, ROWS, BATCH = 16, 20, 3, 4
 KINDS = {

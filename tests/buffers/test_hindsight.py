@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import stats
 
 from optix.buffers.hindsight import hindsight
 from optix.types import Trajectory
-from tests.quick import jit
 
 T, B, DISCOUNT = 12, 4, 0.9
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import stats
 
 import optix
@@ -12,7 +13,6 @@ from optix.buffers.linked import linked
 from optix.buffers.prioritised import prioritised
 from optix.buffers.uniform import uniform
 from optix.types import Transition
-from tests.quick import jit
 
 ZERO = jnp.zeros(())
 ROW = Transition(jnp.zeros(2), jnp.int32(0), ZERO, ZERO, jnp.zeros(2))

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.buffers.n_step import n_step
 from optix.types import Trajectory
-from tests.quick import jit
 
 T, B, DISCOUNT = 40, 5, 0.9
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import stats
 
 from optix.buffers.prioritised import FLOOR, prioritised
-from tests.quick import jit
 
 ITEM = jnp.zeros((), jnp.int32)
 

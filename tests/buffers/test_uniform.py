@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import stats
 
 from optix.buffers.prioritised import prioritised
 from optix.buffers.uniform import uniform
-from tests.quick import jit
 
 KINDS = [uniform, prioritised]
 ITEM = {"a": jnp.zeros(2), "b": jnp.zeros((), jnp.int32)}

@@ -14,11 +14,11 @@ from gymnax.wrappers.purerl import (
     LogWrapper,
     StickyActionWrapper,
 )
+from jax import jit
 
 from optix.envs.device import device
 from optix.types import Box, Discrete
 from tests import probes
-from tests.quick import jit
 
 BATCH = 3
 LIMIT = 3  # of an episode, so that every environment starts afresh in a short scan

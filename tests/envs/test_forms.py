@@ -10,7 +10,7 @@ import pytest
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
 from optix.learners.on_policy import on_policy
-from optix.make import make, make_agent
+from optix.make import make_agent
 from tests import probes
 
 ENV = device(probes.Probe(), name="Mine")
@@ -87,12 +87,12 @@ def test_parameters_like_the_defaults_will_do():
     assert device(probes.Probe(), Other()).time_limit == 3
 
 
-def test_a_gymnasium_environment_is_sent_to_the_host():
+def test_a_gymnasium_environment_is_no_device():
     for env in (gymnasium.make("CartPole-v1"), gymnasium.make_vec("CartPole-v1", 2)):
         with pytest.raises(
-            ValueError, match=r"Gymnasium environment CartPole-v1.*host\."
+            ValueError, match=r"Gymnasium environment CartPole-v1.*hosted\."
         ):
-            make(env)
+            device(env)
 
 
 # records that users build

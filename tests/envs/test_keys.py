@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.envs.device import device
 from optix.make import make
 from optix.run.train import resume, train
 from tests import probes
-from tests.quick import jit
 
 OPTIONS = {
     "num_envs": 2,

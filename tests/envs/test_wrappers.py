@@ -9,9 +9,9 @@ from gymnax.environments.classic_control.cartpole import CartPole
 from gymnax.environments.environment import Environment
 from gymnax.wrappers.compat import LegacyStepAPIWrapper
 from gymnax.wrappers.purerl import GymnaxWrapper
+from jax import jit
 
 from optix.envs.device import device
-from tests.quick import jit
 
 
 class Delegating:

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.envs.device import device
 from optix.learners.collect import collector, window_return
 from optix.types import Agent, Policy, Trajectory
 from tests import probes
-from tests.quick import jit
 
 
 def agent_of(hyperparams):

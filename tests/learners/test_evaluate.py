@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.envs.device import device
 from optix.learners.evaluate import evaluator
 from optix.types import Agent, Policy
 from tests import probes
-from tests.quick import jit
 
 EPISODES = 6
 FLOATS = {"learning_rate": 0.1}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy import stats
 
 import optix
@@ -16,7 +17,6 @@ from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix.types import Agent, Event, Learned, Policy
 from tests import probes
-from tests.quick import jit
 
 NUM_ENVS, NUM_STEPS, DISCOUNT = 3, 20, 0.9
 SIZES = {

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.envs.device import device
 from optix.learners.on_policy import on_policy
 from optix.types import Agent, Learned, Policy
 from tests import probes
-from tests.quick import jit
 
 NUM_ENVS, NUM_STEPS, LIMIT, DISCOUNT = 3, 25, 10, 0.9
 

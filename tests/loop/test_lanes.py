@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.loop.loop import loop
 from optix.make import make
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix.types import LearnerState, Policy, Signals, Transform, Tuner
-from tests.quick import jit
 from tests.toys import replay_learner, report, target_learner
 
 RATE = {"rate": (0.0, 1.0)}

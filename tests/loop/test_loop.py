@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from jax.experimental import io_callback
 
 from optix.loop.loop import loop
@@ -23,7 +24,6 @@ from optix.types import (
     Transform,
 )
 from tests.devices import in_two_devices
-from tests.quick import jit
 from tests.toys import replay_learner, report, scripted_learner, target_learner
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix import RegimeDetector
 from optix.agents.recurrent_ppo import recurrent_ppo
@@ -19,7 +20,6 @@ from optix.neuroevo.growth.controller import topology_controller
 from optix.neuroevo.growth.hebbian import hebbian
 from optix.tuners.fixed import fixed
 from optix.types import Discrete
-from tests.quick import jit
 from tests.toys import scripted_learner
 
 WINDOW = 10

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix import RegimeDetector
 from optix.math import regime
 from optix.math.regime import BLOCKS, Regime, Thresholds, classify, initial_regime
 from tests.noise import autoregressive
-from tests.quick import jit
 
 WINDOW, RUNS, ROUNDS = 30, 400, 330
 LATE = slice(180, None)  # rounds with a full memory

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.math.running import (
     Moments,
@@ -13,7 +14,6 @@ from optix.math.running import (
     standardize,
 )
 from optix.math.running import update_moments as eager_observe
-from tests.quick import jit
 
 observe = jit(eager_observe)
 

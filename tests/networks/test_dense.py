@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax import jit
 
 from optix.networks.dense import Convolution, Dense
 from optix.xla.affine import affine
-from tests.quick import jit
 
 
 def plain(x, kernel, bias):
@@ -75,10 +75,20 @@ def test_initial_weights_have_the_variance_of_lecun_times_the_scale():
 
 
 # few and many small images, and large ones: each takes a way of its own
-@pytest.mark.parametrize("shape", [(3, 6, 5), (64, 6, 5), (1, 33, 32)])
-def test_a_convolution_is_that_of_flax(shape):
+@pytest.mark.parametrize(
+    ("shape", "size", "stride"),
+    [
+        ((3, 6, 5), 3, 1),
+        ((64, 6, 5), 3, 1),
+        ((1, 33, 32), 3, 1),
+        ((2, 9, 8), 4, 2),
+        ((2, 9, 8), 3, 2),
+    ],
+)
+def test_a_convolution_is_that_of_flax(shape, size, stride):
     x = np.random.default_rng(0).normal(size=(*shape, 2)).astype(np.float32)
-    ours, theirs = Convolution(7), linen.Conv(7, (3, 3), padding="VALID")
+    ours = Convolution(7, size, stride)
+    theirs = linen.Conv(7, (size, size), stride, padding="VALID")
     params = jit(ours.init)(jax.random.key(0), x)
     params = jax.tree.map(lambda p: p + 0.1, params)
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.networks.mlp import actor_critic
 from optix.types import Box, Discrete
-from tests.quick import jit
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +121,20 @@ def test_images():
     assert np.abs(jit(apply)(params, obs[:, :, :, ::-1])[1] - value).max() > 1e-3
 
 
+def test_large_images_pass_three_convolutions():
+    """As DQN's have it: (32, 8, 4), (64, 4, 2), (64, 3, 1) and 3136 features at 84."""
+    shapes = {}
+    for size in (84, 36, 35):
+        network = actor_critic((size, size, 4), Discrete(3))
+        actor = jax.eval_shape(network.init, jax.random.key(0))[0]["actor"]
+        kernels = [actor[name] for name in sorted(actor) if "Convolution" in name]
+        shapes[size] = [layer["kernel"].shape for layer in kernels]
+        shapes[size].append(actor["Dense_0"]["kernel"].shape[0])
+    large = [(8, 8, 4, 32), (4, 4, 32, 64), (3, 3, 64, 64)]
+    assert shapes[84] == [*large, 3136] and shapes[36] == [*large, 64]
+    assert shapes[35] == [(3, 3, 4, 16), 33 * 33 * 16]
+
+
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(ValueError, match=r"at least 3 by 3.*got shape \(2, 5, 3\)"):
         build(shape=(2, 5, 3))
@@ -137,7 +151,7 @@ SEEDS = """
 import jax, jax.numpy as jnp
 from optix.networks.mlp import actor_critic
 from optix.types import Discrete
-from tests.quick import jit
+from jax import jit
 
 network = actor_critic((8,), Discrete(6), hidden=(32, 32))
 params, _ = jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 32))

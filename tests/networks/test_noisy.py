@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen
+from jax import jit
 
 from optix.networks.dense import Dense
 from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.networks.values import action_values
 from optix.types import Discrete
-from tests.quick import jit
 
 
 @pytest.fixture(scope="module")

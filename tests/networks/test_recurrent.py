@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 from scipy.special import expit
 
 from optix.networks.gated import GRU, LSTM
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.sequence import run_sequence
 from optix.types import Box, Discrete
-from tests.quick import jit
 
 
 def run(cell):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
@@ -20,7 +21,6 @@ from optix.neuroevo.graph.regions import RegionEdge
 from optix.types import Discrete
 from tests import probes
 from tests.neuroevo import reference
-from tests.quick import jit
 
 STEPS = 6
 JOINED = {  # source, destination and delay of the edges between regions of `sample`

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import jit
 
 from optix.neuroevo.graph.capacity import grow_capacity, pad_like
 from optix.neuroevo.graph.cells import KINDS
@@ -14,7 +15,6 @@ from optix.neuroevo.graph.optimizer import topology_adam
 from optix.neuroevo.topology import mutate
 from optix.types import Policy
 from tests.neuroevo import reference
-from tests.quick import jit
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), topology_adam())
 

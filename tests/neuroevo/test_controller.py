@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.dqn import dqn
 from optix.agents.ppo import ppo
@@ -21,7 +22,6 @@ from optix.neuroevo.growth.controller import CONDITIONS, topology_controller
 from optix.neuroevo.topology.grow import OPERATORS, grow_neuron
 from optix.types import Discrete, Report, Signals, Trajectory
 from tests.neuroevo import reference
-from tests.quick import jit
 
 ROUNDS, ENVS = 4, 8
 RNG = np.random.default_rng(0)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import layered
 from optix.neuroevo.graph.graph import Structure, Weights
 from tests.neuroevo import reference
-from tests.quick import jit
 
 GRAPHS, STEPS = 200, 7
 

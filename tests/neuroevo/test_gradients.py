@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import jit
 from scipy import stats
 
 from optix.neuroevo.graph.build import layered
@@ -16,7 +17,6 @@ from optix.neuroevo.growth.gradients import (
     gradient_moments,
     utilised,
 )
-from tests.quick import jit
 
 GRAPHS, HIDDEN, STEPS = 60, 24, 80
 B1, B2 = 0.9, 0.999

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.agents.ppo import ProximalExtras
 from optix.math.running import Moments, initial_moments
@@ -15,7 +16,6 @@ from optix.neuroevo.graph.graph import effective_weights
 from optix.neuroevo.growth.hebbian import coactivation, hebbian, hebbian_step
 from optix.types import Policy, Report, Trajectory
 from tests.neuroevo import reference
-from tests.quick import jit
 
 STEPS, ENVS = 11, 3
 RATE, DECAY = 0.3, 0.05

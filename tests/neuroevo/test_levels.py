@@ -2,10 +2,10 @@
 
 import jax
 import numpy as np
+from jax import jit
 
 from optix.neuroevo.graph.graph import acyclic, levels
 from tests.neuroevo import reference
-from tests.quick import jit
 
 INPUTS, SIZE, GRAPHS = 3, 12, 400
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.neuroevo.graph.cells import KINDS
 from optix.neuroevo.graph.graph import FAINTEST
 from optix.neuroevo.topology import mutate, prune
 from optix.neuroevo.topology.patch import Patch, apply_patch, no_patch
 from tests.neuroevo import reference
-from tests.quick import jit
 
 MODES = ["clamp", "softplus"]
 GATED = [KINDS.index(kind) for kind in KINDS if kind not in reference.POINTS]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 import optix
 from optix.make import usual_agent
@@ -19,7 +20,6 @@ from optix.neuroevo.graph.network import (
 )
 from optix.neuroevo.growth.activity import graph_of, replay
 from optix.types import Box, Discrete, Policy, Trajectory
-from tests.quick import jit
 
 T, B = 5, 3
 RNG = np.random.default_rng(0)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import jit
 
 from optix.neuroevo.graph.graph import Structure, Weights
 from optix.neuroevo.graph.optimizer import (
@@ -13,7 +14,6 @@ from optix.neuroevo.graph.optimizer import (
     seen_share,
     topology_adam,
 )
-from tests.quick import jit
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
 STEPS = 12

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.math.returns import generalized_advantages, vtrace
 from optix.xla.affine import apply_affine
@@ -11,7 +12,6 @@ from optix.xla.backend import on_cpu, time_unroll
 from optix.xla.barrier import barrier
 from optix.xla.recurrence import discounted_sums
 from optix.xla.stored import stored
-from tests.quick import jit
 
 T = 13
 rng = np.random.default_rng(0)

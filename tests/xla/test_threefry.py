@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
 from optix.xla.threefry import fold_in, plain, split, unrolled
-from tests.quick import jit
 
 KEY = jax.random.key(123)
 DRAWS = {

@@ -1,0 +1,49 @@
+"""An `Environment` of whatever a user names one by."""
+
+from typing import Any
+
+from optix import checks
+from optix.envs.device import device
+from optix.envs.hosted import hosted
+from optix.envs.names import is_hosted
+from optix.types import Environment
+
+
+def environment(
+    env: Any, env_params: Any = None, *, async_envs: bool = False
+) -> Environment:
+    """Return the `Environment` of a name, an instance or a function.
+
+    Args:
+      env: an `Environment`; what `device` takes, a name of gymnax or an instance of its
+        protocol; or what `hosted` takes, a name that only Gymnasium has, one that says
+        so ("gymnasium:CartPole-v1"), an environment of it or a function that makes one.
+      env_params: of gymnax, or keywords of `gymnasium.make`.
+      async_envs: of Gymnasium: environments in processes of their own.
+
+    Raises:
+      ValueError: an unknown name, options that are not for such an environment, or what
+        `device` and `hosted` refuse.
+
+    >>> environment("CartPole-v1").claim is None  # on the device
+    True
+    >>> environment("gymnasium:CartPole-v1").claim is None
+    False
+    """
+    checks.boolean("async_envs", async_envs)
+    if not isinstance(env, Environment) and is_hosted(env):
+        return hosted(env, env_params, async_envs=async_envs)
+    if async_envs:
+        raise checks.OptionError(
+            "async_envs is for environments of Gymnasium, got True beside "
+            f"{env.name if isinstance(env, Environment) else env!r}, which runs on the "
+            "device or is made already; leave it out"
+        )
+    if isinstance(env, Environment):
+        if env_params is not None:
+            raise checks.OptionError(
+                f"env_params are for a name or an instance, got {env_params!r} beside "
+                f"the Environment {env.name}; give them to device(...) or hosted(...)"
+            )
+        return env
+    return device(env, env_params)

@@ -1,0 +1,224 @@
+"""Gymnasium environments side by side: one call steps them all.
+
+An environment that ends is begun anew in the same step, and what it showed at its end is
+kept apart: `final`. Observations come in arrays that the next call writes into again.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from optix import checks
+from optix.envs.kinds import kept_dtype
+
+
+class Stepped(NamedTuple):
+    """What a step of B environments gave."""
+
+    obs: np.ndarray  # [B, ...] to act on next: of a fresh episode after an end
+    reward: np.ndarray  # [B] float32
+    terminated: np.ndarray  # [B] bool
+    truncated: np.ndarray  # [B] bool
+    final: np.ndarray  # [B, ...] before any reset
+
+
+class Vector(Protocol):
+    """B environments."""
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin an episode in each and return the observations [B, ...]."""
+        ...
+
+    def step(self, actions: np.ndarray, replace: bool) -> Stepped:
+        """Step each; without `replace` one that has ended need not go on."""
+        ...
+
+    def close(self) -> None:
+        """Free them."""
+        ...
+
+
+class Rows:
+    """Environments of this process, one after another.
+
+    Less is done for a step than `gymnasium.vector.SyncVectorEnv` does: observations are
+    written once, into an array of the type that the device takes, nothing is merged of
+    what `info` tells, and in an evaluation nobody steps what has ended.
+    """
+
+    def __init__(self, name: str, envs: Sequence[Any], space: Any, actions: Any):
+        """Take the environments; the spaces are of observations and actions of each."""
+        self._name, self._envs, self._space = name, envs, space
+        # None where actions are numbers
+        self._actions = None if hasattr(actions, "n") else actions.dtype
+        self._shape = tuple(space.shape)
+        count = len(envs)
+        self._obs = np.zeros((count, *self._shape), kept_dtype(space))
+        self._final = np.zeros_like(self._obs)
+        self._reward = np.zeros(count, np.float32)
+        self._ended = np.zeros((2, count), bool)
+        self._running = list(range(count))
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin an episode in each, with seeds that count up from `seed`."""
+        self._running = list(range(len(self._envs)))
+        for i, env in enumerate(self._envs):
+            self._show(self._obs, i, self._first(env.reset(seed=seed + i)))
+        return self._obs
+
+    def step(self, actions: np.ndarray, replace: bool) -> Stepped:
+        """Step each; without `replace` one that has ended is left alone."""
+        if self._actions is None:
+            each = actions.tolist()
+        else:  # a copy: an environment may keep its action, and write into it
+            each = list(np.array(actions, self._actions))
+        ended = self._ended
+        ended[:] = False
+        over = []
+        for i in self._running:
+            result = self._envs[i].step(each[i])
+            try:
+                obs, reward, terminated, truncated, _ = result
+                self._reward[i] = float(reward)
+                terminated, truncated = _flag(terminated), _flag(truncated)
+            except (TypeError, ValueError) as error:
+                raise self._wrong("step", result) from error
+            self._show(self._obs, i, obs)
+            if terminated or truncated:
+                ended[:, i] = terminated, truncated
+                over.append(i)
+        final = self._obs
+        if over:
+            final = self._final
+            final[:] = self._obs
+            for i in over:
+                if replace:
+                    self._show(self._obs, i, self._first(self._envs[i].reset()))
+                else:
+                    self._running.remove(i)
+        return Stepped(self._obs, self._reward, ended[0], ended[1], final)
+
+    def close(self) -> None:
+        """Close each."""
+        for env in self._envs:
+            env.close()
+
+    def _first(self, result: Any) -> Any:
+        """Return the observation of a reset."""
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self._wrong("reset", result)
+        return result[0]
+
+    def _show(self, rows: np.ndarray, i: int, obs: Any) -> None:
+        """Write an observation where the device reads it; NumPy would stretch it."""
+        shape = obs.shape if isinstance(obs, np.ndarray) else np.shape(obs)
+        if shape != self._shape:
+            raise ValueError(
+                f"the observation of {self._name} must be of {self._space}, got "
+                f"{obs!r}; mend the environment or its wrapper"
+            )
+        rows[i] = obs
+
+    def _wrong(self, function: str, result: Any) -> ValueError:
+        forms = {
+            "reset": "(observation, info)",
+            "step": "(observation, reward: number, terminated: bool, truncated: bool, "
+            "info)",
+        }
+        return ValueError(
+            f"{function} of {self._name} must return {forms[function]}, got {result!r}; "
+            "mend the environment or its wrapper"
+        )
+
+
+def _flag(value: Any) -> bool:
+    """Return a flag, or raise ValueError: to Python almost anything is one."""
+    if type(value) in (bool, np.bool_) or (
+        np.shape(value) == () and np.asarray(value).dtype.kind in "biu"
+    ):
+        return bool(value)
+    raise ValueError(f"{value!r} is no flag")
+
+
+class SameStep:
+    """A vector environment of Gymnasium that begins an ended episode in the same step."""
+
+    def __init__(self, name: str, envs: Any):
+        """Take it.
+
+        Raises:
+          ValueError: it is none, or begins an ended episode one step late.
+        """
+        import gymnasium
+        from gymnasium.vector import AutoresetMode
+
+        if not isinstance(envs, gymnasium.vector.VectorEnv):
+            raise checks.OptionError(
+                f"vector of {name} must make a gymnasium.vector.VectorEnv, got a "
+                f"{type(envs).__name__}"
+            )
+        mode = envs.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            envs.close()
+            raise checks.OptionError(
+                f"the vector environment of {name} must have "
+                f"autoreset_mode=AutoresetMode.SAME_STEP, got {mode}, whose steps after "
+                "an end are none; make it so, as in gymnasium.make_vec(name, "
+                "vectorization_mode='sync', vector_kwargs={'autoreset_mode': "
+                "AutoresetMode.SAME_STEP})"
+            )
+        self.envs = envs
+        self._name, self._dtype = name, kept_dtype(envs.single_observation_space)
+        self._actions = envs.single_action_space.dtype
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Begin an episode in each, with seeds made of `seed`."""
+        return np.asarray(self._called(self.envs.reset, seed=seed)[0], self._dtype)
+
+    def step(self, actions: np.ndarray, replace: bool) -> Stepped:
+        """Step each; all go on, `replace` or not."""
+        del replace
+        obs, reward, terminated, truncated, info = self._called(
+            self.envs.step, np.array(actions, self._actions)
+        )
+        obs = np.asarray(obs, self._dtype)
+        final, ended = obs, np.asarray(terminated | truncated)
+        if ended.any():
+            # by the flags: not every vector environment tells which of these are meant
+            final = obs.copy()
+            final[ended] = np.stack(list(info["final_obs"][ended]))
+        return Stepped(
+            obs, np.asarray(reward, np.float32), terminated, truncated, final
+        )
+
+    def close(self) -> None:
+        """Close it; processes of which one has ended would be waited for in vain."""
+        base: Any = self.envs.unwrapped
+        idle = not self._processes or base._state.value == "default"
+        if idle and all(process.is_alive() for process in self._processes):
+            self.envs.close()
+            return
+        for process in self._processes:
+            process.kill()
+            process.join()
+        base.closed = True
+
+    @property
+    def _processes(self) -> Sequence[Any]:
+        return getattr(self.envs.unwrapped, "processes", ())
+
+    def _called(self, function: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except (EOFError, ConnectionError) as error:
+            if not self._processes:
+                raise
+            for process in self._processes:  # its end is known before its code
+                process.join(1.0 / len(self._processes))
+            codes = [process.exitcode for process in self._processes]
+            raise RuntimeError(
+                f"a process of the {len(codes)} that {self._name} runs in has ended, "
+                f"exit codes {codes}; what it printed says why, and without async_envs "
+                "its exception arrives here"
+            ) from error
