@@ -1,7 +1,6 @@
 """A live source, read by a thread of its own into a bounded queue.
 
-What the source gives is checked and copied when it comes: it may write into its arrays
-again. Where something of the stream is lost, the next item says so.
+Where something of the stream is lost, the next item says so.
 """
 
 import collections
@@ -9,16 +8,11 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import jax
-import numpy as np
+from typing import Any
 
 from optix import checks
-from optix.types import PyTree
+from optix.host.items import FORM, Item, Items, WrongItemError
 
-FORM = "(observation, reward, terminated, truncated, info)"
 OVERFLOWS = ("block", "drop_oldest")
 _FOREVER = 1e9  # seconds
 _JOIN_SECONDS = 1.0  # what hangs for longer is left alone; it is a daemon
@@ -30,29 +24,6 @@ class SourceStalledError(TimeoutError):
 
 class SourceEndedError(EOFError):
     """A live source has come to its end."""
-
-
-class Item(NamedTuple):
-    """What a live source has given.
-
-    observation: of the environment now.
-    reward: for the action on the observation of the item before.
-    terminated, truncated: whether the episode ends with this observation.
-    info: whatever else there is to know.
-    gap: whether something was lost between the item before and this one.
-    """
-
-    observation: PyTree
-    reward: float
-    terminated: bool
-    truncated: bool
-    info: Mapping[str, Any]
-    gap: bool = False
-
-    @property
-    def ends(self) -> bool:
-        """Whether the episode ends here."""
-        return self.terminated or self.truncated
 
 
 class Feed:
@@ -98,7 +69,7 @@ class Feed:
         self._thread: threading.Thread | None = None
         self._end: BaseException | None = None  # why nothing comes any more
         self._broke_off: list[Exception] = []  # not told yet
-        self._form: PyTree = None  # of the first observation
+        self._checks = Items(self.name)
         self._closed = False
 
     @property
@@ -221,7 +192,7 @@ class Feed:
                 return
             except Exception as error:
                 failed += 1
-                final = isinstance(error, _WrongItemError)
+                final = isinstance(error, WrongItemError)
                 if final or failed > self._reconnects:
                     self._finish(error)
                     return
@@ -240,7 +211,7 @@ class Feed:
         try:
             iterator = iter(stream)
         except TypeError:
-            raise _WrongItemError(
+            raise WrongItemError(
                 f"stream() of {self.name} must return an iterable of {FORM}, got "
                 f"{type(stream).__name__}; let it yield them"
             ) from None
@@ -248,7 +219,7 @@ class Feed:
             if callable(close := getattr(iterator, "close", None)):
                 stack.callback(close)
             for n, value in enumerate(iterator):
-                yield self._checked(value, n)
+                yield self._checks.checked(value, n)
 
     def _put(self, item: Item) -> bool:
         """Add an item; return whether more are wanted."""
@@ -277,65 +248,3 @@ class Feed:
         with self._changed:
             self._end = error
             self._changed.notify_all()
-
-    def _checked(self, value: Any, n: int) -> Item:
-        """Return item `n` of a connection as an `Item` of copies."""
-        if not isinstance(value, tuple | list) or len(value) != 5:
-            got = type(value).__name__
-            if isinstance(value, tuple | list):
-                got += f" of {len(value)}"
-            raise self._wrong("", f"{FORM}, 5 values", got, n)
-        observation, reward, terminated, truncated, info = value
-        if not isinstance(info, Mapping):
-            raise self._wrong("the info", "a dict", repr(info), n)
-        return Item(
-            self._observation(observation, n),
-            self._reward(reward, n),
-            self._flag("terminated", terminated, n),
-            self._flag("truncated", truncated, n),
-            dict(info),
-        )
-
-    def _observation(self, value: PyTree, n: int) -> PyTree:
-        leaves, tree = jax.tree.flatten(value, is_leaf=lambda x: isinstance(x, list))
-        arrays = [_array(leaf) for leaf in leaves]
-        found = tree.unflatten([f"{x.dtype}{list(x.shape)}" for x in arrays])
-        if not arrays or any(x.dtype.kind not in "biuf" for x in arrays):
-            raise self._wrong("the observation", "arrays of numbers", found, n)
-        if self._form is None:
-            self._form = found
-        if found != self._form:
-            raise self._wrong("the observation", f"{self._form} as the first", found, n)
-        if not all(np.isfinite(x).all() for x in arrays):
-            raise self._wrong("the observation", "finite", value, n)
-        return tree.unflatten(arrays)
-
-    def _reward(self, value: Any, n: int) -> float:
-        array = _array(value)
-        if array.shape or array.dtype.kind not in "biuf" or not np.isfinite(array):
-            raise self._wrong("the reward", "a finite number", repr(value), n)
-        return float(array)
-
-    def _flag(self, field: str, value: Any, n: int) -> bool:
-        array = _array(value)
-        if array.shape or array.dtype.kind not in "biu" or array not in (0, 1):
-            raise self._wrong(field, "True or False", repr(value), n)
-        return bool(value)
-
-    def _wrong(self, field: str, rule: str, got: Any, n: int) -> ValueError:
-        of = f"{field} of item {n}" if field else f"item {n}"
-        return _WrongItemError(
-            f"{of} of {self.name} must be {rule}, got {got}; mend the source"
-        )
-
-
-def _array(value: Any) -> np.ndarray:
-    """Return a copy as an array, of objects where it is none (rows of many lengths)."""
-    try:
-        return np.array(value)
-    except (TypeError, ValueError):
-        return np.array(None)
-
-
-class _WrongItemError(ValueError):
-    """Another connection would give the same again."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent
-from optix.host.feed import Feed, Item, SourceEndedError
+from optix.host.feed import Feed, SourceEndedError
+from optix.host.items import Item
 from optix.host.pipelines import ENDLESS
 from optix.host.recorded import each
 from optix.host.window import EpisodeData, join_extras
@@ -143,8 +144,8 @@ class LivePipeline:
     >>> pipeline.close()
     """
 
-    lanes = 1
-    copies = 1
+    lanes: int | None = 1
+    copies: int | None = 1
     scores_windows = True  # an episode of an evaluation is a window
     every_n_steps = staticmethod(every_n_steps)
     every_n_seconds = staticmethod(every_n_seconds)
@@ -179,7 +180,9 @@ class LivePipeline:
         self._act = getattr(source, "act", None)
         steps = boundary.steps if isinstance(boundary, _EveryNSteps) else ENDLESS
         self.window_steps = min(steps, self._most)
-        self.time_limit = None if self.window_steps == ENDLESS else self.window_steps
+        self.time_limit: int | None = None
+        if self.window_steps < ENDLESS:
+            self.time_limit = self.window_steps
         self._waiting: Item | None = None  # begins the next window, not acted on yet
         self._lock = threading.Lock()
         self._opened = False

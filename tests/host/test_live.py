@@ -193,7 +193,6 @@ def test_rewards_belong_to_the_actions_that_went_back():
     pipeline = LivePipeline(LockStep(), boundary=every_n_steps(3))
     for _ in range(3):
         assert collect(pipeline).rewards.tolist() == [1, 1, 1]
-    pipeline.close()
 
 
 def test_observations_of_parts_are_copied_when_they_come():
@@ -580,6 +579,8 @@ class Room:
 
 class Correlates(NumpyAgent):
     """Its weights are sums of what was shown where an action paid."""
+
+    scale = np.ones(4)
 
     def learn(self, episode_data):
         features, _ = self.probabilities(episode_data.observations)
