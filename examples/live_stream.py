@@ -31,7 +31,8 @@ class Room:
             degrees += 0.4 * self.heats - 0.2 + 0.02 * self.rng.normal()
             degrees = float(np.clip(degrees, 10.0, 30.0))
             error = (degrees - 20.0) / 10.0
-            yield np.float32([error]), -abs(error), False, False, {"degrees": degrees}
+            shown = np.array([error], np.float32)
+            yield shown, -abs(error), False, False, {"degrees": degrees}
 
     def act(self, action):
         self.heats = bool(action)

@@ -1,10 +1,9 @@
 """A live stream of data as windows, for agents on the host."""
 
 import contextlib
-import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,53 +11,19 @@ import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent
+from optix.host.boundaries import (
+    Boundary,
+    EveryNSteps,
+    every_n_seconds,
+    every_n_steps,
+    on_done_signal,
+)
 from optix.host.feed import Feed, SourceEndedError
 from optix.host.items import Item
 from optix.host.pipelines import ENDLESS
 from optix.host.recorded import each
 from optix.host.window import EpisodeData, join_extras
 from optix.types import PyTree
-
-Boundary = Callable[[int, float, PyTree], Any]  # (steps, seconds, observation) -> bool
-
-
-@dataclasses.dataclass(frozen=True)
-class _EveryNSteps:
-    steps: int
-
-    def __call__(self, steps: int, seconds: float, observation: PyTree) -> bool:
-        return steps >= self.steps
-
-
-def every_n_steps(n: int) -> Boundary:
-    """Return the boundary function of windows of `n` steps.
-
-    >>> every_n_steps(3)(3, 0.5, None)
-    True
-    """
-    return _EveryNSteps(checks.positive_int("n", n))
-
-
-def every_n_seconds(n: float) -> Boundary:
-    """Return the boundary function of windows that last `n` seconds.
-
-    They are counted by a clock that nobody sets, from the first action of the window,
-    and looked at when an item arrives.
-
-    >>> every_n_seconds(300)(3, 0.5, None)
-    False
-    """
-    least = checks.within("n", n, 0, 1e9, open_ends=True)
-    return lambda steps, seconds, observation: seconds >= least
-
-
-def on_done_signal() -> Boundary:
-    """Return the boundary function of windows that only the source ends.
-
-    >>> on_done_signal()(3, 0.5, None)
-    False
-    """
-    return lambda steps, seconds, observation: False
 
 
 class _Shown(NamedTuple):
@@ -178,7 +143,7 @@ class LivePipeline:
         self._most = checks.positive_int("max_episode_steps", max_episode_steps)
         self.name = self._feed.name
         self._act = getattr(source, "act", None)
-        steps = boundary.steps if isinstance(boundary, _EveryNSteps) else ENDLESS
+        steps = boundary.steps if isinstance(boundary, EveryNSteps) else ENDLESS
         self.window_steps = min(steps, self._most)
         self.time_limit: int | None = None
         if self.window_steps < ENDLESS:

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from optix.host.boundaries import every_n_seconds, every_n_steps
 from optix.host.feed import Feed, SourceEndedError, SourceStalledError
 from optix.host.learner import host
-from optix.host.live import LivePipeline, every_n_seconds, every_n_steps
+from optix.host.live import LivePipeline
 from optix.loop.loop import loop
 from optix.run.train import resume, train
 from optix.tuners.fixed import fixed
@@ -602,8 +603,11 @@ def test_a_live_source_trains_to_the_end(tmp_path):
         result = resume(tmp_path / "run", run, progress=False)
     assert result.scores[0] > 6 and result.state.round[0] == 10  # 4 by chance, of 8
     played = len(source.given)
+    state = learner.init(KEY)  # of another run
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.block_until_ready(learner.step(state, learner.hyperparams, KEY, True))
     with pytest.raises(RuntimeError, match=REFUSED):
-        train(run, progress=False)
+        learner.host.raise_if_failed()
     assert len(source.given) == played
     pipeline.close()
 
