@@ -15,6 +15,7 @@ from optix.host.items import FORM, Item, Items, WrongItemError
 
 OVERFLOWS = ("block", "drop_oldest")
 _FOREVER = 1e9  # seconds
+_GLANCE_SECONDS = 0.2  # a signal that comes just before a wait is seen after it
 _JOIN_SECONDS = 1.0  # what hangs for longer is left alone; it is a daemon
 
 
@@ -99,7 +100,7 @@ class Feed:
                         f"{self.name} has given nothing for {self._stall_seconds:g} "
                         "seconds; see to the source, or pass a longer stall_seconds"
                     )
-                self._changed.wait(left)
+                self._changed.wait(min(left, _GLANCE_SECONDS))
             self._tell()
             self._refuse_closed()
             if not self._items:
