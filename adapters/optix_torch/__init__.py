@@ -4,8 +4,8 @@ ppo, gaussian_ppo, recurrent_ppo, dqn, rainbow, sac, td3: an agent each. generic
 module and loss. sb3: a Stable-Baselines3 model. agent, on_policy, off_policy, critics:
 what they share. state: modules and optimizers as arrays. view: observations as networks
 get them. actions: distributions and bounds. networks, noisy, memory_cell: layers.
-segments: windows cut for recurrent networks. for_env: spaces and options. sb3_memory,
-sb3_normalize: the parts of a Stable-Baselines3 model that are no network.
+segments: windows cut for recurrent networks. for_env: spaces and options. sb3_parts: what
+of a Stable-Baselines3 model is no network.
 """
 
 from typing import TYPE_CHECKING

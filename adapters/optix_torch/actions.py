@@ -75,7 +75,9 @@ def squashed(
     before = mean + log_scale.exp() * noise
     log_normal = -0.5 * noise.square() - log_scale - _LOG_ROOT_TAU
     # log(1 - tanh(x)**2) without cancellation
-    log_slope = 2.0 * (math.log(2.0) - before - torch.nn.functional.softplus(-2 * before))
+    log_slope = 2.0 * (
+        math.log(2.0) - before - torch.nn.functional.softplus(-2 * before)
+    )
     return before.tanh(), (log_normal - log_slope).sum(-1)
 
 

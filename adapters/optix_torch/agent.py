@@ -44,7 +44,9 @@ class ModuleAgent(BaseAgent):
         self.device = chosen_device(device)
         for name, module in modules.items():
             checks.record(name, module, nn.Module, "give the network itself")
-        self.modules = {name: module.to(self.device) for name, module in modules.items()}
+        self.modules = {
+            name: module.to(self.device) for name, module in modules.items()
+        }
         for module in self.modules.values():
             module.eval()
         self.parts: dict[str, tensors.Part] = dict(self.modules)
@@ -55,7 +57,9 @@ class ModuleAgent(BaseAgent):
         }
         self._given = named(hyperparams)
         self.set_hyperparams(HyperparamSet(self._given))
-        self._rates: list[tuple[dict[str, Any], float]] = []  # (group, share of the rate)
+        self._rates: list[
+            tuple[dict[str, Any], float]
+        ] = []  # (group, share of the rate)
         self._first_rate = 0.0
         self._own_weights = False  # made by `for_env`, so that `reset` may make others
         self._first: dict[str, dict[str, np.ndarray]] | None = None

@@ -65,7 +65,7 @@ class TwinCriticAgent(ReplayAgent):
     def critic_loss(
         self, batch: Batch, target: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the squared errors of both critics [], and the mean of their sizes [N]."""
+        """Return the squared errors of both critics [], and their mean size [N]."""
         one, two = (value - target for value in self.values(batch.obs, batch.action))
         loss = (batch.weight * (one.square() + two.square())).mean() * 0.5
         return loss, (one.detach().abs() + two.detach().abs()) / 2

@@ -68,7 +68,9 @@ class TargetAgent(ReplayAgent):
             for kind, share in ((True, rate), (False, 1.0)):
                 pairs = [i for i, is_float in enumerate(floats) if is_float is kind]
                 if pairs:
-                    follow([targets[i] for i in pairs], [sources[i] for i in pairs], share)
+                    follow(
+                        [targets[i] for i in pairs], [sources[i] for i in pairs], share
+                    )
 
     def _after_reset(self) -> None:
         self.target.load_state_dict(self.q_network.state_dict())
@@ -210,7 +212,7 @@ class TorchDQNAgent(TargetAgent):
 
     @property
     def epsilon(self) -> float:
-        """The share of random actions now; all are, until there is enough to learn from."""
+        """The share of random actions now: all, until there is enough to learn from."""
         if not self.warm:
             return 1.0
         h = self.hyperparams

@@ -113,7 +113,9 @@ class TorchGaussianPPOAgent(FeedForwardAgent):
         observed, acted = env_spaces(cls, env, Box)
         size = int(np.prod(acted.shape))
         agent = cls(
-            network(observed, hidden, lambda width: GaussianHead(width, size), activation),
+            network(
+                observed, hidden, lambda width: GaussianHead(width, size), activation
+            ),
             network(observed, hidden, lambda width: Dense(width, 1), activation),
             None,
             size,

@@ -48,9 +48,9 @@ class TorchAgent(ModuleAgent):
 
     Args:
       module: observations [B, ...] -> what `act` makes actions of.
-      loss: `(module, window: TorchWindow, hyperparams) -> loss []`, or (loss, {name: number
-        or tensor []}) with what a person may want to know. It is asked `num_epochs` times
-        for each window, with a step of the optimizer each time.
+      loss: `(module, window: TorchWindow, hyperparams) -> loss []`, or (loss, {name:
+        number or tensor []}) with what a person may want to know. It is asked
+        `num_epochs` times for each window, with a step of the optimizer each time.
       optimizer: of the module's parameters; None is Adam.
       hyperparams: a `HyperparamSet` or {name: value}: learning_rate, max_grad_norm and
         num_epochs, and whatever else the loss wants. Its floats may be tuned.
@@ -63,8 +63,9 @@ class TorchAgent(ModuleAgent):
         hyperparameter out of its range, a device that is not there.
 
     >>> def loss(module, window, hyperparams):
-    ...     chosen = module(window.obs).log_softmax(-1).gather(-1, window.action[..., None])
-    ...     return -(chosen[..., 0] * window.reward).mean()
+    ...     log_probs = module(window.obs).log_softmax(-1)
+    ...     chosen = log_probs.gather(-1, window.action[..., None])[..., 0]
+    ...     return -(chosen * window.reward).mean()
     >>> agent = TorchAgent(nn.Linear(4, 2), loss, hyperparams={"temperature": 1.0})
     >>> agent.act(np.zeros(4)) in (0, 1), agent.get_hyperparams().params["temperature"]
     (True, 1.0)
@@ -87,7 +88,9 @@ class TorchAgent(ModuleAgent):
         act: Act = categorical,
     ):
         """See the class."""
-        checks.function("loss", loss, "it is called as loss(module, window, hyperparams)")
+        checks.function(
+            "loss", loss, "it is called as loss(module, window, hyperparams)"
+        )
         checks.function("act", act, "it is called as act(outputs, explore, generator)")
         self._own = {*named(hyperparams)} - {*self.FLOATS, *self.SIZES}
         super().__init__({"module": module}, hyperparams, device)
@@ -138,7 +141,7 @@ class TorchAgent(ModuleAgent):
         }
 
     def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of discrete actions, [n], where the module gives logits.
+        """Return the probabilities of discrete actions, [n], of a module of logits.
 
         Raises:
           NotImplementedError: the agent has an `act` of its own.

@@ -45,7 +45,7 @@ class Cell:
         return carry, features.squeeze(self._time)
 
     def sequence(self, carry: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the features [N, S, hidden] of inputs [N, S, ...] from a carry [N, size]."""
+        """Return features [N, S, hidden] of inputs [N, S, ...] from a carry [N, size]."""
         if not self.rnn.batch_first:
             inputs = inputs.transpose(0, 1)
         features, _ = self._run(inputs, carry)

@@ -137,7 +137,9 @@ class Duel(nn.Module):
     https://arxiv.org/abs/1511.06581; with atoms, logits of distributions [..., n, atoms].
     """
 
-    def __init__(self, value: nn.Module, advantage: nn.Module, n: int, atoms: int | None):
+    def __init__(
+        self, value: nn.Module, advantage: nn.Module, n: int, atoms: int | None
+    ):
         """Take the two streams, of `atoms` (or one) and `n` times as many outputs."""
         super().__init__()
         self.value, self.advantage = value, advantage
@@ -190,7 +192,9 @@ def dense_layers(
     return layers
 
 
-def network(space: Any, hidden: Sequence[int], head: Any, activation: str) -> nn.Sequential:
+def network(
+    space: Any, hidden: Sequence[int], head: Any, activation: str
+) -> nn.Sequential:
     """Return encoder, hidden layers and a head of the last one's width.
 
     Args:

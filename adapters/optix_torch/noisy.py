@@ -51,7 +51,9 @@ class NoisyLinear(Dense):
         lead = () if rows is None else (rows,)
         sizes = self.in_features, self.out_features
         size = (*lead, sum(sizes))
-        noise = torch.empty(size, device=self.weight.device).normal_(generator=generator)
+        noise = torch.empty(size, device=self.weight.device).normal_(
+            generator=generator
+        )
         noise = noise.sign() * noise.abs().sqrt()
         inputs, outputs = noise.split(sizes, -1)
         self.factors = inputs, outputs
@@ -63,7 +65,9 @@ class NoisyLinear(Dense):
             return out
         # x (W + D * outer(f, g)) = x W + ((x * f) D) * g: no row's matrix is built
         inputs, outputs = self.factors
-        noisy = nn.functional.linear(x * inputs, self.weight_deviation, self.bias_deviation)
+        noisy = nn.functional.linear(
+            x * inputs, self.weight_deviation, self.bias_deviation
+        )
         return out + noisy * outputs
 
 
@@ -135,7 +139,10 @@ class RainbowQNetwork(nn.Sequential):
         *shared, last = checked_hidden(widths)
         layers: list[nn.Module] = [] if encoder is None else [encoder]
         for width in shared:
-            layers += [NoisyLinear(inputs, width, noise_scale), ACTIVATIONS[activation]()]
+            layers += [
+                NoisyLinear(inputs, width, noise_scale),
+                ACTIVATIONS[activation](),
+            ]
             inputs = width
 
         def stream(outputs):

@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from optix import checks
 from optix.agents.ppo import HYPERPARAMS
 from optix.host.advantages import ReturnScale, advantages, following_values
-from optix.host.window import EpisodeData
 from optix.host.normalizers import RewardNormalizer
+from optix.host.window import EpisodeData
 from optix_torch.agent import Hyperparams, ModuleAgent
 from optix_torch.view import ObservationView
 
@@ -67,7 +67,9 @@ def proximal_loss(
     advantage = (batch.advantage - mean) * (variance + 1e-8).rsqrt()
     log_ratio = log_prob - batch.log_prob
     ratio = log_ratio.exp()
-    surrogate = torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    surrogate = torch.min(
+        ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+    )
     policy_loss = -surrogate.mean()
 
     target = batch.advantage + batch.value
@@ -259,7 +261,9 @@ class FeedForwardAgent(ProximalAgent):
             action = self.to_tensor(drawn.reshape(-1, *drawn.shape[2:]))
             log_prob = window.extras.get("log_prob")
             if log_prob is None:  # of a pipeline that keeps no extras: it is still that
-                log_prob = self.distribution(self.modules["actor"](obs)).log_prob(action)
+                log_prob = self.distribution(self.modules["actor"](obs)).log_prob(
+                    action
+                )
             else:
                 log_prob = self.to_tensor(log_prob.reshape(-1))
         gains = self.to_tensor(gains.reshape(-1))

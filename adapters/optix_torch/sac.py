@@ -113,7 +113,8 @@ class TorchSACAgent(TwinCriticAgent):
         alpha_optimizer = _moved(alpha_optimizer, self.log_temperature)
         self.add_optimizer("alpha_optimizer", alpha_optimizer, [holder])
         self._actor, self._critics, self._alpha = (
-            self.parameters_of(f"{name}_optimizer") for name in ("actor", "critic", "alpha")
+            self.parameters_of(f"{name}_optimizer")
+            for name in ("actor", "critic", "alpha")
         )
 
     @classmethod

@@ -28,7 +28,9 @@ class ObservationView:
         """See the class."""
         self._normalised = checks.boolean("normalize_observations", normalised)
         self._device = device
-        self._moments = None if shape is None or not normalised else ObsNormalizer(shape)
+        self._moments = (
+            None if shape is None or not normalised else ObsNormalizer(shape)
+        )
         self._tensors: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __call__(self, observations: Any) -> torch.Tensor:

@@ -106,6 +106,32 @@ def inverse_deviation(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     return np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1.0)), 1.0)
 
 
+def discounted_returns(
+    rewards: np.ndarray, ended: np.ndarray, running: np.ndarray, discount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the discounted sums of rewards up to each step, and what goes on.
+
+    Args:
+      rewards: [T, B].
+      ended: [T, B] bool, the next step begins an episode.
+      running: [B] the sum before the first step.
+      discount: in [0, 1].
+
+    Returns:
+      [T, B] sums, and [B] the sum before the step after the window.
+
+    >>> rewards, ended = np.ones((3, 1)), np.array([[False], [True], [False]])
+    >>> sums, running = discounted_returns(rewards, ended, np.zeros(1), 0.5)
+    >>> sums[:, 0].tolist(), running.tolist()
+    ([1.0, 1.5, 1.0], [1.0])
+    """
+    sums = np.empty(rewards.shape)
+    for t, reward in enumerate(rewards):
+        sums[t] = running = discount * running + reward
+        running = np.where(ended[t], 0.0, running)
+    return sums, running
+
+
 class ReturnScale:
     """The deviation of the discounted return, by which rewards are divided.
 
@@ -138,10 +164,7 @@ class ReturnScale:
         if running.shape != began.shape:
             running = np.zeros(began.shape)
         running = np.where(began, 0.0, running)
-        returns = np.empty(rewards.shape)
-        for t, reward in enumerate(rewards):
-            returns[t] = running = discount * running + reward
-            running = np.where(ended[t], 0.0, running)
+        returns, running = discounted_returns(rewards, ended, running, discount)
         self._running = np.where(np.isfinite(running), running, 0.0)
         self._seen.update(returns.reshape(-1))
 

@@ -151,7 +151,7 @@ class Replay:
         )
 
     def prioritise(self, index: np.ndarray, priority: np.ndarray) -> None:
-        """Give rows priorities, |td_error|**alpha; nothing where all are equally likely."""
+        """Give rows priorities, |td_error|**alpha; does nothing if not prioritised."""
         if self._tree is not None:
             self._tree.write(index, priority)
 

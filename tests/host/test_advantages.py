@@ -35,7 +35,9 @@ def test_advantages_are_those_of_jax():
 def test_what_follows_a_termination_may_be_anything():
     reward, value, after, terminated, truncated = random_window()
     after[terminated] = np.nan
-    assert np.isfinite(advantages(reward, value, after, terminated, truncated, 1, 1)).all()
+    assert np.isfinite(
+        advantages(reward, value, after, terminated, truncated, 1, 1)
+    ).all()
 
 
 def test_only_cut_steps_and_the_last_are_asked():

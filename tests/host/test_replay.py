@@ -63,9 +63,7 @@ class SlowList:
 
 
 def every_row(replay, n, draws=400):
-    drawn = replay.sample(
-        np.random.default_rng(0), draws, discount=DISCOUNT, n_step=n
-    )
+    drawn = replay.sample(np.random.default_rng(0), draws, discount=DISCOUNT, n_step=n)
     return {
         float(obs[0]): (reward, discount, float(after[0]))
         for obs, reward, discount, after in zip(
@@ -157,13 +155,17 @@ def test_saved_and_restored_it_goes_on_bit_for_bit(prioritised):
     for replay in (one, other):
         replay.add(*window(70))
     left, right = (
-        r.sample(np.random.default_rng(1), 64, discount=0.9, n_step=3) for r in (one, other)
+        r.sample(np.random.default_rng(1), 64, discount=0.9, n_step=3)
+        for r in (one, other)
     )
     for a, b in zip(left, right, strict=True):
         np.testing.assert_array_equal(a, b)
     for wrong, match in (
         (Replay(9, prioritised=prioritised), "capacity must be that of the saved"),
-        (Replay(10, prioritised=not prioritised), "prioritised must be as in the saved"),
+        (
+            Replay(10, prioritised=not prioritised),
+            "prioritised must be as in the saved",
+        ),
     ):
         with pytest.raises(ValueError, match=match):
             wrong.restore(one.state())
