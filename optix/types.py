@@ -271,6 +271,7 @@ class Learner(NamedTuple):
     agent: the agent that it binds, None where that is no `Agent`.
     env: the environment that it acts in, None where that is no `Environment`.
     lanes: how many lanes may share its memory, None for any number.
+    windows_per_round: how many windows a round has unless the loop is told.
     """
 
     init: Callable[[jax.Array], LearnerState]
@@ -282,6 +283,7 @@ class Learner(NamedTuple):
     agent: Agent | None = None
     env: Environment | None = None
     lanes: int | None = None
+    windows_per_round: int = 1
 
 
 class Phase(enum.IntEnum):

@@ -1,10 +1,11 @@
 """Agents and data outside JAX, in the same loop.
 
-agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines:
-windows from Gymnasium environments.
-recorded: copies of what those give and take. learner: both behind the `Learner` record.
-slots: the host's half of its state. normalizers, regime: running statistics for code
-outside JAX.
+agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines,
+vector: windows from Gymnasium environments. places, vector_envs, recorded: the copies of
+those, and what they give and take. learner: both behind the `Learner` record. slots: the
+host's half of its state, which is snapshots of weights, memories by run and streams of
+episodes, packed into a checkpoint. told: what a window tells. normalizers, regime:
+running statistics for code outside JAX.
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from optix.host.normalizers import RewardNormalizer as RewardNormalizer
     from optix.host.pipelines import BatchPipeline as BatchPipeline
     from optix.host.regime import RegimeDetector as RegimeDetector
+    from optix.host.vector import VectorBatchPipeline as VectorBatchPipeline
     from optix.host.window import EpisodeData as EpisodeData
 
 export(
@@ -31,6 +33,7 @@ export(
         "normalizers": ("ObsNormalizer", "RewardNormalizer"),
         "pipelines": ("BatchPipeline",),
         "regime": ("RegimeDetector",),
+        "vector": ("VectorBatchPipeline",),
         "window": ("EpisodeData",),
     },
 )

@@ -1,10 +1,9 @@
 """Agents outside the device, in the same jitted loop as agents on it."""
 
-import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,9 +13,14 @@ from jax.experimental import io_callback
 
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet, Pipeline
+from optix.host.memories import Run, name_of
 from optix.host.slots import HostSlot, HostStore
+from optix.host.streams import Stream
+from optix.host.told import not_finite, note_returns, numbers_of, row_of
 from optix.host.window import EpisodeData
 from optix.types import Learner, LearnerState, Policy, Report
+
+EVALUATION_SHARE = 0.15  # of a round's environment steps, at most, by default
 
 
 def host(
@@ -24,9 +28,11 @@ def host(
     pipeline: Pipeline,
     *,
     evaluation_episodes: int = 8,
-    validation: Pipeline | None = None,
+    validation: Any = None,
     metrics: Sequence[str] = (),
     directory: str | None = None,
+    fresh: bool = False,
+    copies: int = 8,
 ) -> Learner:
     """Return a learner around an agent that lives outside the device.
 
@@ -35,8 +41,15 @@ def host(
     seeds the agent, collects, learns and puts the weights into a new slot; another one
     per evaluation. Where an observation, an action, a reward or a number that `learn`
     returns is not finite, the policy keeps its slot, and the first time a warning says
-    which. Runs repeat and resume as exactly as the agent's `save_weights` and `seed`
-    allow.
+    which. A replay of the agent's (`make_memory`) belongs to the run: its lanes share it,
+    a rollback keeps it, and `optix.train` saves it as it does one on the device.
+
+    Episodes go on from window to window. A rollback, a fork's second lane and a resumed
+    run begin fresh ones: environments can not be copied. So a resume is exact only with
+    `fresh`, and as exact then as the agent's `state` (or `save_weights`) and `seed` are.
+
+    By default a round has so many windows (`Learner.windows_per_round`) that evaluation
+    takes at most 15 % of its steps, where the pipeline knows its time limit.
 
     It runs under jit, vmap and scan, in a process with one local device. An agent that
     itself computes with JAX may block inside a callback.
@@ -45,16 +58,22 @@ def host(
       agent: its float hyperparameters become the learner's, others stay as they are.
       pipeline: collects the windows.
       evaluation_episodes: whole episodes per score.
-      validation: evaluates in place of `pipeline`, by playing or in any other way.
+      validation: a pipeline that evaluates in place of `pipeline`, by playing or in any
+        other way.
       metrics: names among the numbers of `learn` to report beside "return" (of the
-        episodes that ended in the window, -inf without any), "window_return" (per
-        episode begun) and "window_episodes"; NaN where a window has no such number.
+        episodes that ended last), "window_return" (per episode of which the window
+        shows a part) and "window_episodes"; NaN where a window has no such number.
       directory: in which to make the temporary folder of weights, or None.
+      fresh: begin each window with fresh episodes. Learning is slower with short windows:
+        let them be of whole episodes.
+      copies: of the environments that may be open at once, beside those of evaluations:
+        one for each seed and lane whose episodes are to go on.
 
     Raises:
-      TypeError: `agent` is not a `BaseAgent`.
-      ValueError: `evaluation_episodes` is not a positive integer, a pipeline lacks a
-        method, `metrics` are no names, `directory` is no folder.
+      TypeError: `agent` is not a `BaseAgent`, or overrides half of `state` and `restore`.
+      ValueError: a size that is not a positive integer, a pipeline lacks a method,
+        `metrics` are no names, `directory` is no folder, `fresh` no flag, `state` of the
+        agent gives its own arrays.
 
     >>> import gymnasium
     >>> from optix.host.pipelines import BatchPipeline
@@ -69,87 +88,94 @@ def host(
     >>> learner = host(Still(), pipeline)
     >>> state, key = learner.init(jax.random.key(0)), jax.random.key(1)
     >>> state, report = jax.jit(learner.step)(state, learner.hyperparams, key, True)
-    >>> bool(report.finite), state.policy.extras
-    (True, HostSlot(slot=Array(1, dtype=int32)))
+    >>> bool(report.finite), int(state.policy.extras.slot), int(state.rollout.number)
+    (True, 1, 1)
     """
-    if not isinstance(agent, BaseAgent):
-        raise TypeError(
-            "agent must derive from optix.host.agent.BaseAgent and define its six "
-            f"methods, got {type(agent).__name__}"
-        )
+    _check(agent, pipeline, validation, metrics, directory)
     checks.positive_int("evaluation_episodes", evaluation_episodes)
-    _check_pipeline("pipeline", pipeline, ("collect", "evaluate"))
-    if validation is not None:
-        _check_pipeline("validation", validation, ("evaluate",))
-    _check_names(metrics)
-    _check_directory(directory)
-    store = HostStore(agent, directory)
+    checks.boolean("fresh", fresh)
+    checks.positive_int("copies", copies)
+    judge = pipeline if validation is None else validation
+    store = HostStore(agent, pipeline, directory, copies)
     initial = agent.get_hyperparams().copy()
     tunable = {
         name: float(value)
         for name, value in initial.params.items()
         if isinstance(value, float | np.floating)
     }
-    reported = ("return", "window_return", "window_episodes", *metrics)
-    train = store.guarded(_trainer(store, pipeline, initial, tuple(tunable), reported))
-    play = store.guarded(_player(store, validation or pipeline, evaluation_episodes))
-    outcome = (
-        jax.ShapeDtypeStruct((), jnp.int32),
-        jax.ShapeDtypeStruct((), jnp.int32),
-        jax.ShapeDtypeStruct((), jnp.bool_),
-        jax.ShapeDtypeStruct((), jnp.bool_),
-        jax.ShapeDtypeStruct((len(reported),), jnp.float32),
-    )
+    told = ("return", "window_return", "window_episodes", *metrics)
+    settings = _settings(initial, tuple(tunable))
+    train = store.guarded(_trainer(store, pipeline, settings, told, fresh))
+    play = store.guarded(_player(store, judge, settings, evaluation_episodes))
+    first = store.guarded(_beginner(store))
+    slot_number = jax.ShapeDtypeStruct((), jnp.int32)
+    flag = jax.ShapeDtypeStruct((), jnp.bool_)
+    row = jax.ShapeDtypeStruct((len(told),), jnp.float32)
+    outcome = (slot_number, slot_number, slot_number, flag, flag, row)
 
     def init(key):
-        del key  # the agent is there already
-        return LearnerState(Policy(params=(), extras=HostSlot(jnp.int32(0))))
+        seeds = _seeds(key)
+        slot = jnp.int32(0)
+        if type(agent).reset is not BaseAgent.reset:
+            slot = io_callback(first, slot_number, seeds)
+        policy = Policy(params=(), extras=HostSlot(slot))
+        memory = Run(seeds) if store.memories.there else ()
+        return LearnerState(policy, Stream(jnp.int32(0)), memory)
 
     def begin(policy, key):
-        del policy, key  # every window begins with a fresh episode
-        return ()
+        del policy, key  # the next window makes them
+        return Stream(jnp.int32(0))
 
     def step(state, hyperparams, key, active):
-        values = [jnp.asarray(hyperparams[name], jnp.float32) for name in tunable]
-        slot, env_steps, data_finite, finite, numbers = io_callback(
+        run = state.memory.bits if store.memories.there else jnp.zeros(2, jnp.uint32)
+        slot, number, env_steps, data_finite, finite, numbers = io_callback(
             train,
             outcome,
             state.policy.extras.slot,
-            jnp.stack(values) if values else jnp.zeros(0),
+            state.rollout.number,
+            run,
+            _values(hyperparams, tunable),
             _seeds(key),
             active,
         )
         policy = state.policy._replace(extras=HostSlot(slot))
-        told = dict(zip(reported, numbers, strict=True))
-        report = Report(env_steps, finite, told, data_finite=data_finite)
-        return state._replace(policy=policy), report
+        metrics = dict(zip(told, numbers, strict=True))
+        report = Report(env_steps, finite, metrics, data_finite=data_finite)
+        return state._replace(policy=policy, rollout=Stream(number)), report
 
     def evaluate(policy, hyperparams, key):
-        del hyperparams  # the agent has those that it last learned with
         score = jax.ShapeDtypeStruct((), jnp.float32)
-        return io_callback(play, score, policy.extras.slot, _seeds(key))
+        values = _values(hyperparams, tunable)
+        return io_callback(play, score, policy.extras.slot, values, _seeds(key))
 
-    return Learner(init, begin, step, evaluate, tunable, store)
+    return Learner(
+        init,
+        begin,
+        step,
+        evaluate,
+        tunable,
+        store,
+        lanes=getattr(pipeline, "lanes", None),
+        windows_per_round=_windows_per_round(pipeline, judge, evaluation_episodes),
+    )
 
 
-def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None:
-    missing = [name for name in methods if not callable(getattr(pipeline, name, None))]
-    if missing or isinstance(pipeline, type):
-        raise checks.OptionError(
-            f"{keyword} must have the methods {' and '.join(methods)}, got {pipeline!r}; "
-            "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment"
+def _check(
+    agent: Any, pipeline: Any, validation: Any, metrics: Any, directory: Any
+) -> None:
+    if not isinstance(agent, BaseAgent):
+        raise TypeError(
+            "agent must derive from optix.host.agent.BaseAgent and define its six "
+            f"methods, got {type(agent).__name__}"
         )
-
-
-def _check_names(metrics: Sequence[str]) -> None:
+    _check_pipeline("pipeline", pipeline, ("open", "collect", "evaluate"))
+    if validation is not None:
+        _check_pipeline("validation", validation, ("evaluate",))
     is_sequence = isinstance(metrics, Sequence) and not isinstance(metrics, str)
     if not is_sequence or not all(isinstance(name, str) for name in metrics):
         raise checks.OptionError(
             f"metrics must be a sequence of names, like ('loss',), got {metrics!r}"
         )
-
-
-def _check_directory(directory: Any) -> None:
     is_path = isinstance(directory, str | os.PathLike)
     if directory is not None and not (is_path and os.path.isdir(directory)):
         raise checks.OptionError(
@@ -157,112 +183,145 @@ def _check_directory(directory: Any) -> None:
         )
 
 
+def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None:
+    missing = [name for name in methods if not callable(getattr(pipeline, name, None))]
+    if missing or isinstance(pipeline, type):
+        raise checks.OptionError(
+            f"{keyword} must have the methods {', '.join(methods)}, got {pipeline!r}; "
+            "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment"
+        )
+
+
+def _windows_per_round(pipeline: Any, judge: Any, episodes: int) -> int:
+    """Return how many windows make evaluation the share of a round that it may have.
+
+    One where a pipeline does not say how long a window or an episode may be.
+    """
+    limit = getattr(judge, "time_limit", None)
+    window = getattr(pipeline, "window_steps", None)
+    if limit is None or window is None:
+        return 1
+    played = episodes * limit * (1 - EVALUATION_SHARE) / EVALUATION_SHARE
+    return max(1, math.ceil(played / window))
+
+
 def _seeds(key: jax.Array) -> jax.Array:
     """Return the seeds of environment and agent, [2] uint32."""
     return jax.random.bits(key, (2,), jnp.uint32)
 
 
+def _values(hyperparams: Any, tunable: Sequence[str] | dict) -> jax.Array:
+    """Return the tuned hyperparameters in their order, [N] float32."""
+    values = [jnp.asarray(hyperparams[name], jnp.float32) for name in tunable]
+    return jnp.stack(values) if values else jnp.zeros(0)
+
+
+def _settings(initial: HyperparamSet, tunable: Sequence[str]) -> Callable:
+    """Return `(values [N]) -> HyperparamSet`."""
+
+    def settings(values):
+        given = dict(zip(tunable, np.asarray(values).tolist(), strict=True))
+        return HyperparamSet({**initial.params, **given})
+
+    return settings
+
+
+def _beginner(store: HostStore) -> Callable:
+    """Return the callback that gives a run first weights of its own."""
+
+    def first(seeds):
+        store.release()
+        store.agent.reset(int(seeds[1]))
+        return np.int32(store.new_slot())
+
+    return first
+
+
 def _trainer(
     store: HostStore,
     pipeline: Pipeline,
-    initial: HyperparamSet,
-    tunable: Sequence[str],
-    reported: Sequence[str],
+    settings: Callable,
+    names: tuple[str, ...],
+    fresh: bool,
 ) -> Callable:
     """Return the callback of a window."""
-    told: list[str] = []  # one warning is enough
+    warned: list[str] = []  # one warning is enough
+    agent, streams = store.agent, store.streams
 
-    def train(slot, values, seeds, active):
-        slot = int(slot)
+    def collect(number, seed):
+        seat, begins = streams.take(number)
+        agent.carry = seat.carry
+        try:
+            data = pipeline.collect(agent, seat.envs, seed if begins else None)
+            checks.record("the window", data, EpisodeData, "collect must return one")
+        except BaseException:
+            streams.drop(seat)
+            raise
+        seat.carry, agent.carry = agent.carry, None
+        return seat, data
+
+    def learn(data):
+        """Return the numbers, and what is wrong with them in words."""
+        store.release()
+        numbers = numbers_of(agent.learn(data))
+        failed = [f"{k} = {v}" for k, v in numbers.items() if not math.isfinite(v)]
+        return numbers, f"learn returned {', '.join(failed)}" if failed else None
+
+    def train(slot, number, run, values, seeds, active):
+        slot, number, run = int(slot), int(number), name_of(run)
         if not active:
-            nothing = np.zeros(len(reported), np.float32)
-            return np.int32(slot), np.int32(0), np.True_, np.True_, nothing
-        given = dict(zip(tunable, np.asarray(values).tolist(), strict=True))
+            nothing = np.zeros(len(names), np.float32)
+            zero = np.int32(0)
+            return np.int32(slot), np.int32(number), zero, np.True_, np.True_, nothing
         env_seed, agent_seed = np.asarray(seeds).tolist()
         store.hold(slot)
-        store.agent.set_hyperparams(HyperparamSet({**initial.params, **given}))
-        store.agent.seed(agent_seed)
-        data = pipeline.collect(store.agent, env_seed)
-        numbers, wrong = {}, _not_finite(data)
+        agent.set_hyperparams(settings(values))
+        agent.seed(agent_seed)
+        store.memories.hand(run)
+        seat, data = collect(number, env_seed)
+        latest = note_returns(seat, data)
+        numbers, wrong = {}, not_finite(data)
         data_finite = wrong is None
+        # of an environment that gives such data no episode is worth going on with
+        goes_on = data_finite and not fresh
+        number = streams.leave(seat) if goes_on else streams.rest(seat)
         if data_finite:
-            store.release()
-            numbers = _numbers(store.agent.learn(data))
-            failed = [f"{k} = {v}" for k, v in numbers.items() if not math.isfinite(v)]
-            wrong = f"learn returned {', '.join(failed)}" if failed else None
-        finite = wrong is None
-        if wrong is not None and not told:
-            told.append(wrong)
+            numbers, wrong = learn(data)
+            store.memories.take_back(run)
+        if wrong is not None and not warned:
+            warned.append(wrong)
             source = getattr(pipeline, "name", type(pipeline).__name__)
             warnings.warn(
                 f"{source}: {wrong}; the policy stays as it was", stacklevel=2
             )
-        episodes = data.rewards[0].size + data.dones[:-1].sum()
-        numbers["return"] = _ended_return(data)
-        numbers["window_return"] = data.total_reward / episodes
-        numbers["window_episodes"] = episodes
-        row = [numbers.get(name, math.nan) for name in reported]
         return (
-            np.int32(store.new_slot() if finite else slot),
+            np.int32(slot if wrong else store.new_slot()),
+            np.int32(number),
             np.int32(data.length),
             np.bool_(data_finite),
-            np.bool_(finite),
-            np.asarray(row, np.float32),
+            np.bool_(wrong is None),
+            row_of(data, latest, numbers, names),
         )
 
     return train
 
 
-def _player(store: HostStore, pipeline: Pipeline, episodes: int) -> Callable:
+def _player(
+    store: HostStore, judge: Pipeline, settings: Callable, episodes: int
+) -> Callable:
     """Return the callback of an evaluation."""
 
-    def play(slot, seeds):
+    def play(slot, values, seeds):
         slot, seeds = int(slot), np.asarray(seeds).tolist()
+        asked = seeds, np.asarray(values).tolist()
         # a stopped seed asks for the same score in every round of the others
-        if store.scores.get(slot, (None,))[0] != seeds:
+        if store.scores.get(slot, (None,))[0] != asked:
             env_seed, agent_seed = seeds
             store.hold(slot)
+            store.agent.set_hyperparams(settings(values))
             store.agent.seed(agent_seed)
-            score = float(pipeline.evaluate(store.agent, env_seed, episodes))
-            store.scores[slot] = seeds, score
+            score = float(judge.evaluate(store.agent, env_seed, episodes))
+            store.scores[slot] = asked, score
         return np.float32(store.scores[slot][1])
 
     return play
-
-
-def _ended_return(data: EpisodeData) -> float:
-    """Return the mean return of the episodes that ended in a window, -inf without any."""
-    dones = data.dones.reshape(len(data.rewards), -1)
-    rewards = data.rewards.reshape(dones.shape).astype(np.float64)
-    returns = []
-    for column, ended in zip(rewards.T, dones.T, strict=True):
-        ends = np.flatnonzero(ended) + 1
-        returns += [part.sum() for part in np.split(column, ends)[: len(ends)]]
-    return float(np.mean(returns)) if returns else -math.inf
-
-
-def _not_finite(data: EpisodeData) -> str | None:
-    """Return in words which observation, action or reward is not finite, if one is."""
-    for field in ("rewards", "observations", "actions", "next_observations"):
-        for leaf in jax.tree.leaves(getattr(data, field)):
-            if not np.issubdtype(leaf.dtype, np.floating):
-                continue
-            rows = np.isfinite(leaf).reshape(len(leaf), -1).all(1)
-            if not rows.all():
-                step = int(rows.argmin())
-                return f"{field} hold {leaf[step]} at step {step} of a window"
-    return None
-
-
-def _numbers(info: Any) -> dict[str, float]:
-    """Return what is a number in what `learn` returned."""
-    if not isinstance(info, Mapping):
-        raise TypeError(
-            f"learn must return {{name: number}}, got {type(info).__name__}; return "
-            "{} if there is nothing to tell"
-        )
-    numbers = {}
-    for name, value in info.items():
-        with contextlib.suppress(TypeError, ValueError):
-            numbers[name] = float(value)
-    return numbers

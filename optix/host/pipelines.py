@@ -1,31 +1,42 @@
-"""Gymnasium environments on the host, for agents that live there too."""
+"""One Gymnasium environment on the host, for agents that live there too."""
 
 import functools
-import inspect
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 
 from optix import checks
 from optix.envs.names import gymnasium_name
 from optix.host.agent import BaseAgent
-from optix.host.recorded import Recorder, Step, copy_for_agent
-from optix.host.window import EpisodeData
+from optix.host.places import Place, Places, chunks, episode_seeds
+from optix.host.recorded import Stepped, recorder
+from optix.host.window import EpisodeData, join_extras
+from optix.types import PyTree
+
+SIDE_BY_SIDE = 8  # episodes of an evaluation
+ENDLESS = 100_000  # steps, where an environment has no limit of its own
 
 
 class BatchPipeline:
-    """Windows of whole episodes from one Gymnasium environment.
+    """Windows from one Gymnasium environment, which is stepped on and on.
 
-    Every window begins with a fresh episode, because an environment can not be forked
-    or rolled back with the policy. So episodes are played to their end by default: a
-    window of a fixed length would never show what comes later in long episodes.
+    A window has `window_size` steps and goes on where the one before was cut; the next
+    episode begins where one ends. Evaluations play in environments of their own, side by
+    side.
+
+    Copies of the environment, for evaluation and for other seeds and lanes, are made by
+    `env` where that is a function. Of an environment they are what `gymnasium.make` makes
+    of its `spec`: whatever was done to it since is not in them, so pass a function then.
+    Where it has no such spec there is only the one: evaluations play in it too, and the
+    next window begins with a fresh episode.
 
     Args:
       env: a `gymnasium.Env`, or a function without arguments that makes one.
-      window_size: steps a window has at least; exactly, if not `whole_episodes`.
-      whole_episodes: finish the episode in which the window gets long enough.
+      window_size: steps of a window.
+      whole_episodes: also finish the episode in which the window gets long enough, so
+        that the next one begins a fresh one.
       max_episode_steps: longer episodes are truncated, for environments without a time
         limit of their own.
 
@@ -36,102 +47,170 @@ class BatchPipeline:
 
     >>> import gymnasium
     >>> pipeline = BatchPipeline(lambda: gymnasium.make("CartPole-v1"), window_size=50)
+    >>> pipeline.window_steps, pipeline.time_limit, pipeline.copies
+    (50, 500, None)
     >>> pipeline.close()
     """
+
+    lanes = None  # any number
 
     def __init__(
         self,
         env: Any,
         *,
         window_size: int = 1024,
-        whole_episodes: bool = True,
-        max_episode_steps: int = 100_000,
+        whole_episodes: bool = False,
+        max_episode_steps: int = ENDLESS,
     ):
         """Make the environment, or take it as it is."""
-        self.window_size = checks.positive_int("window_size", window_size)
+        self.window_steps = checks.positive_int("window_size", window_size)
         self.whole_episodes = checks.boolean("whole_episodes", whole_episodes)
         self.max_episode_steps = checks.positive_int(
             "max_episode_steps", max_episode_steps
         )
-        self.env = _open(env)
+        self.env, self._make = _open(env)
         self.name = gymnasium_name(self.env)
-        self._recorder = Recorder(
-            self.name,
-            getattr(self.env, "observation_space", None),
-            getattr(self.env, "action_space", None),
-        )
+        limit = getattr(self.env.spec, "max_episode_steps", None) or ENDLESS
+        limit = min(limit, self.max_episode_steps)
+        self.time_limit = limit if limit < ENDLESS else None
+        self._recorder = recorder(self.env, self.name)
+        self._places = Places(self.env, self._make, self.name, _close)
+        self._judges: list[Any] = []
 
-    def collect(self, agent: BaseAgent, seed: int) -> EpisodeData:
-        """Return a window in which the agent explores.
+    @property
+    def copies(self) -> int | None:
+        """How many copies there can be, None for any number."""
+        return self._places.copies
+
+    def open(self) -> Place:
+        """Return one more copy; where there can be none, one that plays in the first."""
+        return self._places.open()
+
+    def collect(self, agent: BaseAgent, envs: Place, seed: int | None) -> EpisodeData:
+        """Return the next window, [T, ...], in which the agent explores.
 
         Args:
-          agent: plays by `act(observation)`.
-          seed: of the first episode and, through a generator, of the others: episode n
-            begins the same whatever was played before.
+          agent: plays by `act_batch`.
+          envs: a copy that `open` gave.
+          seed: of the first episode and, through a generator, of all later ones: episode
+            n begins the same whatever was played before. None goes on.
         """
-        seeds = _seeds(seed)
-        steps: list[Step] = []
-        while len(steps) < self.window_size:
-            room = None if self.whole_episodes else self.window_size - len(steps)
-            episode = self._play(agent.act, agent, next(seeds))
-            steps += itertools.islice(episode, room)
-        fields: Any = map(list, zip(*steps, strict=True))
-        return EpisodeData(*fields)
+        with self._places.playing(envs):
+            if seed is not None:
+                envs.seeds, envs.observation = episode_seeds(seed), None
+            rows, extras = [], []
+            while len(rows) < self.window_steps or (
+                self.whole_episodes and envs.observation is not None
+            ):
+                row, added = self._step(agent, envs)
+                rows.append(row)
+                extras.append(added)
+        fields: Any = map(list, zip(*rows, strict=True))
+        return EpisodeData(*fields, extras=join_extras(extras, np.concatenate))
 
     def evaluate(self, agent: BaseAgent, seed: int, episodes: int) -> float:
         """Return the mean return of whole episodes; nothing is learned.
 
-        An agent whose `act` has a keyword `explore` is called with `explore=False` and
-        plays deterministically; any other plays just as in training. Episode n begins
-        the same for the same seed, whoever plays.
+        The agent plays with `explore=False`. Episode n begins the same for the same seed,
+        whoever plays.
         """
         checks.positive_int("episodes", episodes)
-        act: Callable[..., Any] = agent.act
-        if "explore" in inspect.signature(act).parameters:
-            act = functools.partial(act, explore=False)
-        returns = [
-            sum(step.reward for step in self._play(act, agent, episode_seed))
-            for episode_seed in itertools.islice(_seeds(seed), episodes)
-        ]
+        returns: list[float] = []
+        with self._places.judging():
+            envs = self._judging(min(episodes, SIDE_BY_SIDE))
+            for seeds in chunks(seed, episodes, len(envs)):
+                returns += self._play(agent, envs, seeds)
         return float(np.mean(returns))
 
     def close(self) -> None:
-        """Close the environment, also one that was handed over."""
-        self.env.close()
+        """Close all environments, also one that was handed over."""
+        self._places.close()
+        while self._judges:
+            self._judges.pop().close()
 
-    def _play(self, act: Callable, agent: BaseAgent, seed: int) -> Iterator[Step]:
-        """Play one episode."""
-        agent.begin_episode(np.ones(1, bool))
-        observation = self._recorder.started(self.env.reset(seed=seed))
-        for count in itertools.count(1):
-            action = act(copy_for_agent(observation))
-            recorded = self._recorder.action(action)
-            result = self.env.step(action)
-            step = self._recorder.stepped(observation, recorded, result, count)
-            step = step._replace(
-                truncated=step.truncated or count == self.max_episode_steps
-            )
-            yield step
-            if step.terminated or step.truncated:
-                return
-            observation = step.next_observation
+    def _step(self, agent: BaseAgent, place: Place) -> tuple[tuple, Any]:
+        """Play one step; return its row in the order of `EpisodeData`, and the extras."""
+        if place.observation is None:
+            seed = next(place.seeds, None)
+            agent.begin_episode(np.ones(1, bool))
+            place.observation = self._recorder.started(place.env.reset(seed=seed))
+            place.count = 0
+        observation = place.observation
+        actions, extras = agent.act_batch(_stacked([observation]))
+        action = jax.tree.map(lambda x: x[0], actions)
+        taken = self._recorder.action(action, agent)
+        place.count += 1
+        place.observation = None  # should the environment fail
+        step = self._recorder.stepped(place.env.step(action), place.count)
+        step = self._cut(step, place.count)
+        following = step.observation
+        if not (step.terminated or step.truncated):
+            place.observation = following
+        flags = step.terminated, step.truncated
+        row = (observation, taken, step.reward, *flags, following, step.info)
+        return row, jax.tree.map(np.array, dict(extras))
+
+    def _play(self, agent: BaseAgent, envs: list, seeds: list[int]) -> list[float]:
+        """Return the returns of one episode for each seed, played side by side."""
+        agent.begin_episode(np.ones(len(seeds), bool))
+        observations = [
+            self._recorder.started(env.reset(seed=seed))
+            for env, seed in zip(envs, seeds, strict=False)
+        ]
+        returns, alive, count = [0.0] * len(seeds), set(range(len(seeds))), 0
+        while alive:
+            count += 1
+            actions, _ = agent.act_batch(_stacked(observations), explore=False)
+            for row in sorted(alive):
+                action = jax.tree.map(lambda x, row=row: x[row], actions)
+                self._recorder.action(action, agent)
+                result = self._recorder.stepped(envs[row].step(action), count)
+                step = self._cut(result, count)
+                returns[row] += step.reward
+                observations[row] = step.observation
+                if step.terminated or step.truncated:
+                    alive.remove(row)
+        return returns
+
+    def _cut(self, step: Stepped, count: int) -> Stepped:
+        if count < self.max_episode_steps:
+            return step
+        return step._replace(truncated=True)
+
+    def _judging(self, number: int) -> list[Any]:
+        """Return so many environments for an evaluation, or the only one."""
+        if self._make is None:
+            return [self.env]
+        while len(self._judges) < number:
+            self._judges.append(self._make())
+        return self._judges[:number]
 
 
-def _open(env: Any) -> Any:
-    """Return the environment, made if it is a function that makes one."""
+def _open(env: Any) -> tuple[Any, Callable[[], Any] | None]:
+    """Return the environment, and what makes another one if anything does."""
     import gymnasium
 
-    opened = env if isinstance(env, gymnasium.Env) or not callable(env) else env()
+    is_env = isinstance(env, gymnasium.Env)
+    opened = env if is_env or not callable(env) else env()
     if not isinstance(opened, gymnasium.Env):
         raise TypeError(
             "env must be a gymnasium.Env or a function that makes one, got "
-            f"{type(opened).__name__}; a vector environment needs a vector pipeline"
+            f"{type(opened).__name__}; a vector environment needs a "
+            "VectorBatchPipeline"
         )
-    return opened
+    if not is_env:
+        return opened, env
+    spec = opened.spec
+    # a wrapper that does not tell its arguments can not be made again
+    if spec is None or any(w.kwargs is None for w in spec.additional_wrappers):
+        return opened, None
+    return opened, functools.partial(gymnasium.make, spec)
 
 
-def _seeds(seed: int) -> Iterator[int]:
-    """Yield the seeds of episodes without end."""
-    generator = np.random.default_rng(seed)
-    while True:
-        yield int(generator.integers(2**31))
+def _close(env: Any) -> None:
+    env.close()
+
+
+def _stacked(observations: list[PyTree]) -> PyTree:
+    """Return copies of observations as a batch, which the agent may change."""
+    return jax.tree.map(lambda *rows: np.stack(rows), *observations)

@@ -14,75 +14,90 @@ import numpy as np
 from optix.types import PyTree
 
 
-class Step(NamedTuple):
-    """One transition, in the order of `EpisodeData`."""
+class Stepped(NamedTuple):
+    """What a step gave; of a vector environment every field has an axis [B] in front."""
 
     observation: PyTree
-    action: PyTree
-    reward: float
-    terminated: bool
-    truncated: bool
-    next_observation: PyTree
+    reward: Any  # a float, or [B] float64
+    terminated: Any  # a bool, or [B] bool
+    truncated: Any
     info: dict[str, Any]
 
 
 class Recorder(NamedTuple):
-    """Copies of what one Gymnasium environment gives and takes.
+    """Copies of what a Gymnasium environment gives and takes.
 
     name: of the environment, for messages.
-    observations, actions: its spaces, None where it has none.
+    observations, actions: the spaces of one environment, None where it has none.
+    lead: () of one environment, (B,) of a vector of them.
     """
 
     name: str
     observations: Any
     actions: Any
+    lead: tuple[int, ...] = ()
 
     def started(self, result: Any) -> PyTree:
         """Return a copy of the first observation from what `reset` returned."""
         observation, _ = self._unpacked("reset", result, "(observation, info)")
-        return self._observation(observation, "of reset")
+        return self.observation(observation, "of reset")
 
-    def stepped(self, observation: PyTree, action: PyTree, result: Any, n: int) -> Step:
-        """Return step `n` of an episode; `observation` and `action` are copies already."""
+    def stepped(self, result: Any, n: int) -> Stepped:
+        """Return copies of what step `n` gave."""
         form = "(observation, reward, terminated, truncated, info)"
         following, reward, terminated, truncated, info = self._unpacked(
             "step", result, form
         )
         when = f"at step {n}"
-        return Step(
-            observation,
-            action,
+        return Stepped(
+            self.observation(following, when),
             self._number("reward", reward, when),
             self._flag("terminated", terminated, when),
             self._flag("truncated", truncated, when),
-            self._observation(following, when),
             _copy_info(info),
         )
 
-    def action(self, action: Any) -> PyTree:
-        """Return a copy of an action, which the environment may change."""
-        return _copy(self.actions, action)
-
-    def _observation(self, value: Any, when: str) -> PyTree:
+    def observation(self, value: Any, when: str) -> PyTree:
+        """Return a copy of an observation, which the environment may change."""
         copied = _copy(self.observations, value)
-        if not _fits(self.observations, copied):
-            shapes = jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", copied)
+        if not _fits(self.observations, copied, self.lead):
             raise self._wrong(
-                "the observation", f"of {self.observations}", shapes, when
+                "the observation", self._rule(self.observations), _kinds(copied), when
             )
         return copied
 
-    def _number(self, field: str, value: Any, when: str) -> float:
-        array = np.asarray(value)
-        if array.shape or array.dtype.kind not in "biuf":
-            raise self._wrong(field, "a number", value, when)
-        return float(array)
+    def action(self, value: Any, agent: Any) -> PyTree:
+        """Return a copy of an action, which the environment may change."""
+        copied = _copy(self.actions, value)
+        if not _fits(self.actions, copied, self.lead, taken=True):
+            raise ValueError(
+                f"an action of {type(agent).__name__} in {self.name} must be "
+                f"{self._rule(self.actions)}, got {_kinds(copied)}; mend act, or take an "
+                "agent for these actions"
+            )
+        return copied
 
-    def _flag(self, field: str, value: Any, when: str) -> bool:
+    def _rule(self, space: Any) -> str:
+        return f"{list(self.lead)} of {space}" if self.lead else f"of {space}"
+
+    def _number(self, field: str, value: Any, when: str) -> Any:
+        if type(value) is float and not self.lead:
+            return value
         array = np.asarray(value)
-        if array.shape or array.dtype.kind not in "biu" or array not in (0, 1):
-            raise self._wrong(field, "True or False", value, when)
-        return bool(array)
+        if array.shape != self.lead or array.dtype.kind not in "biuf":
+            rule = f"{self.lead[0]} numbers" if self.lead else "a number"
+            raise self._wrong(field, rule, value, when)
+        return np.array(array, np.float64) if self.lead else float(array)
+
+    def _flag(self, field: str, value: Any, when: str) -> Any:
+        if type(value) is bool and not self.lead:
+            return value
+        array = np.asarray(value)
+        known = array.shape == self.lead and array.dtype.kind in "biu"
+        if not known or not (array.dtype == bool or np.isin(array, (0, 1)).all()):
+            rule = f"{self.lead[0]} flags" if self.lead else "True or False"
+            raise self._wrong(field, rule, value, when)
+        return np.array(array, bool) if self.lead else bool(array)
 
     def _unpacked(self, function: str, result: Any, form: str) -> tuple:
         count = form.count(",") + 1
@@ -104,9 +119,16 @@ class Recorder(NamedTuple):
         )
 
 
-def copy_for_agent(observation: PyTree) -> PyTree:
-    """Return a copy of a recorded observation, which the agent may change."""
-    return jax.tree.map(np.array, observation)
+def recorder(env: Any, name: str) -> Recorder:
+    """Return the recorder of an environment, or of a vector of them."""
+    vector = isinstance(env, gymnasium.vector.VectorEnv)
+    prefix = "single_" if vector else ""
+    return Recorder(
+        name,
+        getattr(env, f"{prefix}observation_space", None),
+        getattr(env, f"{prefix}action_space", None),
+        (env.num_envs,) if vector else (),
+    )
 
 
 def _copy(space: Any, value: Any) -> PyTree:
@@ -123,23 +145,48 @@ def _copy(space: Any, value: Any) -> PyTree:
     return jax.tree.map(np.array, value)
 
 
-def _fits(space: Any, copied: PyTree) -> bool:
-    """Whether a copy has the structure and the shapes of its space."""
+def _fits(
+    space: Any, copied: PyTree, lead: tuple[int, ...] = (), taken: bool = False
+) -> bool:
+    """Whether a copy has the structure and the shapes of its space.
+
+    What is `taken` by the environment must also be integers where the space has them.
+    """
     if isinstance(space, gymnasium.spaces.Dict):
         return (
             isinstance(copied, dict)
             and copied.keys() == space.spaces.keys()
-            and all(_fits(inner, copied[key]) for key, inner in space.spaces.items())
+            and all(
+                _fits(inner, copied[key], lead, taken)
+                for key, inner in space.spaces.items()
+            )
         )
     if isinstance(space, gymnasium.spaces.Tuple):
         return (
             isinstance(copied, tuple)
             and len(copied) == len(space.spaces)
-            and all(map(_fits, space.spaces, copied))
+            and all(
+                _fits(inner, part, lead, taken)
+                for inner, part in zip(space.spaces, copied, strict=True)
+            )
         )
     if _is_array(space):
-        return copied.shape == space.shape and copied.dtype.kind in "biuf"
+        kinds = "biu" if taken and space.dtype.kind != "f" else "biuf"
+        return copied.shape == (*lead, *space.shape) and copied.dtype.kind in kinds
     return True
+
+
+def is_made_of_arrays(space: Any) -> bool:
+    """Whether a space holds arrays, or dictionaries and tuples of them."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return all(map(is_made_of_arrays, space.spaces.values()))
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return all(map(is_made_of_arrays, space.spaces))
+    return _is_array(space)
+
+
+def _kinds(copied: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", copied)
 
 
 def _is_array(space: Any) -> bool:

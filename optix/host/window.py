@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -127,6 +127,27 @@ def stack_steps(steps: PyTree) -> PyTree:
     if not isinstance(steps, list) or not steps:
         return steps
     return jax.tree.map(lambda *leaves: np.stack(leaves), *steps, is_leaf=_is_row)
+
+
+def join_extras(
+    steps: list[Mapping[str, PyTree]], join: Callable[[Sequence], np.ndarray]
+) -> dict[str, PyTree]:
+    """Return {name: [T, ...]} of what `act_batch` added at each of T steps.
+
+    Raises:
+      ValueError: other names at some step.
+    """
+    names = steps[0].keys()
+    for added in steps:
+        if added.keys() != names:
+            raise checks.OptionError(
+                "act_batch must add the same names at every step, got "
+                f"{sorted(names)} and {sorted(added)}"
+            )
+    return {
+        name: jax.tree.map(lambda *rows: join(rows), *[added[name] for added in steps])
+        for name in names
+    }
 
 
 def _is_row(node: PyTree) -> bool:

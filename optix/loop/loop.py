@@ -43,7 +43,7 @@ def loop(
     *,
     transforms: Transform | None = None,
     score: Callable | None = None,
-    windows_per_round: int = 1,
+    windows_per_round: int | None = None,
     max_rounds: int = 500,
     max_env_steps: int | None = None,
     target_score: float | None = None,
@@ -64,7 +64,7 @@ def loop(
       score: `(policy, hyperparams, key) -> []`, a validation environment or any function,
         in place of `learner.evaluate`; it alone then decides on best, rollback and
         convergence.
-      windows_per_round: windows between two scores.
+      windows_per_round: windows between two scores; None takes the learner's.
       max_rounds: default budget; the state's limits are traced and may differ by seed.
       max_env_steps: default budget of environment steps over all lanes.
       target_score: default score at which a run is done.
@@ -100,6 +100,8 @@ def loop(
             "min_rounds_without_signal", min_rounds_without_signal, 0
         ),
     )
+    if windows_per_round is None:
+        windows_per_round = learner.windows_per_round
     checks.positive_int("windows_per_round", windows_per_round)
     checks.positive_int("max_non_finite", max_non_finite)
     checks.positive_int("final_scores", final_scores)
@@ -257,6 +259,12 @@ def _begin(
 
 def _check_lanes(learner: Learner, tuner: Tuner) -> None:
     if learner.lanes is not None and learner.lanes != tuner.lanes:
+        if learner.host is not None:
+            raise checks.OptionError(
+                f"the tuner has {tuner.lanes} lanes, but the learner's source of "
+                f"experience can serve only {learner.lanes}: it can not be copied; take "
+                "fixed(), or another tuner with lanes=1"
+            )
         raise checks.OptionError(
             f"the learner must be made for the lanes of the tuner, {tuner.lanes}, but it "
             f"was made for {learner.lanes}; pass lanes={tuner.lanes} to off_policy(...)"

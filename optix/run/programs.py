@@ -87,7 +87,8 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
         advances = jax.jit(advance, donate_argnums=0)
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)
     # it may fail, and then the state before, which is not donated, is all there is
-    return Programs(init, _aside(jax.jit(advance)), _aside(jax.jit(finish)), False)
+    outside = [_aside(part) for part in (init, jax.jit(advance), jax.jit(finish))]
+    return Programs(*outside, shrinks=False)
 
 
 def _aside(program: Any) -> Callable[..., Any]:

@@ -17,7 +17,13 @@ from optix.make import make, usual_agent
 from optix.run import description
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.pause import Pause, Watch
-from optix.run.programs import Programs, programs, vectorized, with_limits
+from optix.run.programs import (
+    Programs,
+    own_errors,
+    programs,
+    vectorized,
+    with_limits,
+)
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.types import Loop, LoopState
@@ -119,7 +125,7 @@ def train(
         if directory is not None:
             folder = stack.enter_context(RunFolder.create(directory, config))
         session = Session(loop, run, folder, watch, config)
-        state = session.programs.init(_keys(config))
+        state = _begun(session)
         title = f"{recipe['environment']} {agent}" if recipe else "training"
         return session.play(
             state, title, callbacks, checkpoint_seconds, memory_every, progress
@@ -174,9 +180,9 @@ def resume(
         target = _trace(run, _keys(config))
         state = folder.load_state(target, loop)
         if state is None:  # killed before the first checkpoint
-            state = session.programs.init(_keys(config))
+            state = _begun(session)
         elif jax.tree.structure(state) != jax.tree.structure(target):
-            state = _with_empty_memory(state, session.programs.init(_keys(config)))
+            state = _with_empty_memory(state, _begun(session))
             step = int(np.asarray(state.round).sum())
             folder.configure(memory_lost=[*config.get("memory_lost", ()), step])
         folder.save_best(state, loop, best_seed(state))  # if it is not there any more
@@ -187,6 +193,12 @@ def resume(
         return session.play(
             state, title, callbacks, checkpoint_seconds, memory_every, progress
         )
+
+
+def _begun(session: Session) -> LoopState:
+    """Return the state before the first round."""
+    with own_errors(session.loop):
+        return session.programs.init(_keys(session.config))
 
 
 def _with_empty_memory(state: LoopState, fresh: LoopState) -> LoopState:

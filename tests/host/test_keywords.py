@@ -9,6 +9,7 @@ from optix.host.learner import host
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.pipelines import BatchPipeline
 from optix.host.regime import RegimeDetector
+from optix.host.vector import VectorBatchPipeline
 from tests.host.test_pipelines import Countdown
 from tests.numpy_agent import NumpyAgent
 
@@ -17,6 +18,7 @@ VALUES = [-1, 0, float("nan"), INF, 1e30, "x", None, True, 1.5, 10**20]
 FACTORIES = {
     host: {"agent": NumpyAgent(), "pipeline": BatchPipeline(Countdown)},
     BatchPipeline: {"env": Countdown},
+    VectorBatchPipeline: {"envs": [Countdown, Countdown]},
     ObsNormalizer: {"obs_shape": (2,)},
     RewardNormalizer: {},
     RegimeDetector: {},
@@ -24,7 +26,10 @@ FACTORIES = {
 RIGHT = {
     (host, "validation"): [None],
     (host, "directory"): [None],
+    (host, "fresh"): [True],
     (BatchPipeline, "whole_episodes"): [True],
+    (VectorBatchPipeline, "num_envs"): [None],
+    (VectorBatchPipeline, "async_envs"): [],
     (ObsNormalizer, "clip"): [INF, 1e30, 1.5, 10**20],
     (RewardNormalizer, "clip"): [INF, 1e30, 1.5, 10**20],
     (RewardNormalizer, "gamma"): [0],
@@ -56,7 +61,7 @@ def test_right_or_named(factory, name, value):
             factory(**given)
             return
         # parts of a wrong class have a TypeError of old
-        kind = TypeError if name in ("agent", "env") else ValueError
+        kind = TypeError if name in ("agent", "env", "envs") else ValueError
         with pytest.raises(kind, match=rf"\b{name}\b"):
             factory(**given)
 

@@ -1,3 +1,4 @@
+import functools
 import traceback
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from optix.host.agent import BaseAgent, HyperparamSet
-from optix.host.learner import host
+from optix.host.learner import host as any_host
 from optix.host.window import EpisodeData
 
+host = functools.partial(any_host, fresh=True)  # each window has its own seed
 LANE_RATES = jnp.array([0.5, 2.0])
 
 
@@ -54,7 +56,10 @@ class Rewards:
     def __init__(self):
         self.collected, self.evaluated = [], []
 
-    def collect(self, agent, seed):
+    def open(self):
+        return self
+
+    def collect(self, agent, envs, seed):
         self.collected.append(seed)
         steps = [np.float32(agent.act(None))] * 2
         rewards = [1.0, float(seed % 7)]
@@ -271,8 +276,8 @@ def test_what_is_not_finite_changes_nothing(where):
             return {"loss": np.inf} if broken and where == "learn" else info
 
     class Broken(Rewards):
-        def collect(self, agent, seed):
-            data = super().collect(agent, seed)
+        def collect(self, agent, envs, seed):
+            data = super().collect(agent, envs, seed)
             if broken and where == "reward":
                 data.rewards[0] = np.nan
             return data
@@ -334,9 +339,10 @@ def test_checkpoints_go_to_another_process(make):
     for key in keys[:2]:
         state, _ = learner.step(state, {"rate": 1.0}, key, True)
     weights = learner.host.save(state)
-    assert list(weights) == ["2"] and weights["2"].dtype == np.uint8
+    assert list(weights) == ["agent", "files/2"]
+    assert weights["files/2"].dtype == np.uint8
     again = learner.host.save(state)
-    np.testing.assert_array_equal(weights["2"], again["2"])  # the same bytes
+    np.testing.assert_array_equal(weights["files/2"], again["files/2"])  # same bytes
 
     other = host(make(), Rewards(), evaluation_episodes=1)
     other.host.load(weights)
@@ -380,7 +386,8 @@ def test_restore_never_changes_a_slot(learner):
         1.0, [key, key]
     )
     for slot in (0, 1):
-        other = {str(slot): with_weight(9.0).host.save(policy)["0"]}
+        saved = with_weight(9.0).host.save(policy)
+        other = {"agent": saved["agent"], f"files/{slot}": saved["files/0"]}
         with pytest.raises(ValueError, match=f"slot {slot} has other weights here"):
             learner.host.load(other)
     assert learner.evaluate(state.policy, learner.hyperparams, key) == replay(
@@ -421,7 +428,7 @@ def test_keep_drops_the_rest(learner, tmp_path):
 
 def test_slots_of_a_batched_state(learner):
     states = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 3))
-    assert list(learner.host.save(states)) == ["0"]
+    assert list(learner.host.save(states)) == ["agent", "files/0"]
     with pytest.raises(ValueError, match="dict names no slot of a host agent"):
         learner.host.save({"learner": jnp.zeros(3)})
 

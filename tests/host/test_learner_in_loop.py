@@ -23,12 +23,14 @@ EPISODES = 2
 
 def cartpole():
     env = gymnasium.make("CartPole-v1")
-    return BatchPipeline(env, window_size=250, max_episode_steps=200)
+    return BatchPipeline(
+        env, window_size=250, whole_episodes=True, max_episode_steps=200
+    )
 
 
 def tuned(learner, **options):
     tuner = spsa({"learning_rate": (0.5, 20.0)}, lanes=2)
-    return loop(learner, tuner, final_scores=2, **options)
+    return loop(learner, tuner, final_scores=2, windows_per_round=1, **options)
 
 
 class Climber(NumpyAgent):
@@ -45,7 +47,10 @@ class Hill:
     def __init__(self):
         self.windows = self.scores = 0
 
-    def collect(self, agent, seed):
+    def open(self):
+        return self
+
+    def collect(self, agent, envs, seed):
         self.windows += 1
         ones = np.ones((1, 1))
         return EpisodeData(ones, ones, np.ones(1), ones[0] > 0, ones[0] < 0, ones)
@@ -156,7 +161,7 @@ def test_a_run_resumed_from_a_checkpoint_is_the_run_uninterrupted():
             lambda x: () if isinstance(x, HostSlot) else x, state, **is_slot
         )
 
-    first, second = (host(NumpyAgent(), cartpole()) for _ in range(2))
+    first, second = (host(NumpyAgent(), cartpole(), fresh=True) for _ in range(2))
     run, drive = driver(first)
     halfway = drive(run.init(jax.random.key(1)), 3)
     saved = weights_of(first, halfway)

@@ -63,7 +63,8 @@ class Chooses(NumpyAgent):
 
 
 def window(env, agent=None):
-    return BatchPipeline(env, window_size=3).collect(agent or Chooses(), 0)
+    pipeline = BatchPipeline(env, window_size=3)
+    return pipeline.collect(agent or Chooses(), pipeline.open(), 0)
 
 
 def test_actions_and_observations_are_those_of_the_time():
@@ -166,9 +167,9 @@ def test_observations_of_several_parts():
 def test_wrong_results_are_named(results, message):
     for ask in ("collect", "evaluate"):
         pipeline = BatchPipeline(Scripted(**results), window_size=3)
-        arguments = (Chooses(), 0) if ask == "collect" else (Chooses(), 0, 1)
+        last = (pipeline.open(), 0) if ask == "collect" else (0, 1)
         with pytest.raises(ValueError, match=message):
-            getattr(pipeline, ask)(*arguments)
+            getattr(pipeline, ask)(Chooses(), *last)
 
 
 @pytest.mark.parametrize(
