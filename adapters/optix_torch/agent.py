@@ -51,7 +51,9 @@ class ModuleAgent(BaseAgent):
             module.eval()
         self.parts: dict[str, tensors.Part] = dict(self.modules)
         self.optimizers: dict[str, Optimizer] = {}
-        self.records: dict[str, Any] = {}  # {name: has state() and restore(state)}
+        self._learned = tensors.Numbers(windows=0)
+        # {name: has state() and restore(state)}
+        self.records: dict[str, Any] = {"learned": self._learned}
         self.hyperparams: dict[str, Any] = {
             name: row[0] for name, row in {**self.FLOATS, **self.SIZES}.items()
         }
@@ -137,10 +139,10 @@ class ModuleAgent(BaseAgent):
     def reset(self, seed: int) -> None:
         """Take new first weights, where `for_env` made the networks.
 
-        Networks of one's own, and weights that were loaded, averaged or perturbed, stay
-        what they are: all seeds begin with them.
+        Networks of one's own, and weights that have learned or were loaded, averaged or
+        perturbed, stay what they are: all seeds begin with them.
         """
-        if not self._own_weights:
+        if not self._own_weights or self._learned["windows"] > 0:
             return
         on_cuda = self.device.type == "cuda"
         devices = [torch.cuda.current_device()] if on_cuda else []
@@ -273,6 +275,7 @@ class ModuleAgent(BaseAgent):
         rate = self.hyperparams["learning_rate"]
         for group, share in self._rates:
             group["lr"] = rate * share
+        self._learned["windows"] += 1
         for name in self.modules:
             self.modules[name].train(not name.startswith("target"))
 

@@ -230,6 +230,7 @@ def _beginner(store: HostStore) -> Callable:
     """Return the callback that gives a run first weights of its own."""
 
     def first(seeds):
+        store.hold(0)  # an agent may keep what it came with
         store.release()
         store.agent.reset(int(seeds[1]))
         return np.int32(store.new_slot())

@@ -163,6 +163,7 @@ def test_seeds_begin_with_weights_of_their_own(name):
     first = agent.state()
     states = []
     for seed in (1, 2, 1):
+        agent.restore(first)
         agent.reset(seed)
         states.append(agent.state())
         learned(agent)
@@ -181,7 +182,7 @@ def test_weights_of_ones_own_are_not_taken_away(tmp_path):
     loaded.load_weights(str(tmp_path / "weights"))
     perturbed = make("ppo")
     perturbed.perturb_weights(0.1)
-    for agent in (own, loaded, perturbed):
+    for agent in (own, loaded, perturbed, learned(make("ppo"))):
         before = agent.state()
         agent.reset(5)
         assert same(agent.state(), before)
