@@ -193,7 +193,7 @@ class Replay:
         self._newest = np.zeros(0, np.int64)  # its episodes are over
         if self._tree is not None:
             self._tree = SumTree(self.capacity)
-            if size:
+            if priority is not None:
                 self._tree.write(np.arange(size), priority)
 
     def _make(self, fields: Mapping[str, np.ndarray]) -> None:

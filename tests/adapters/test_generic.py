@@ -32,7 +32,12 @@ def test_it_goes_down_its_loss():
     bias = agent.modules["module"].bias.detach().clone().requires_grad_()
     window = play(agent)
     told = agent.learn(window)
-    assert told["steps"] == 16 and set(told) == {"loss", "grad_norm", "entropy", "steps"}
+    assert told["steps"] == 16 and set(told) == {
+        "loss",
+        "grad_norm",
+        "entropy",
+        "steps",
+    }
     adam = torch.optim.Adam([weight, bias], 0.1)
     for _ in range(2):
         adam.zero_grad()

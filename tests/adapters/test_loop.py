@@ -11,7 +11,7 @@ from optix.host.vector import VectorBatchPipeline
 from optix.loop.loop import loop
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
-from optix_torch import TorchPPOAgent, TorchSACAgent, TorchRecurrentPPOAgent
+from optix_torch import TorchPPOAgent, TorchRecurrentPPOAgent, TorchSACAgent
 from tests.adapters.windows import same
 
 
@@ -97,7 +97,8 @@ def test_a_tuner_of_two_lanes_shares_the_replay():
     agent, learner, run = make(
         "sac", spsa({"learning_rate": (1e-5, 1e-2)}), max_rounds=3
     )
-    assert "learning_rate" in learner.hyperparams and "batch_size" not in learner.hyperparams
+    assert "learning_rate" in learner.hyperparams
+    assert "batch_size" not in learner.hyperparams
     state = jax.jit(run.run)(run.init(jax.random.key(1)))
     policy = state.best.policy
     assert same(learner.host.agent_of(policy).state(), agent.state())

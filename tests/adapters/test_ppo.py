@@ -105,7 +105,9 @@ def by_hand(actor, critic, window, h, generator, order):
             going_on = not (window.terminated[t, b] or window.truncated[t, b])
             target = window.rewards[t, b]
             target += h["discount"] * following[t, b] * (not window.terminated[t, b])
-            gain = target - value[t, b] + h["discount"] * h["gae_lambda"] * going_on * gain
+            gain = (
+                target - value[t, b] + h["discount"] * h["gae_lambda"] * going_on * gain
+            )
             gains[t, b] = gain
     parameters = [*actor.parameters(), *critic.parameters()]
     adam = torch.optim.Adam(parameters, h["learning_rate"], eps=1e-5)
@@ -155,7 +157,9 @@ def test_learning_is_that_of_a_loop_written_by_hand():
     by_hand(*modules, window, agent.hyperparams, generator, order)
     for name in ("actor", "critic"):
         pairs = zip(
-            agent.modules[name].parameters(), copy.modules[name].parameters(), strict=True
+            agent.modules[name].parameters(),
+            copy.modules[name].parameters(),
+            strict=True,
         )
         for a, b in pairs:
             np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-4, atol=1e-6)
@@ -215,7 +219,9 @@ def test_observations_and_rewards_are_seen_as_the_jax_agent_sees_them():
 
 def test_a_normalizer_of_ones_own_scales_the_rewards():
     normalizer = RewardNormalizer(num_envs=2)
-    agent = TorchPPOAgent(nn.Linear(4, 3), nn.Linear(4, 1), None, None, "cpu", normalizer)
+    agent = TorchPPOAgent(
+        nn.Linear(4, 3), nn.Linear(4, 1), None, None, "cpu", normalizer
+    )
     window = play(agent)
     wanted = RewardNormalizer(num_envs=2)
     for reward, ended in zip(window.rewards, window.dones, strict=True):

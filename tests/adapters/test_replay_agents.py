@@ -236,7 +236,9 @@ def test_sac_learns_as_by_hand():
         sac_by_hand(
             modules, log_temperature, batch, agent.hyperparams, generator, optimizers
         )
-    assert agent.log_temperature.item() == pytest.approx(log_temperature.item(), rel=1e-5)
+    assert agent.log_temperature.item() == pytest.approx(
+        log_temperature.item(), rel=1e-5
+    )
     for name, module in agent.modules.items():
         for a, b in zip(module.parameters(), modules[name].parameters(), strict=True):
             np.testing.assert_allclose(a.detach(), b.detach(), rtol=1e-3, atol=2e-5)
@@ -420,7 +422,10 @@ def test_each_run_has_a_replay_of_its_own():
 
 def test_networks_of_other_outputs_are_refused():
     for agent, match in (
-        (TorchDQNAgent(nn.Linear(4, 2), 3), "q_network must give values of n_actions=3"),
+        (
+            TorchDQNAgent(nn.Linear(4, 2), 3),
+            "q_network must give values of n_actions=3",
+        ),
         (
             TorchRainbowDQNAgent(NoisyLinear(4, 6), 3),
             r"q_network must give logits \[N, 3, atoms\]",

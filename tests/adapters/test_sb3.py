@@ -53,7 +53,9 @@ def collect(agent, worlds, obs, steps):
     for _ in range(steps):
         action, extra = agent.act_batch(obs)
         results = [world.step(a) for world, a in zip(worlds, action, strict=True)]
-        after, reward, terminated, truncated, _ = map(np.array, zip(*results, strict=True))
+        after, reward, terminated, truncated, _ = map(
+            np.array, zip(*results, strict=True)
+        )
         truncated = truncated & ~terminated
         rows.append((obs, action, reward, terminated, truncated, after))
         extras.append(extra)
@@ -150,7 +152,11 @@ def test_constants_of_the_model_are_hyperparameters():
         HyperparamSet({"learning_rate": 0.5, "clip_range": 0.3, "gamma": 0.9})
     )
     model = agent.model
-    assert (model.lr_schedule(0.3), model.clip_range(0.7), model.gamma) == (0.5, 0.3, 0.9)
+    assert (model.lr_schedule(0.3), model.clip_range(0.7), model.gamma) == (
+        0.5,
+        0.3,
+        0.9,
+    )
     worlds, obs = begin(agent, True)
     told = agent.learn(collect(agent, worlds, obs, 8)[0])
     assert told["learning_rate"] == 0.5 and told["clip_range"] == 0.3
@@ -286,7 +292,12 @@ def test_state_dependent_exploration_and_images():
             return np.full((36, 40, 3), self.steps, np.uint8)
 
     film = sb3.DQN(
-        "CnnPolicy", Film(), buffer_size=20, learning_starts=2, batch_size=2, device="cpu"
+        "CnnPolicy",
+        Film(),
+        buffer_size=20,
+        learning_starts=2,
+        batch_size=2,
+        device="cpu",
     )
     agent = SB3Agent(film, total_timesteps=20)
     worlds = [Film(), Film()]

@@ -104,7 +104,9 @@ def test_a_hostile_file_is_refused(tmp_path):
     ):
         path = tmp_path / f"{number}.safetensors"
         write(path)
-        with pytest.raises(ValueError, match="must be a safetensors file that save_weig"):
+        with pytest.raises(
+            ValueError, match="must be a safetensors file that save_weig"
+        ):
             agent.load_weights(str(path))
     with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors"):
         agent.load_weights(str(tmp_path / "nothing"))

@@ -23,7 +23,9 @@ class Spaces(gymnasium.Env):
 
 
 AGENTS = {
-    name: functools.partial(getattr(optix_torch, kind).for_env, Spaces(actions), **options)
+    name: functools.partial(
+        getattr(optix_torch, kind).for_env, Spaces(actions), **options
+    )
     for name, kind, actions, options in (
         ("ppo", "TorchPPOAgent", DISCRETE, {"hidden": (4,)}),
         ("gaussian", "TorchGaussianPPOAgent", BOX, {"hidden": (4,)}),
