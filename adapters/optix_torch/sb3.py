@@ -99,8 +99,7 @@ class SB3Agent(ModuleAgent):
         if self._moments is not None:
             self.records["normalize"] = self._moments
         self._rollouts: dict[tuple[int, int], Any] = {}  # {(T, B): buffer}
-        self._noise_due = True  # gSDE draws anew
-        self._acts = 0
+        self._acted = 0  # steps of the window under way
         if not getattr(model, "_custom_logger", False):
             from stable_baselines3.common.logger import Logger
 
@@ -126,7 +125,7 @@ class SB3Agent(ModuleAgent):
         torch.manual_seed(seed)
         np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002
         self.model.action_space.seed(seed & 0x7FFFFFFF)
-        self._noise_due, self._acts = True, 0
+        self._acted = 0
 
     def make_memory(self) -> ModelReplay | None:
         """Return a replay for one run, of a model that has one."""
@@ -140,12 +139,9 @@ class SB3Agent(ModuleAgent):
             return self.model.policy.predict(seen, deterministic=True)[0], {}
         count = len(jax.tree.leaves(observations)[0])
         began = self.take_began(count)
-        self._draw_noise(count)
+        self._count_act(count)
         if not self.on_policy:
-            self.model._last_obs = seen
-            noise = action_noise(self.model, count)
-            starts = self.model.learning_starts
-            return self.model._sample_action(starts, noise, count)[0], {"began": began}
+            return self._explored(seen, count), {"began": began}
         policy = self.model.policy
         with torch.no_grad():
             drawn, value, log_prob = policy(policy.obs_to_tensor(seen)[0])
@@ -163,6 +159,7 @@ class SB3Agent(ModuleAgent):
         window = episode_data.batched()
         logger = self.model.logger
         logger.name_to_value.clear()
+        self._acted = 0
         (self._learn_window if self.on_policy else self._learn_replay)(window)
         if self._moments is not None:
             self._moments.observe(window.observations)
@@ -195,6 +192,21 @@ class SB3Agent(ModuleAgent):
             seen = policy.obs_to_tensor(self._seen(row))[0]
             actions = policy.get_distribution(seen).distribution
         return actions.probs[0].cpu().numpy()
+
+    def _explored(self, seen: Any, num_envs: int) -> np.ndarray:
+        """Return actions of a model with a replay, as if each step had been counted."""
+        model = self.model
+        counted = model.num_timesteps
+        model.num_timesteps += (self._acted - 1) * num_envs
+        if self._total is not None and hasattr(model, "exploration_schedule"):
+            left = max(1.0 - model.num_timesteps / self._total, 0.0)
+            model.exploration_rate = model.exploration_schedule(left)
+        model._last_obs = seen
+        noise = action_noise(model, num_envs)
+        try:
+            return model._sample_action(model.learning_starts, noise, num_envs)[0]
+        finally:
+            model.num_timesteps = counted
 
     def _learn_window(self, window: EpisodeData) -> None:
         model, (steps, num_envs) = self.model, window.rewards.shape
@@ -335,15 +347,13 @@ class SB3Agent(ModuleAgent):
             return self.model.policy.unscale_action(action)
         return np.clip(action, space.low, space.high)
 
-    def _draw_noise(self, num_envs: int) -> None:
-        """Let a model with state-dependent exploration draw its noise when it would."""
-        model = self.model
-        if not model.use_sde:
-            return
-        every = model.sde_sample_freq
-        if self._noise_due or (every > 0 and self._acts % every == 0):
+    def _count_act(self, num_envs: int) -> None:
+        """Count a step; with state-dependent exploration draw its noise when due."""
+        model, every = self.model, self.model.sde_sample_freq
+        due = self._acted == 0 or (every > 0 and self._acted % every == 0)
+        self._acted += 1
+        if model.use_sde and due:
             (model.policy if self.on_policy else model.actor).reset_noise(num_envs)
-        self._noise_due, self._acts = False, self._acts + 1
 
 
 def _is_on_policy(model: Any) -> bool:

@@ -151,7 +151,10 @@ def _tensors(parts: Mapping[str, Part]) -> Iterator[tuple[str, torch.Tensor]]:
                     yield f"{name}.{key}", value
         elif isinstance(part, Optimizer):
             for place, parameter in _places(name, part):
-                for key, value in part.state.get(parameter, {}).items():
+                own = part.state.get(parameter, {})
+                for key, value in own.items():
+                    if isinstance(value, int | float):  # a counter: it adds up as well
+                        value = own[key] = torch.tensor(value)
                     if isinstance(value, torch.Tensor):
                         yield f"{place}{key}", value
         else:

@@ -44,11 +44,11 @@ def advantages(
     >>> advantages(rewards, zero, zero, never, never, 0.5, 1.0).tolist()
     [[1.5], [1.0]]
     """
-    discount, gae_lambda = np.float32(discount), np.float32(gae_lambda)
     # a terminated step may have any number, NaN too, for what follows it
     following = np.where(terminated, np.float32(0), next_values)
-    delta = np.asarray(rewards + discount * following - values, np.float32)
-    decay = discount * gae_lambda * ~(terminated | truncated)
+    delta = rewards + np.float32(discount) * following - values
+    delta = np.asarray(delta, np.float32)
+    decay = np.float32(discount * gae_lambda) * ~(terminated | truncated)
     for t in range(len(delta) - 2, -1, -1):
         delta[t] += decay[t] * delta[t + 1]
     return delta
