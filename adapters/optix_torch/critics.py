@@ -12,7 +12,7 @@ from torch import nn
 
 from optix import checks
 from optix_torch.actions import action_bounds
-from optix_torch.agent import Hyperparams
+from optix_torch.given import Hyperparams
 from optix_torch.networks import Concatenated, Dense, dense_layers, encoder
 from optix_torch.off_policy import Batch, ReplayAgent
 from optix_torch.on_policy import one_value

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
 from optix.types import Discrete
-from optix_torch.agent import Hyperparams
 from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, Duel, dense_layers, network
 from optix_torch.off_policy import ReplayAgent, follow, replay_floats, replay_sizes
 

@@ -14,7 +14,8 @@ from optix import checks
 from optix.host.agent import HyperparamSet
 from optix.host.window import EpisodeData
 from optix_torch.actions import Categorical
-from optix_torch.agent import Hyperparams, ModuleAgent, named
+from optix_torch.agent import ModuleAgent
+from optix_torch.given import Hyperparams, named
 from optix_torch.view import ObservationView
 
 

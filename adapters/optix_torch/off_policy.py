@@ -19,7 +19,8 @@ from optix.host.advantages import ReturnScale
 from optix.host.replay import Replay
 from optix.host.window import EpisodeData
 from optix.learners.memory import PRIORITY
-from optix_torch.agent import Floats, Hyperparams, ModuleAgent, Sizes
+from optix_torch.agent import Floats, ModuleAgent, Sizes
+from optix_torch.given import Hyperparams
 from optix_torch.state import Numbers
 from optix_torch.view import ObservationView
 

@@ -21,7 +21,8 @@ from optix.agents.ppo import HYPERPARAMS
 from optix.host.advantages import ReturnScale, advantages, following_values
 from optix.host.normalizers import RewardNormalizer
 from optix.host.window import EpisodeData
-from optix_torch.agent import Hyperparams, ModuleAgent
+from optix_torch.agent import ModuleAgent
+from optix_torch.given import Hyperparams
 from optix_torch.view import ObservationView
 
 INFO = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
 from optix_torch.actions import Categorical
-from optix_torch.agent import Hyperparams
 from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, network
 from optix_torch.on_policy import FeedForwardAgent
 

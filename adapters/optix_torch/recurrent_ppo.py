@@ -19,8 +19,8 @@ from optix import checks
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
 from optix_torch.actions import Categorical
-from optix_torch.agent import Hyperparams
 from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.given import Hyperparams
 from optix_torch.memory_cell import Cell
 from optix_torch.networks import Dense, dense_layers, encoder
 from optix_torch.on_policy import ProximalAgent, Samples, one_value

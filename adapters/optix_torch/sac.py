@@ -19,9 +19,9 @@ from optix import checks
 from optix.agents.sac import HYPERPARAMS, LOG_SCALE
 from optix.types import Box
 from optix_torch.actions import squashed
-from optix_torch.agent import Hyperparams
 from optix_torch.critics import TwinCriticAgent, critic
 from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, network
 from optix_torch.off_policy import follow, replay_floats, replay_sizes
 

@@ -15,34 +15,23 @@ import jax
 import numpy as np
 import torch
 
-from optix import checks
 from optix.host.agent import HyperparamSet
 from optix.host.window import EpisodeData
 from optix_torch import state as tensors
 from optix_torch.agent import ModuleAgent
+from optix_torch.sb3_model import (
+    FLOATS,
+    SIZES,
+    check_schedules,
+    constant,
+    is_on_policy,
+)
 from optix_torch.sb3_parts import (
     ModelCounters,
     ModelMoments,
     ModelReplay,
     action_noise,
 )
-
-INSTALL = "pip install 'tensor-optix-jax[sb3]'"
-FLOATS = {  # name: (low, high) of a model's attributes that are numbers
-    "learning_rate": (0.0, 1.0),
-    "clip_range": (0.0, 10.0),
-    "clip_range_vf": (0.0, 1e9),
-    "ent_coef": (0.0, 100.0),
-    "vf_coef": (0.0, 100.0),
-    "gamma": (0.0, 1.0),
-    "gae_lambda": (0.0, 1.0),
-    "max_grad_norm": (0.0, 1e9),
-    "target_kl": (0.0, 1e9),
-    "tau": (0.0, 1.0),
-    "target_policy_noise": (0.0, 10.0),
-    "target_noise_clip": (0.0, 10.0),
-}
-SIZES = ("batch_size", "n_epochs")
 
 
 class SB3Agent(ModuleAgent):
@@ -70,13 +59,13 @@ class SB3Agent(ModuleAgent):
     def __init__(self, model: Any, *, total_timesteps: int | None = None):
         """See the class."""
         self.model = model
-        self.on_policy = _is_on_policy(model)
+        self.on_policy = is_on_policy(model)
         self._total = total_timesteps
-        _check_schedules(model, total_timesteps)
+        check_schedules(model, total_timesteps)
         self.FLOATS = {
             name: (value, *FLOATS[name])
             for name in FLOATS
-            if (value := _constant(getattr(model, name, None))) is not None
+            if (value := constant(getattr(model, name, None))) is not None
         }
         self.SIZES = {
             name: (value, 1)
@@ -354,49 +343,3 @@ class SB3Agent(ModuleAgent):
         self._acted += 1
         if model.use_sde and due:
             (model.policy if self.on_policy else model.actor).reset_noise(num_envs)
-
-
-def _is_on_policy(model: Any) -> bool:
-    """Whether a model learns from windows; raises where it is none of those known."""
-    try:
-        import stable_baselines3 as sb3
-    except ImportError as error:
-        raise ImportError(
-            f"SB3Agent needs Stable-Baselines3; install it by {INSTALL}"
-        ) from error
-    if isinstance(model, sb3.PPO | sb3.A2C):
-        return True
-    if not isinstance(model, sb3.DQN | sb3.SAC | sb3.TD3):
-        raise checks.OptionError(
-            "model must be a PPO, A2C, DQN, SAC, TD3 or DDPG object of "
-            f"stable_baselines3, got {model!r}; load a saved one by its class's load(...)"
-        )
-    if issubclass(model.replay_buffer_class, sb3.HerReplayBuffer):
-        raise checks.OptionError(
-            "replay_buffer_class of the model must do without an environment, got "
-            f"{model.replay_buffer_class.__name__}; use ReplayBuffer"
-        )
-    return False
-
-
-def _constant(value: Any) -> float | None:
-    """Return a number, or what a schedule always is, as a float; else None."""
-    if callable(value):
-        shares = {float(value(share)) for share in (1.0, 0.5, 0.0)}
-        return shares.pop() if len(shares) == 1 else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
-
-
-def _check_schedules(model: Any, total_timesteps: int | None) -> None:
-    if total_timesteps is not None:
-        checks.positive_int("total_timesteps", total_timesteps)
-        return
-    names = ("lr_schedule", "clip_range", "clip_range_vf", "exploration_schedule")
-    found = ((name, getattr(model, name, None)) for name in names)
-    moving = [name for name, x in found if callable(x) and _constant(x) is None]
-    if moving:
-        raise checks.OptionError(
-            f"total_timesteps must be given, for {moving[0]} of the model changes over "
-            "them; or make the model with a constant"
-        )

@@ -23,7 +23,7 @@ from optix_torch import (
     TorchTD3Agent,
 )
 from optix_torch.actions import bounds
-from optix_torch.agent import chosen_device
+from optix_torch.given import chosen_device
 from optix_torch.networks import Dense, Duel, Image, OneHot
 from tests.adapters.windows import AGENTS, BOX, DISCRETE, Spaces, make, play
 
