@@ -29,10 +29,12 @@ class ModuleAgent(BaseAgent):
 
     FLOATS: hyperparameters {name: (default, low, high)} that the loop may tune.
     SIZES: whole ones, {name: (default, minimum)}.
+    OPTIONAL: floats that some agents of the class have and others have not.
     """
 
     FLOATS: ClassVar[Floats] = {}
     SIZES: ClassVar[Sizes] = {}
+    OPTIONAL: ClassVar[Floats] = {}
 
     def __init__(
         self,
@@ -59,9 +61,7 @@ class ModuleAgent(BaseAgent):
         }
         self._given = named(hyperparams)
         self.set_hyperparams(HyperparamSet(self._given))
-        self._rates: list[
-            tuple[dict[str, Any], float]
-        ] = []  # (group, share of the rate)
+        self._rates: list[tuple[dict[str, Any], float]] = []  # (group, its share)
         self._first_rate = 0.0
         self._own_weights = False  # made by `for_env`, so that `reset` may make others
         self._first: dict[str, dict[str, np.ndarray]] | None = None
@@ -190,7 +190,7 @@ class ModuleAgent(BaseAgent):
                 continue
             if first.dtype.kind == "f":
                 rows = [one[name].astype(np.float64) for one in states]
-                mean[name] = np.mean(rows, 0).astype(first.dtype)
+                mean[name] = np.asarray(np.mean(rows, 0), first.dtype)
             else:
                 mean[name] = first
         self.restore(mean)

@@ -56,7 +56,7 @@ class TwinCriticAgent(ReplayAgent):
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, before: str = "") -> Any:
         """Return the values [N] of both critics, or of their targets."""
-        row = torch.cat([obs.flatten(1), action], -1)
+        row = torch.cat([obs.reshape(len(obs), -1), action], -1)
         return [
             one_value(name, self.modules[f"{before}{name}"](row))
             for name in ("critic1", "critic2")

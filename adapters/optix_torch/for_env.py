@@ -50,7 +50,7 @@ def split(agent: Any, given: Mapping[str, Any]) -> tuple[Options, Options]:
     Raises:
       ValueError: an unknown name.
     """
-    hyperparams = {*agent.FLOATS, *agent.SIZES}
+    hyperparams = {*agent.FLOATS, *agent.SIZES, *agent.OPTIONAL}
     parameters = inspect.signature(agent.__init__).parameters.values()
     options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} | {"device"}
     checks.known_names(f"option of {agent.__name__}", given, hyperparams | options)

@@ -39,6 +39,7 @@ class Batch(NamedTuple):
 class ReplayAgent(ModuleAgent):
     """What agents with a replay share; a subclass says how a batch is learned from."""
 
+    OPTIONAL: ClassVar = PRIORITY
     NAMES: ClassVar[tuple[str, ...]]  # of what `_update` returns
 
     def __init__(
@@ -55,7 +56,7 @@ class ReplayAgent(ModuleAgent):
         """Take the modules and what is the same for all."""
         self.prioritised = checks.boolean("prioritised", prioritised)
         if self.prioritised:
-            self.FLOATS = {**self.FLOATS, **PRIORITY}
+            self.FLOATS = {**self.FLOATS, **self.OPTIONAL}
         super().__init__(modules, hyperparams, device)
         self.numbers = Numbers(env_steps=0, updates=0, due=0.0)
         self.view = ObservationView(

@@ -96,7 +96,7 @@ class ProximalAgent(ModuleAgent):
 
     FLOATS: ClassVar = HYPERPARAMS
     SIZES: ClassVar = {"num_epochs": (4, 1), "num_minibatches": (4, 1)}
-    unit = "samples"
+    unit: ClassVar = (2, "samples")  # the least in a minibatch
 
     def __init__(
         self,
@@ -164,11 +164,11 @@ class ProximalAgent(ModuleAgent):
         return dict(zip(INFO, means, strict=True))
 
     def _minibatches(self, units: int) -> Iterator[torch.Tensor]:
-        parts = self.hyperparams["num_minibatches"]
-        if units < 2 * parts:
+        parts, (least, unit) = self.hyperparams["num_minibatches"], self.unit
+        if units < least * parts:
             raise checks.OptionError(
-                f"num_minibatches={parts} must leave two {self.unit} to each, got a "
-                f"window of {units}"
+                f"num_minibatches={parts} must leave {least} {unit} to each, got a "
+                f"window of {units}; collect longer windows or make fewer minibatches"
             )
         for _ in range(self.hyperparams["num_epochs"]):
             order = torch.randperm(units, generator=self.generator, device=self.device)

@@ -64,7 +64,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
     """
 
     SIZES: ClassVar = {**ProximalAgent.SIZES, "sequence_length": (16, 1)}
-    unit = "stretches"
+    unit: ClassVar = (1, "stretch")
 
     def __init__(
         self,

@@ -36,15 +36,24 @@ def restore(parts: Mapping[str, Part], state: Mapping[str, np.ndarray]) -> None:
       ValueError: they are of other parts; no weight is changed then.
     """
     present = dict(_tensors(parts))
-    for name, part in parts.items():
-        if isinstance(part, Optimizer):
-            _match_optimizer(name, part, present, state)
+    differing = []
+    if present.keys() != state.keys():
+        differing = list(_differing(parts, present, state))
+    free = {name for _, _, names in differing for name in names}
     # in order, so that the message names the first layer that differs
     for name in dict.fromkeys((*present, *state)):
-        _check(name, present.get(name), state.get(name))
+        if name not in free:
+            _check(name, present.get(name), state.get(name))
+    for own, parameter, names in differing:
+        own.clear()
+        for name in names & state.keys():
+            # a counter stays where a new optimizer would keep it
+            device = parameter.device if state[name].shape else None
+            own[name.rpartition(".")[-1]] = _tensor(state[name].copy()).to(device)
     with torch.no_grad():
         for name, tensor in present.items():
-            tensor.copy_(_tensor(state[name]))
+            if name not in free:
+                tensor.copy_(_tensor(state[name]))
 
 
 def make_moments(optimizer: Optimizer) -> None:
@@ -167,32 +176,22 @@ def _places(name: str, optimizer: Optimizer) -> Iterator[tuple[str, nn.Parameter
             yield f"{name}.{number}.{place}.", parameter
 
 
-def _match_optimizer(
-    name: str,
-    optimizer: Optimizer,
-    present: dict[str, torch.Tensor],
+def _differing(
+    parts: Mapping[str, Part],
+    present: Mapping[str, torch.Tensor],
     state: Mapping[str, np.ndarray],
-) -> None:
-    """Let an optimizer have what the state has of it, no more and no less."""
-    wanted = {key for key in state if key.startswith(f"{name}.")}
-    have = {key for key in present if key.startswith(f"{name}.")}
-    if wanted == have:
-        return
-    for place, parameter in _places(name, optimizer):
-        own = optimizer.state[parameter]
-        for key in [key for key in own if f"{place}{key}" in have - wanted]:
-            del own[key]
-            del present[f"{place}{key}"]
-        for full in wanted - have:
-            if full.startswith(place):
-                # a counter stays where a new optimizer would keep it
-                device = parameter.device if state[full].shape else None
-                made = torch.empty(
-                    state[full].shape, dtype=_tensor(state[full]).dtype, device=device
-                )
-                own[full[len(place) :]] = present[full] = made
-        if not own:
-            del optimizer.state[parameter]
+) -> Iterator[tuple[dict[str, Any], nn.Parameter, set[str]]]:
+    """Of what an optimizer has made in one of the two only: (its place, of, names)."""
+    for part_name, part in parts.items():
+        if not isinstance(part, Optimizer):
+            continue
+        for place, parameter in _places(part_name, part):
+            have, wanted = (
+                {name for name in names if name.startswith(place)}
+                for names in (present, state)
+            )
+            if not have or not wanted:
+                yield part.state[parameter], parameter, have | wanted
 
 
 def _check(name, tensor, array) -> None:

@@ -14,7 +14,7 @@ from optix.host.normalizers import RewardNormalizer
 from optix.host.window import EpisodeData
 from optix_torch import TorchGaussianPPOAgent, TorchPPOAgent
 from optix_torch.actions import Categorical, Gaussian, bounds, squashed
-from optix_torch.on_policy import Samples, proximal_loss
+from optix_torch.on_policy import INFO, Samples, proximal_loss
 from tests.adapters.windows import make, play, same
 
 H = {"clip_ratio": 0.2, "value_coefficient": 0.7, "entropy_coefficient": 0.03}
@@ -63,7 +63,8 @@ def test_the_loss_and_its_gradient_are_those_of_jax(kind, clip_values):
     )
     loss.backward()
     np.testing.assert_allclose(loss.item(), wanted, rtol=1e-5)
-    np.testing.assert_allclose([float(x) for x in numbers], [*info.values()], rtol=1e-4)
+    for name, number in zip(INFO, numbers, strict=False):
+        np.testing.assert_allclose(number.item(), info[name], rtol=1e-4, err_msg=name)
     for leaf, slope in zip(leaves, slopes, strict=True):
         np.testing.assert_allclose(leaf.grad.numpy(), slope, rtol=1e-4, atol=1e-6)
 
@@ -230,7 +231,7 @@ def test_a_normalizer_of_ones_own_scales_the_rewards():
     agent.learn(window)
     assert same(normalizer.state(), wanted.state())
     assert "returns/returns" in agent.state()
-    with pytest.raises(ValueError, match="reward must hold 2 numbers"):
+    with pytest.raises(ValueError, match="ended must hold 2 numbers"):
         agent.learn(play(agent, envs=3))
 
 
