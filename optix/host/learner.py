@@ -107,19 +107,20 @@ def host(
     settings = _settings(initial, tuple(tunable))
     train = store.guarded(_trainer(store, pipeline, settings, told, fresh))
     play = store.guarded(_player(store, judge, settings, evaluation_episodes))
-    first = store.guarded(_beginner(store))
+    resets = type(agent).reset is not BaseAgent.reset
+    first = store.guarded(_beginner(store, resets))
     slot_number = jax.ShapeDtypeStruct((), jnp.int32)
     flag = jax.ShapeDtypeStruct((), jnp.bool_)
     row = jax.ShapeDtypeStruct((len(told),), jnp.float32)
     outcome = (slot_number, slot_number, slot_number, flag, flag, row)
 
     def init(key):
-        seeds = _seeds(key)
-        slot = jnp.int32(0)
-        if type(agent).reset is not BaseAgent.reset:
-            slot = io_callback(first, slot_number, seeds)
+        slot, memory = jnp.int32(0), ()
+        if resets or store.memories.there:
+            bits = jax.ShapeDtypeStruct((2,), jnp.uint32)
+            slot, run = io_callback(first, (slot_number, bits), _seeds(key))
+            memory = Run(run) if store.memories.there else ()
         policy = Policy(params=(), extras=HostSlot(slot))
-        memory = Run(seeds) if store.memories.there else ()
         return LearnerState(policy, Stream(jnp.int32(0)), memory)
 
     def begin(policy, key):
@@ -226,14 +227,18 @@ def _settings(initial: HyperparamSet, tunable: Sequence[str]) -> Callable:
     return settings
 
 
-def _beginner(store: HostStore) -> Callable:
-    """Return the callback that gives a run first weights of its own."""
+def _beginner(store: HostStore, resets: bool) -> Callable:
+    """Return the callback that gives a run first weights and a replay of its own."""
 
     def first(seeds):
-        store.hold(0)  # an agent may keep what it came with
-        store.release()
-        store.agent.reset(int(seeds[1]))
-        return np.int32(store.new_slot())
+        word, seed = np.asarray(seeds).tolist()
+        slot = 0
+        if resets:
+            store.hold(0)  # an agent may keep what it came with
+            store.release()
+            store.agent.reset(seed)
+            slot = store.new_slot()
+        return np.int32(slot), store.memories.new_run(word)
 
     return first
 

@@ -13,7 +13,7 @@ from optix.host.packed import arrays_of, bytes_of_arrays
 class Run(NamedTuple):
     """Which run a replay belongs to: `LearnerState.memory` of a host agent with one."""
 
-    bits: jax.Array  # [2] uint32 of the key with which the run began
+    bits: jax.Array  # [2] uint32: of the key with which it began, and a number
 
 
 class Memories:
@@ -26,11 +26,20 @@ class Memories:
         """Make none yet."""
         self._agent = agent
         self._runs: dict[str, Memory | None] = {}
+        self._last = 0  # the number of the last run
         self.there = type(agent).make_memory is not BaseAgent.make_memory
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._runs)
+
+    def new_run(self, word: int) -> np.ndarray:
+        """Return the bits of a run that begins now; none has had them before.
+
+        A key may begin several runs, and each has an empty replay.
+        """
+        self._last += 1
+        return np.array([word, self._last % 2**32], np.uint32)
 
     def hand(self, run: str) -> None:
         """Give the agent the replay of a run, a new one if it has none yet."""
@@ -68,6 +77,7 @@ class Memories:
             )
         memory.restore(arrays_of(archive))
         self._runs[run] = memory
+        self._last = max(self._last, int(run[8:], 16))
 
 
 def name_of(bits: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from optix import checks
 
 
 def checked_arrays(what: str, arrays: object) -> dict[str, np.ndarray]:
-    """Return {name: array} as it came, or raise: of what else no checkpoint can be made."""
+    """Return {name: array} as it came; raise for what no checkpoint can be made of."""
     if not isinstance(arrays, Mapping) or not all(isinstance(n, str) for n in arrays):
         raise checks.OptionError(
             f"{what} must return {{name: array}}, got {type(arrays).__name__}"

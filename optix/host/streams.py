@@ -1,10 +1,10 @@
 """Episodes that go on from window to window: copies of the environments, by number.
 
-An environment can not be copied as a policy can. So what a state holds of its episodes is
-a number, used once: the window that is asked to go on from a number finds the copy of the
-environments that was left under it, plays on, and leaves it under a new one. Any other
-number means fresh episodes: 0 of a beginning or a rollback, one that another lane of a fork
-has used up, one of another process.
+An environment can not be copied as a policy can. So what a state holds of its episodes
+is a number, used once: the window that is asked to go on from a number finds the copy of
+the environments that was left under it, plays on, and leaves it under a new one. Any
+other number means fresh episodes: 0 of a beginning or a rollback, one that another lane
+of a fork has used up, one of another process.
 """
 
 import collections
@@ -84,7 +84,7 @@ class Streams:
         return self._last
 
     def rest(self, seat: Seat) -> int:
-        """Give back a copy whose episodes nobody goes on with; return 0, for fresh ones."""
+        """Give back a copy whose episodes are over; return 0, the number of none."""
         seat.clear()
         self._idle.append(seat)
         return 0

@@ -16,13 +16,12 @@ from optix.host.vector_envs import (
     final_observation,
     living,
     reset_seed,
-    single_spec,
     vector_source,
 )
 from optix.host.window import EpisodeData, join_extras
 from optix.types import PyTree
 
-_FINALS = ("final_obs", "final_info", "_final_obs", "_final_info")
+_FINALS = ("final_obs", "_final_obs")  # they are in `next_observations`
 
 
 class VectorBatchPipeline:
@@ -52,8 +51,8 @@ class VectorBatchPipeline:
     Raises:
       TypeError: `envs` is something else.
       ValueError: a size below one, options that do not go together, another
-        `autoreset_mode`, spaces not made of arrays. `collect` and `evaluate` raise it where
-        something of a wrong form is given, and name it.
+        `autoreset_mode`, spaces not made of arrays. `collect` and `evaluate` raise it
+        where something of a wrong form is given, and name it.
       RuntimeError: in `collect` and `evaluate`, a process has died.
 
     >>> pipeline = VectorBatchPipeline("CartPole-v1", num_envs=4, window_size=32)
@@ -79,13 +78,11 @@ class VectorBatchPipeline:
             "max_episode_steps", max_episode_steps
         )
         checks.boolean("async_envs", async_envs)
-        self.envs, self._make = vector_source(envs, num_envs, async_envs)
+        source = vector_source(envs, num_envs, async_envs)
+        self.envs, self._make, self.name, limit = source
         self.num_envs = self.envs.num_envs
         self.window_steps = self.window_size * self.num_envs
-        spec = single_spec(self.envs)
-        self.name = type(self.envs.unwrapped).__name__ if spec is None else spec.id
-        limit = getattr(spec, "max_episode_steps", None) or ENDLESS
-        limit = min(limit, self.max_episode_steps)
+        limit = min(limit or ENDLESS, self.max_episode_steps)
         self.time_limit = limit if limit < ENDLESS else None
         make = None if self._make is None else lambda: self._make(self.num_envs)
         self._places = Places(self.envs, make, self.name, close_vector)
@@ -164,7 +161,8 @@ class VectorBatchPipeline:
             if done.any():
                 agent.begin_episode(done)
                 ends += [
-                    (n, row, self._final(step.info, row)) for row in np.flatnonzero(done)
+                    (n, row, self._final(step.info, row))
+                    for row in np.flatnonzero(done)
                 ]
             info = {k: v for k, v in step.info.items() if k not in _FINALS}
             rows.append((taken, step.reward, step.terminated, step.truncated, info))

@@ -17,6 +17,7 @@ from gymnasium.vector import (
 )
 
 from optix import checks
+from optix.envs.names import gymnasium_name
 from optix.host.recorded import is_made_of_arrays
 
 _SAME_STEP = AutoresetMode.SAME_STEP
@@ -27,10 +28,14 @@ class VectorSource(NamedTuple):
 
     first: one that is there.
     make: `(num_envs) -> another one` of so many environments, or None.
+    name: of its environments, for messages.
+    time_limit: of their episodes, None if unknown.
     """
 
     first: VectorEnv
     make: Callable[[int], VectorEnv] | None
+    name: str
+    time_limit: int | None
 
 
 def vector_source(envs: Any, num_envs: int | None, async_envs: bool) -> VectorSource:
@@ -47,28 +52,42 @@ def vector_source(envs: Any, num_envs: int | None, async_envs: bool) -> VectorSo
                 "num_envs and async_envs are for names and functions, got them beside a "
                 f"vector environment of {envs.num_envs}; leave them out"
             )
-        source = VectorSource(envs, _maker_of(envs))
-    else:
-        functions = _functions(envs, num_envs)
-        make = functools.partial(_of_functions, functions, async_envs)
-        source = VectorSource(make(len(functions)), make)
+        _check(envs)
+        singles = getattr(envs.unwrapped, "envs", None)  # of a SyncVectorEnv
+        known = envs if envs.spec or not singles else singles[0]
+        return VectorSource(envs, _maker_of(envs), *_known_of(known))
+    functions = _functions(envs, num_envs)
+    single = _keeping(functions[0])
+    known = _known_of(single)
+    single.close()
+    make = functools.partial(_of_functions, functions, async_envs)
+    first = make(len(functions))
     try:
-        _check(source.first)
+        _check(first)
     except ValueError:
-        if not isinstance(envs, VectorEnv):
-            close_vector(source.first)
+        close_vector(first)
         raise
-    return source
+    return VectorSource(first, make, *known)
 
 
 def close_vector(env: VectorEnv) -> None:
-    """Close a vector environment, also one whose processes have died."""
-    try:
+    """Close a vector environment, also one whose processes have died.
+
+    What is waited for there would never come, so then they are ended.
+    """
+    base = env.unwrapped
+    if not isinstance(base, AsyncVectorEnv):
         env.close()
-    except (EOFError, OSError, AttributeError):
-        for process in getattr(env.unwrapped, "processes", ()):
-            process.terminate()
-        env.unwrapped.closed = True
+        return
+    idle = base._state.value == "default"
+    if not base.closed and idle and all(p.is_alive() for p in base.processes):
+        with contextlib.suppress(EOFError, OSError):
+            env.close()
+    if not base.closed:
+        for process in base.processes:
+            process.kill()
+            process.join()
+        base.closed = True
 
 
 @contextlib.contextmanager
@@ -78,21 +97,14 @@ def living(env: VectorEnv, name: str):
         yield
     except (EOFError, ConnectionError) as error:
         processes = getattr(env.unwrapped, "processes", ())
-        dead = [f"{p.name} (exit code {p.exitcode})" for p in processes if not _is_up(p)]
+        dead = [
+            f"{p.name} (exit code {p.exitcode})" for p in processes if not _is_up(p)
+        ]
         raise RuntimeError(
             f"a process of the environments {name} has died: {', '.join(dead) or error}; "
             "it was killed, or ran out of memory; the next window begins with new "
             "environments where they can be made anew"
         ) from error
-
-
-def single_spec(env: VectorEnv) -> Any:
-    """Return the `EnvSpec` of one of the environments, None if they have none."""
-    if env.spec is not None:
-        return env.spec
-    with contextlib.suppress(Exception):  # not all have one, or such a method
-        return env.get_attr("spec")[0]
-    return None
 
 
 def reset_seed(env: VectorEnv, seeds: list[int]) -> Any:
@@ -115,6 +127,11 @@ def final_observation(info: dict[str, Any], row: int, name: str) -> Any:
             "in the same step; mend the vector environment or its wrapper"
         )
     return final
+
+
+def _known_of(env: Any) -> tuple[str, int | None]:
+    """Return the name and the time limit of an environment, or of a vector."""
+    return gymnasium_name(env), getattr(env.spec, "max_episode_steps", None)
 
 
 def _is_up(process: Any) -> bool:

@@ -13,8 +13,14 @@ from optix.host.window import EpisodeData  # noqa: E402
 from optix_torch import SB3Agent  # noqa: E402
 from tests.adapters.windows import same  # noqa: E402
 
-SMALL = {"policy_kwargs": {"net_arch": [4]}, "device": "cpu", "seed": 0}
-REPLAY = {**SMALL, "learning_starts": 6, "batch_size": 4, "buffer_size": 40}
+REPLAY = {"learning_starts": 6, "batch_size": 4, "buffer_size": 40}
+
+
+def small():
+    """What makes a model small; it writes into its policy's, so each has its own."""
+    return {"policy_kwargs": {"net_arch": [4]}, "device": "cpu", "seed": 0}
+
+
 
 
 class Walk(gymnasium.Env):
@@ -77,13 +83,13 @@ def begin(agent, discrete, count=2):
 
 
 MODELS = {
-    "ppo": lambda env: sb3.PPO("MlpPolicy", env, n_steps=8, batch_size=8, **SMALL),
-    "a2c": lambda env: sb3.A2C("MlpPolicy", env, n_steps=8, **SMALL),
+    "ppo": lambda env: sb3.PPO("MlpPolicy", env, n_steps=8, batch_size=8, **small()),
+    "a2c": lambda env: sb3.A2C("MlpPolicy", env, n_steps=8, **small()),
     "dqn": lambda env: sb3.DQN(
-        "MlpPolicy", env, train_freq=2, target_update_interval=6, **REPLAY
+        "MlpPolicy", env, train_freq=2, target_update_interval=6, **small(), **REPLAY
     ),
-    "sac": lambda env: sb3.SAC("MlpPolicy", env, train_freq=2, **REPLAY),
-    "td3": lambda env: sb3.TD3("MlpPolicy", env, train_freq=2, **REPLAY),
+    "sac": lambda env: sb3.SAC("MlpPolicy", env, train_freq=2, **small(), **REPLAY),
+    "td3": lambda env: sb3.TD3("MlpPolicy", env, train_freq=2, **small(), **REPLAY),
 }
 DISCRETE = {"ppo": True, "a2c": True, "dqn": True, "sac": False, "td3": False}
 STEPS = {"ppo": 8, "a2c": 8, "dqn": 2, "sac": 2, "td3": 2}
@@ -161,7 +167,7 @@ def test_constants_of_the_model_are_hyperparameters():
     told = agent.learn(collect(agent, worlds, obs, 8)[0])
     assert told["learning_rate"] == 0.5 and told["clip_range"] == 0.3
     assert model.rollout_buffer.gamma == 0.9
-    kept = SB3Agent(sb3.SAC("MlpPolicy", envs(False), ent_coef=0.2, **REPLAY))
+    kept = SB3Agent(sb3.SAC("MlpPolicy", envs(False), ent_coef=0.2, **small(), **REPLAY))
     kept.set_hyperparams(HyperparamSet({"ent_coef": 0.7, "tau": 0.5}))
     assert kept.model.ent_coef_tensor.item() == pytest.approx(0.7)
     for wrong, match in (
@@ -222,7 +228,7 @@ def test_a_vecnormalize_is_kept_up_to_date_and_used(name):
 
 
 def test_of_an_episode_cut_short_what_is_stored_before_does_not_lead_on():
-    model = sb3.SAC("MlpPolicy", envs(False), n_steps=3, train_freq=2, **REPLAY)
+    model = sb3.SAC("MlpPolicy", envs(False), n_steps=3, train_freq=2, **small(), **REPLAY)
     agent = SB3Agent(model)
     for _ in range(2):  # fresh episodes at step 4, where none has ended
         worlds, obs = begin(agent, False)
@@ -278,7 +284,7 @@ def test_the_model_can_still_be_saved_and_learn_alone(tmp_path):
 
 
 def test_state_dependent_exploration_and_images():
-    model = sb3.PPO("MlpPolicy", envs(False), use_sde=True, n_steps=8, **SMALL)
+    model = sb3.PPO("MlpPolicy", envs(False), use_sde=True, n_steps=8, **small())
     agent = SB3Agent(model)
     worlds, obs = begin(agent, False)
     window, _ = collect(agent, worlds, obs, 8)
@@ -313,7 +319,7 @@ def test_wrong_calls():
             SB3Agent(wrong)
     with pytest.raises(ValueError, match="total_timesteps must be given, for explorat"):
         SB3Agent(MODELS["dqn"](envs()))
-    moving = sb3.PPO("MlpPolicy", envs(), learning_rate=lambda left: left, **SMALL)
+    moving = sb3.PPO("MlpPolicy", envs(), learning_rate=lambda left: left, **small())
     with pytest.raises(ValueError, match="total_timesteps must be given, for lr_sched"):
         SB3Agent(moving)
     with pytest.raises(ValueError, match="total_timesteps must be an integer"):

@@ -92,10 +92,10 @@ def test_windows_go_on_where_they_were_cut(sizes):
     agent, pipeline = Constant(), BatchPipeline(Countdown, window_size=size)
     place, other = pipeline.open(), pipeline.open()
     parts = []
-    for number in range(number):
-        parts.append(pipeline.collect(agent, place, None if number else 3))
-        pipeline.collect(Constant(1), other, None if number % 2 else number)
-        pipeline.evaluate(Constant(1), number, 2)
+    for n in range(number):
+        parts.append(pipeline.collect(agent, place, None if n else 3))
+        pipeline.collect(Constant(1), other, None if n % 2 else n)
+        pipeline.evaluate(Constant(1), n, 2)
     for field in ("observations", "next_observations", "rewards", "terminated"):
         joined = np.concatenate([getattr(part, field) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, field))

@@ -101,7 +101,7 @@ def test_lists_are_arrays():
     data = window(env, Chooses([0.5, 0.25]))
     for field in (data.observations, data.next_observations, data.actions):
         assert isinstance(field, np.ndarray) and field.shape == (3, 2)
-        assert field.dtype == np.float32
+    assert data.observations.dtype == data.next_observations.dtype == np.float32
     assert data.actions.tolist() == [[0.5, 0.25]] * 3
 
 
