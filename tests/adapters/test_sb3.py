@@ -21,8 +21,6 @@ def small():
     return {"policy_kwargs": {"net_arch": [4]}, "device": "cpu", "seed": 0}
 
 
-
-
 class Walk(gymnasium.Env):
     """A walk by deterministic steps that ends, or is cut, at fixed numbers of them."""
 
@@ -167,7 +165,9 @@ def test_constants_of_the_model_are_hyperparameters():
     told = agent.learn(collect(agent, worlds, obs, 8)[0])
     assert told["learning_rate"] == 0.5 and told["clip_range"] == 0.3
     assert model.rollout_buffer.gamma == 0.9
-    kept = SB3Agent(sb3.SAC("MlpPolicy", envs(False), ent_coef=0.2, **small(), **REPLAY))
+    kept = SB3Agent(
+        sb3.SAC("MlpPolicy", envs(False), ent_coef=0.2, **small(), **REPLAY)
+    )
     kept.set_hyperparams(HyperparamSet({"ent_coef": 0.7, "tau": 0.5}))
     assert kept.model.ent_coef_tensor.item() == pytest.approx(0.7)
     for wrong, match in (
@@ -228,7 +228,9 @@ def test_a_vecnormalize_is_kept_up_to_date_and_used(name):
 
 
 def test_of_an_episode_cut_short_what_is_stored_before_does_not_lead_on():
-    model = sb3.SAC("MlpPolicy", envs(False), n_steps=3, train_freq=2, **small(), **REPLAY)
+    model = sb3.SAC(
+        "MlpPolicy", envs(False), n_steps=3, train_freq=2, **small(), **REPLAY
+    )
     agent = SB3Agent(model)
     for _ in range(2):  # fresh episodes at step 4, where none has ended
         worlds, obs = begin(agent, False)
