@@ -75,16 +75,17 @@ def outcome(learner, state, seed=None):
     return {name: x.copy() for name, x in weights.items()}, np.array(state.curve)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ["recurrent", "sac"])
 def test_two_seeds_of_one_agent_are_two_runs(name):
     """Vmapped, or one after the other: the same curves and weights, bit for bit."""
     keys = jax.random.split(jax.random.key(0), 2)
     _, learner, run = make(name)
     both = jax.jit(jax.vmap(run.run))(jax.vmap(run.init)(keys))
     found = []
+    _, alone, separate = make(name)
+    program = jax.jit(lambda key: separate.run(separate.init(key)))
     for seed in range(2):
-        _, alone, separate = make(name)
-        state = jax.jit(separate.run)(separate.init(keys[seed]))
+        state = program(keys[seed])
         weights, curve = outcome(alone, state)
         got, got_curve = outcome(learner, both, seed)
         np.testing.assert_array_equal(got_curve, curve)
