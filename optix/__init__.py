@@ -17,6 +17,7 @@ from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
 from optix.run.load import LoadedPolicy, load
+from optix.run.loaded_agent import LoadedAgent
 from optix.run.pause import Pause
 from optix.run.result import Result
 from optix.run.train import resume, train
@@ -29,6 +30,7 @@ __all__ = [
     "EpisodeData",
     "Event",
     "HyperparamSet",
+    "LoadedAgent",
     "LoadedPolicy",
     "LoopCallback",
     "ObsNormalizer",

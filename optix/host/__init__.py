@@ -2,10 +2,10 @@
 
 agent: the methods of a `BaseAgent`. window: the experience it learns from. pipelines,
 vector: windows from Gymnasium environments. places, vector_envs, recorded: the copies of
-those, and what they give and take. learner: both behind the `Learner` record. slots: the
-host's half of its state, which is snapshots of weights, memories by run and streams of
-episodes, packed into a checkpoint. told: what a window tells. normalizers, regime:
-running statistics for code outside JAX.
+those, and what they give and take. learner: both behind the `Learner` record. playing:
+its callbacks. slots: the host's half of its state, which is snapshots of weights, memories
+by run and streams of episodes, packed into a checkpoint. told: what a window tells.
+normalizers, regime: running statistics for code outside JAX.
 """
 
 from typing import TYPE_CHECKING

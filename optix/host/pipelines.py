@@ -4,14 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from optix import checks
 from optix.envs.names import gymnasium_name
 from optix.host.agent import BaseAgent
 from optix.host.places import Place, Places, chunks, episode_seeds
-from optix.host.recorded import Stepped, recorder
+from optix.host.recorded import Stepped, each, recorder
 from optix.host.window import EpisodeData, join_extras
 from optix.types import PyTree
 
@@ -137,7 +136,7 @@ class BatchPipeline:
             place.count = 0
         observation = place.observation
         actions, extras = agent.act_batch(_stacked([observation]))
-        action = jax.tree.map(lambda x: x[0], actions)
+        action = each(lambda x: x[0], actions)
         taken = self._recorder.action(action, agent)
         place.count += 1
         place.observation = None  # should the environment fail
@@ -148,7 +147,7 @@ class BatchPipeline:
             place.observation = following
         flags = step.terminated, step.truncated
         row = (observation, taken, step.reward, *flags, following, step.info)
-        return row, jax.tree.map(np.array, dict(extras))
+        return row, {name: each(np.array, value) for name, value in extras.items()}
 
     def _play(self, agent: BaseAgent, envs: list, seeds: list[int]) -> list[float]:
         """Return the returns of one episode for each seed, played side by side."""
@@ -162,7 +161,7 @@ class BatchPipeline:
             count += 1
             actions, _ = agent.act_batch(_stacked(observations), explore=False)
             for row in sorted(alive):
-                action = jax.tree.map(lambda x, row=row: x[row], actions)
+                action = each(lambda x, row=row: x[row], actions)
                 self._recorder.action(action, agent)
                 result = self._recorder.stepped(envs[row].step(action), count)
                 step = self._cut(result, count)
@@ -213,4 +212,4 @@ def _close(env: Any) -> None:
 
 def _stacked(observations: list[PyTree]) -> PyTree:
     """Return copies of observations as a batch, which the agent may change."""
-    return jax.tree.map(lambda *rows: np.stack(rows), *observations)
+    return each(lambda *rows: np.array(rows), *observations)

@@ -4,7 +4,7 @@ Environments and agents write into their arrays again, so nothing of theirs is r
 itself. A result of a wrong form is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -102,8 +102,10 @@ class Recorder(NamedTuple):
     def _unpacked(self, function: str, result: Any, form: str) -> tuple:
         count = form.count(",") + 1
         is_tuple = isinstance(result, tuple)
-        if is_tuple and len(result) == count and isinstance(result[-1], Mapping):
-            return result
+        if is_tuple and len(result) == count:
+            info = result[-1]
+            if type(info) is dict or isinstance(info, Mapping):
+                return result
         got = "values" if is_tuple else "no tuple but"
         kinds = result if is_tuple else [result]
         got += f" of the types {', '.join(type(value).__name__ for value in kinds)}"
@@ -131,17 +133,23 @@ def recorder(env: Any, name: str) -> Recorder:
     )
 
 
+def each(function: Callable, *trees: PyTree) -> PyTree:
+    """Return `jax.tree.map(function, *trees)`, which costs more than arrays alone need."""
+    if type(trees[0]) is np.ndarray:
+        return function(*trees)
+    return jax.tree.map(function, *trees)
+
+
 def _copy(space: Any, value: Any) -> PyTree:
     """Copy a value; what the space holds as one array becomes one."""
+    if _is_array(space):
+        # a list has no dtype of its own
+        return np.array(value, space.dtype if isinstance(value, list | tuple) else None)
     if isinstance(space, gymnasium.spaces.Dict) and isinstance(value, Mapping):
         return {key: _copy(space.spaces.get(key), part) for key, part in value.items()}
     if isinstance(space, gymnasium.spaces.Tuple) and isinstance(value, tuple | list):
         inner = list(space.spaces) + [None] * len(value)
         return tuple(_copy(*pair) for pair in zip(inner, value, strict=False))
-    if _is_array(space):
-        # a list has no dtype of its own
-        dtype = space.dtype if isinstance(value, list | tuple) else None
-        return np.array(value, dtype)
     return jax.tree.map(np.array, value)
 
 
@@ -152,6 +160,9 @@ def _fits(
 
     What is `taken` by the environment must also be integers where the space has them.
     """
+    if _is_array(space):
+        kinds = "biu" if taken and space.dtype.kind != "f" else "biuf"
+        return copied.shape == (*lead, *space.shape) and copied.dtype.kind in kinds
     if isinstance(space, gymnasium.spaces.Dict):
         return (
             isinstance(copied, dict)
@@ -170,9 +181,6 @@ def _fits(
                 for inner, part in zip(space.spaces, copied, strict=True)
             )
         )
-    if _is_array(space):
-        kinds = "biu" if taken and space.dtype.kind != "f" else "biuf"
-        return copied.shape == (*lead, *space.shape) and copied.dtype.kind in kinds
     return True
 
 
@@ -189,11 +197,16 @@ def _kinds(copied: PyTree) -> PyTree:
     return jax.tree.map(lambda x: f"{x.dtype}{list(x.shape)}", copied)
 
 
+_ARRAYS = (
+    gymnasium.spaces.Box,
+    gymnasium.spaces.Discrete,
+    gymnasium.spaces.MultiBinary,
+    gymnasium.spaces.MultiDiscrete,
+)
+
+
 def _is_array(space: Any) -> bool:
-    kinds = gymnasium.spaces
-    return isinstance(
-        space, kinds.Box | kinds.Discrete | kinds.MultiBinary | kinds.MultiDiscrete
-    )
+    return type(space) in _ARRAYS or isinstance(space, _ARRAYS)
 
 
 def _copy_info(value: Any) -> Any:

@@ -31,19 +31,20 @@ def note_returns(seat: Seat, data: EpisodeData) -> float:
 
     It is that of the latest ones before where none has ended, -inf where none has yet.
     """
-    rewards = data.rewards.reshape(len(data.rewards), -1).astype(np.float64)  # [T, B]
-    dones = data.dones.reshape(rewards.shape)
-    before = np.zeros(rewards.shape[1]) if seat.returns is None else seat.returns
-    ended, running = [], before.copy()
-    for column, ends in enumerate(dones.T):
-        pieces = np.split(rewards[:, column], np.flatnonzero(ends) + 1)
-        sums = np.array([piece.sum() for piece in pieces])
-        sums[0] += before[column]
-        ended += sums[:-1].tolist()
-        running[column] = sums[-1]
-    seat.returns = running
-    if ended:
-        seat.latest = float(np.mean(ended))
+    steps = len(data.rewards)
+    # each environment after another, cut into pieces of episodes
+    rewards = data.rewards.reshape(steps, -1).T.astype(np.float64)  # [B, T]
+    dones = data.dones.reshape(steps, -1).T
+    begins = np.ones_like(dones)
+    begins[:, 1:] = dones[:, :-1]
+    first = np.flatnonzero(begins)  # [N] of each piece, in the row of all steps
+    last = np.append(first[1:], rewards.size) - 1
+    sums, ended = np.add.reduceat(rewards.ravel(), first), dones.ravel()[last]
+    if seat.returns is not None:
+        sums[first % steps == 0] += seat.returns
+    seat.returns = np.where(ended, 0.0, sums)[last % steps == steps - 1]
+    if ended.any():
+        seat.latest = float(sums[ended].mean())
     return seat.latest
 
 

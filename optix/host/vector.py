@@ -1,5 +1,6 @@
 """Several Gymnasium environments side by side, for agents on the host."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -10,7 +11,7 @@ from optix import checks
 from optix.host.agent import BaseAgent
 from optix.host.pipelines import ENDLESS, SIDE_BY_SIDE
 from optix.host.places import Place, Places, chunks, episode_seeds
-from optix.host.recorded import recorder
+from optix.host.recorded import each, recorder
 from optix.host.vector_envs import (
     close_vector,
     final_observation,
@@ -84,7 +85,7 @@ class VectorBatchPipeline:
         self.window_steps = self.window_size * self.num_envs
         limit = min(limit or ENDLESS, self.max_episode_steps)
         self.time_limit = limit if limit < ENDLESS else None
-        make = None if self._make is None else lambda: self._make(self.num_envs)
+        make = self._make and functools.partial(self._make, self.num_envs)
         self._places = Places(self.envs, make, self.name, close_vector)
         self._recorder = recorder(self.envs, self.name)
         self._judge: Any = None
@@ -160,20 +161,17 @@ class VectorBatchPipeline:
             done = step.terminated | step.truncated
             if done.any():
                 agent.begin_episode(done)
-                ends += [
-                    (n, row, self._final(step.info, row))
-                    for row in np.flatnonzero(done)
-                ]
+                over = np.flatnonzero(done).tolist()
+                ends += [(n, row, self._final(step.info, row)) for row in over]
             info = {k: v for k, v in step.info.items() if k not in _FINALS}
             rows.append((taken, step.reward, step.terminated, step.truncated, info))
-            extras.append(_copied(dict(added)))
+            extras.append({name: _copied(value) for name, value in added.items()})
         place.observation = observation
         following = jax.tree.map(lambda x: x[1:].copy(), shown)
         for n, row, final in ends:
             _put(following, (n, row), final)
-        actions, rewards, terminated, truncated, infos = map(
-            list, zip(*rows, strict=True)
-        )
+        fields: Any = map(list, zip(*rows, strict=True))
+        actions, rewards, terminated, truncated, infos = fields
         return EpisodeData(
             jax.tree.map(lambda x: x[:-1], shown),
             actions,
@@ -224,10 +222,13 @@ class VectorBatchPipeline:
 
 
 def _copied(tree: PyTree) -> PyTree:
-    return jax.tree.map(np.array, tree)
+    return each(np.array, tree)
 
 
 def _put(buffer: PyTree, index: Any, value: PyTree) -> None:
     """Write a value into the rows `index` of a buffer."""
+    if type(buffer) is np.ndarray:
+        buffer[index] = value
+        return
     for rows, row in zip(jax.tree.leaves(buffer), jax.tree.leaves(value), strict=True):
         rows[index] = row

@@ -144,7 +144,8 @@ def _functions(envs: Any, num_envs: int | None) -> list[Callable[[], Any]]:
     if isinstance(envs, str):
         if num_envs is None:
             raise checks.OptionError(
-                f"num_envs must say how many of {envs!r} there are, like num_envs=8"
+                f"envs is a name, {envs!r}, so num_envs must say how many there are, like "
+                "num_envs=8"
             )
         checks.positive_int("num_envs", num_envs)
         try:
@@ -194,7 +195,8 @@ class _Keeping(gymnasium.Wrapper):
 
     def step(self, action):
         observation, *rest = self.env.step(action)
-        return copy.deepcopy(observation), *rest
+        is_array = type(observation) is np.ndarray
+        return observation.copy() if is_array else copy.deepcopy(observation), *rest
 
 
 def _maker_of(env: VectorEnv) -> Callable[[int], VectorEnv] | None:
@@ -202,25 +204,25 @@ def _maker_of(env: VectorEnv) -> Callable[[int], VectorEnv] | None:
     if isinstance(env, VectorWrapper):
         return None  # it does not tell its arguments
     functions = getattr(env, "env_fns", None)
-    if type(env) in (SyncVectorEnv, AsyncVectorEnv) and isinstance(functions, Sequence):
-        options = {"observation_mode": env.observation_mode}
-        if isinstance(env, AsyncVectorEnv):
-            options |= {"shared_memory": env.shared_memory, "context": env.context}
+    plain = type(env) in (SyncVectorEnv, AsyncVectorEnv)
+    if plain and isinstance(functions, Sequence):
+        return functools.partial(_alike, env, functions)
+    return None if env.spec is None else functools.partial(_of_spec, env.spec)
 
-        def again(num_envs):
-            turns = [functions[n % len(functions)] for n in range(num_envs)]
-            return type(env)(turns, autoreset_mode=_SAME_STEP, **options)
 
-        return again
-    if env.spec is None:
-        return None
+def _alike(env: Any, functions: Sequence[Callable], num_envs: int) -> VectorEnv:
+    """Return a vector of so many environments with the options of another one."""
+    turns = [functions[n % len(functions)] for n in range(num_envs)]
+    options = {"observation_mode": env.observation_mode}
+    if isinstance(env, AsyncVectorEnv):
+        options |= {"shared_memory": env.shared_memory, "context": env.context}
+    return type(env)(turns, autoreset_mode=_SAME_STEP, **options)
 
-    def from_spec(num_envs):
-        spec = copy.deepcopy(env.spec)
-        spec.kwargs["num_envs"] = num_envs
-        return gymnasium.make_vec(spec)
 
-    return from_spec
+def _of_spec(spec: Any, num_envs: int) -> VectorEnv:
+    spec = copy.deepcopy(spec)
+    spec.kwargs["num_envs"] = num_envs
+    return gymnasium.make_vec(spec)
 
 
 def _check(env: VectorEnv) -> None:

@@ -7,7 +7,9 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.host.slots import HostStore
 from optix.run.folder import RunFolder, RunFolderError
+from optix.run.loaded_agent import LoadedAgent
 from optix.run.train import loop_of
 from optix.types import Agent, Best, Discrete, Environment, Loop, Policy
 
@@ -125,8 +127,10 @@ class LoadedPolicy:
 
 def load(
     directory: str | os.PathLike, *, loop: Loop | None = None, seed: int = 0
-) -> LoadedPolicy:
+) -> LoadedPolicy | LoadedAgent:
     """Return the best policy of a run, which may still be under way.
+
+    Of an agent outside JAX it is a `LoadedAgent`, which acts in the same way.
 
     Args:
         directory: of the run.
@@ -134,8 +138,7 @@ def load(
         seed: of the actions that are drawn where `act` explores.
 
     Raises:
-        RunFolderError: no run there, one without a finite score yet, or one of an agent
-            that is not JAX's.
+        RunFolderError: no run there, or one without a finite score yet.
         CheckpointError: no intact policy, or one of another configuration.
 
     Example:
@@ -150,12 +153,20 @@ def load(
     """
     folder = RunFolder.open(directory, write=False)
     loop = loop_of(folder, loop)
-    agent, env = loop.learner.agent, loop.learner.env
+    store, agent, env = loop.learner.host, loop.learner.agent, loop.learner.env
+    if isinstance(store, HostStore):
+        best = _best(folder, loop)
+        host_agent = store.agent_of(best.policy)
+        host_agent.seed(seed)
+        return LoadedAgent(host_agent, best.hyperparams, best.score)
     if agent is None or env is None:
         raise RunFolderError(
-            f"{folder.path} holds an agent outside JAX; let it load its own weights, or "
-            "play it with optix.evaluate"
+            f"{folder.path} holds a learner without an agent or an environment; play it "
+            "with optix.evaluate"
         )
+    return LoadedPolicy(agent, env, _best(folder, loop), seed)
+
+
+def _best(folder: RunFolder, loop: Loop) -> Best:
     target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
-    best, _ = folder.load_best(target, loop)
-    return LoadedPolicy(agent, env, best, seed)
+    return folder.load_best(target, loop)[0]

@@ -13,6 +13,8 @@ from optix.host.pipelines import BatchPipeline
 from optix.host.streams import Stream
 from optix.loop import round as rounds
 from optix.loop.loop import loop
+from optix.run.load import load
+from optix.run.loaded_agent import LoadedAgent
 from optix.run.train import resume, train
 from optix.trees import select
 from optix.tuners.fixed import fixed
@@ -268,6 +270,30 @@ def test_an_evaluation_is_of_the_hyperparameters_it_is_asked_for():
     assert learner.host.agent.rate == 0.25
 
 
+def test_a_loaded_agent_acts_on_one_or_many():
+    class Remembers(Replayer):
+        def begin_episode(self, which):
+            old = np.zeros(len(which)) if which.all() else self.carry
+            self.carry = np.where(which, 0, old)
+
+        def act_batch(self, observations, explore=True):
+            self.carry = self.carry + 1
+            observations[:] = -1  # its own copy
+            return self.carry + 10 * explore, {}
+
+    player, shown = LoadedAgent(Remembers(), {"rate": 0.25}, 1.0), np.zeros((2, 1))
+    assert player.agent.rate == 0.25
+    assert [player.act_batch(shown).tolist() for _ in range(2)] == [[1, 1], [2, 2]]
+    player.reset([True, False])
+    assert player.act_batch(shown, explore=True).tolist() == [11, 13]
+    with pytest.raises(ValueError, match=r"which must be \[B\] for the B=2 rows"):
+        player.reset([True])
+    with pytest.raises(ValueError, match="remembers 2 rows, got 1; call reset"):
+        player.act(shown[0])
+    player.reset()
+    assert (player.act(shown[0]), player.act(shown[0])) == (1, 2) and not shown.any()
+
+
 # -------------------------------------------------------------------- save and resume
 
 
@@ -329,6 +355,12 @@ def test_a_run_in_a_folder_goes_on_with_its_replay(tmp_path):
         last = resume(tmp_path / "run", loop(other, fixed(), **budget), **quiet)
     assert last.state.round[0] == 4 and np.isfinite(last.scores).all()
     assert other.host.agent.seen == [8 * (n + 1) for n in range(played, 4)]
+    player = load(tmp_path / "run", loop=loop(counting(), fixed(), **budget))
+    best = jax.tree.map(lambda x: x[0], last.state.best)
+    agent = other.host.agent_of(best.policy)
+    assert isinstance(player, LoadedAgent) and player.score == last.scores[0]
+    np.testing.assert_array_equal(player.agent.weight, agent.weight)
+    assert player.act(np.zeros(1)) == agent.act(np.zeros(1), explore=False)
 
 
 # ------------------------------------------------------------------- windows per round

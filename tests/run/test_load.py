@@ -124,5 +124,5 @@ def test_no_run_and_no_agent_of_jax(tmp_path):
     learner = scripted_learner(lambda windows, key: windows)
     loop = loop_of(learner, fixed(), max_rounds=1)
     optix.train(loop, directory=tmp_path / "run", progress=False)
-    with pytest.raises(optix.RunFolderError, match="an agent outside JAX"):
+    with pytest.raises(optix.RunFolderError, match="without an agent or an env"):
         optix.load(tmp_path / "run", loop=loop)

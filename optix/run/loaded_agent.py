@@ -1,0 +1,89 @@
+"""The best policy of a run with an agent outside JAX, as an object that acts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from optix import checks
+from optix.host.agent import BaseAgent, HyperparamSet
+from optix.types import PyTree
+
+
+class LoadedAgent:
+    """A host agent with the best weights of a run.
+
+    An agent that remembers (`carry`) goes on from what it has acted on until `reset`.
+
+    agent: the agent itself, `agent.export_onnx` say.
+    hyperparams: {name: float} that it was trained with.
+    score: how it was scored.
+    """
+
+    agent: BaseAgent
+    hyperparams: dict[str, float]
+    score: float
+
+    def __init__(self, agent: BaseAgent, hyperparams: Mapping[str, Any], score: Any):
+        """See the class; the weights are in the agent already."""
+        self.agent, self.score = agent, float(score)
+        self.hyperparams = {name: float(value) for name, value in hyperparams.items()}
+        own = agent.get_hyperparams().params
+        known = {n: v for n, v in self.hyperparams.items() if n in own}
+        agent.set_hyperparams(HyperparamSet({**own, **known}))
+        agent.carry = None
+        self._rows: int | None = None
+
+    def act(self, observation: Any, explore: bool = False) -> PyTree:
+        """Return the action of one observation, as the environment takes it."""
+        rows = jax.tree.map(lambda x: np.asarray(x)[None], observation)
+        return jax.tree.map(lambda x: x[0], self.act_batch(rows, explore))
+
+    def act_batch(self, observations: PyTree, explore: bool = False) -> PyTree:
+        """Return the actions of a batch [B, ...].
+
+        Args:
+            observations: [B, ...], of B environments.
+            explore: act as in training, not deterministically.
+
+        Raises:
+            ValueError: of an agent that remembers, another B than before without `reset`.
+        """
+        checks.boolean("explore", explore)
+        copies = jax.tree.map(np.array, observations)
+        rows = len(jax.tree.leaves(copies)[0])
+        if self._rows != rows:
+            if self._rows is not None and self.agent.carry is not None:
+                raise checks.OptionError(
+                    f"the agent remembers {self._rows} rows, got {rows}; call reset() "
+                    "where other episodes begin"
+                )
+            self.agent.begin_episode(np.ones(rows, bool))
+            self._rows = rows
+        return self.agent.act_batch(copies, explore=explore)[0]
+
+    def reset(self, which: Any = None) -> None:
+        """Forget what was acted on: where episodes begin.
+
+        Args:
+            which: [B] bool, rows of the batch; None forgets all and lets the next batch
+                have another size.
+
+        Raises:
+            ValueError: `which` of another length than the batch.
+        """
+        if which is None:
+            self.agent.carry = self._rows = None
+            return
+        which = np.asarray(which, bool)
+        if which.shape != (self._rows,):
+            raise checks.OptionError(
+                f"which must be [B] for the B={self._rows} rows acted on, got a shape of "
+                f"{which.shape}"
+            )
+        self.agent.begin_episode(which)
+
+    def __repr__(self) -> str:
+        """Say what it is and how well it plays."""
+        return f"LoadedAgent({type(self.agent).__name__}, score {self.score:.5g})"
