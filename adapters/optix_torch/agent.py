@@ -32,8 +32,8 @@ class ModuleAgent(BaseAgent):
     OPTIONAL: floats that some agents of the class have and others have not.
     """
 
-    FLOATS: ClassVar[Floats] = {}
-    SIZES: ClassVar[Sizes] = {}
+    FLOATS: Floats = {}
+    SIZES: Sizes = {}
     OPTIONAL: ClassVar[Floats] = {}
 
     def __init__(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,8 +118,8 @@ class TorchDQNAgent(TargetAgent):
     (True, 1.0)
     """
 
-    FLOATS: ClassVar = replay_floats(HYPERPARAMS, 0.25)
-    SIZES: ClassVar = {**replay_sizes(128), "target_period": (50, 1)}
+    FLOATS = replay_floats(HYPERPARAMS, 0.25)
+    SIZES = {**replay_sizes(128), "target_period": (50, 1)}
 
     def __init__(
         self,
@@ -184,14 +184,14 @@ class TorchDQNAgent(TargetAgent):
         def head(width):
             if not checks.boolean("dueling", dueling):
                 return Dense(width, n)
-            streams = [
+            value, advantage = (
                 nn.Sequential(
                     *dense_layers(width, [width], activation=activation),
                     Dense(width, outputs),
                 )
                 for outputs in (1, n)
-            ]
-            return Duel(*streams, n, None)
+            )
+            return Duel(value, advantage, n, None)
 
         agent = cls(
             network(observed, hidden, head, activation),

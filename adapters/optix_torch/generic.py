@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,11 +72,11 @@ class TorchAgent(ModuleAgent):
     (True, 1.0)
     """
 
-    FLOATS: ClassVar = {
+    FLOATS = {
         "learning_rate": (1e-3, 0.0, 1.0),
         "max_grad_norm": (1e9, 0.0, 1e9),
     }
-    SIZES: ClassVar = {"num_epochs": (1, 1)}
+    SIZES = {"num_epochs": (1, 1)}
 
     def __init__(
         self,

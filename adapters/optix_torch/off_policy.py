@@ -7,7 +7,7 @@ updates are made as its steps ask for. Rows are seen with the moments of now.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -199,11 +199,12 @@ def replay_sizes(batch_size: int, n_step: int = 1) -> Sizes:
 
 
 def follow(
-    targets: list[torch.Tensor], sources: list[torch.Tensor], rate: float
+    targets: Sequence[torch.Tensor], sources: Sequence[torch.Tensor], rate: float
 ) -> None:
     """Move targets by a share `rate` towards what they follow; a rate of 1 copies."""
+    into, out_of = list(targets), list(sources)
     with torch.no_grad():
         if rate == 1.0:
-            torch._foreach_copy_(targets, sources)
+            torch._foreach_copy_(into, out_of)
         else:
-            torch._foreach_lerp_(targets, sources, rate)
+            torch._foreach_lerp_(into, out_of, rate)

@@ -94,8 +94,8 @@ def proximal_loss(
 class ProximalAgent(ModuleAgent):
     """What the PPO agents share; a subclass says how networks run over a window."""
 
-    FLOATS: ClassVar = HYPERPARAMS
-    SIZES: ClassVar = {"num_epochs": (4, 1), "num_minibatches": (4, 1)}
+    FLOATS = HYPERPARAMS
+    SIZES = {"num_epochs": (4, 1), "num_minibatches": (4, 1)}
     unit: ClassVar = (2, "samples")  # the least in a minibatch
 
     def __init__(

@@ -9,7 +9,7 @@ every step, for every environment, and absent when a policy is evaluated.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -84,8 +84,8 @@ class TorchRainbowDQNAgent(TargetAgent):
     (3, True)
     """
 
-    FLOATS: ClassVar = replay_floats(HYPERPARAMS, 0.25)
-    SIZES: ClassVar = {**replay_sizes(128, n_step=3), "target_period": (50, 1)}
+    FLOATS = replay_floats(HYPERPARAMS, 0.25)
+    SIZES = {**replay_sizes(128, n_step=3), "target_period": (50, 1)}
 
     def __init__(
         self,

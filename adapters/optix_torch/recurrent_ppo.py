@@ -63,7 +63,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
     True
     """
 
-    SIZES: ClassVar = {**ProximalAgent.SIZES, "sequence_length": (16, 1)}
+    SIZES = {**ProximalAgent.SIZES, "sequence_length": (16, 1)}
     unit: ClassVar = (1, "stretch")
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,8 +64,8 @@ class TorchSACAgent(TwinCriticAgent):
     (1,)
     """
 
-    FLOATS: ClassVar = replay_floats(HYPERPARAMS, 1.0)
-    SIZES: ClassVar = replay_sizes(256)
+    FLOATS = replay_floats(HYPERPARAMS, 1.0)
+    SIZES = replay_sizes(256)
     NAMES = ("value_loss", "policy_loss", "entropy", "temperature", "grad_norm")
 
     def __init__(
@@ -145,9 +145,11 @@ class TorchSACAgent(TwinCriticAgent):
         hyperparams, keywords = split(cls, options)
         observed, acted = env_spaces(cls, env, Box)
         size = int(np.prod(acted.shape))
+        one, two = (critic(observed, size, hidden, activation) for _ in range(2))
         agent = cls(
             network(observed, hidden, lambda width: Dense(width, 2 * size), activation),
-            *(critic(observed, size, hidden, activation) for _ in range(2)),
+            one,
+            two,
             size,
             hyperparams=hyperparams,
             **{

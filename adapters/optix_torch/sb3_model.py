@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from optix import checks
@@ -39,21 +40,23 @@ def is_on_policy(model: Any) -> bool:
             "model must be a PPO, A2C, DQN, SAC, TD3 or DDPG object of "
             f"stable_baselines3, got {model!r}; load a saved one by its class's load(...)"
         )
-    if issubclass(model.replay_buffer_class, sb3.HerReplayBuffer):
+    kind = model.replay_buffer_class
+    if kind is not None and issubclass(kind, sb3.HerReplayBuffer):
         raise checks.OptionError(
             "replay_buffer_class of the model must do without an environment, got "
-            f"{model.replay_buffer_class.__name__}; use ReplayBuffer"
+            f"{kind.__name__}; use ReplayBuffer"
         )
     return False
 
 
-def constant(value: Any) -> float | None:
+def constant(value: Callable[[float], float] | float | None) -> float | None:
     """Return a number, or what a schedule always is, as a float; else None."""
     if callable(value):
         shares = {float(value(share)) for share in (1.0, 0.5, 0.0)}
         return shares.pop() if len(shares) == 1 else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
 
 
 def check_schedules(model: Any, total_timesteps: int | None) -> None:
@@ -63,7 +66,7 @@ def check_schedules(model: Any, total_timesteps: int | None) -> None:
         return
     names = ("lr_schedule", "clip_range", "clip_range_vf", "exploration_schedule")
     found = ((name, getattr(model, name, None)) for name in names)
-    moving = [name for name, x in found if callable(x) and constant(x) is None]
+    moving = [name for name, x in found if x is not None and constant(x) is None]
     if moving:
         raise checks.OptionError(
             f"total_timesteps must be given, for {moving[0]} of the model changes over "

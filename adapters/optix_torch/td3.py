@@ -56,8 +56,8 @@ class TorchTD3Agent(TwinCriticAgent):
     (2, (1,))
     """
 
-    FLOATS: ClassVar = replay_floats(HYPERPARAMS, 1.0)
-    SIZES: ClassVar = {**replay_sizes(256), "policy_delay": (2, 1)}
+    FLOATS = replay_floats(HYPERPARAMS, 1.0)
+    SIZES = {**replay_sizes(256), "policy_delay": (2, 1)}
     FOLLOWED: ClassVar = ("actor", "critic1", "critic2")
     NAMES = ("value_loss", "policy_loss", "grad_norm")
 
@@ -123,13 +123,15 @@ class TorchTD3Agent(TwinCriticAgent):
         hyperparams, keywords = split(cls, options)
         observed, acted = env_spaces(cls, env, Box)
         size = int(np.prod(acted.shape))
+        one, two = (critic(observed, size, hidden, activation) for _ in range(2))
 
         def head(width):
             return nn.Sequential(Dense(width, size), nn.Tanh())
 
         agent = cls(
             network(observed, hidden, head, activation),
-            *(critic(observed, size, hidden, activation) for _ in range(2)),
+            one,
+            two,
             size,
             hyperparams=hyperparams,
             **{
