@@ -86,6 +86,19 @@ def test_of_any_optimizer_the_state_of_before_its_first_step_comes_back(optimize
     assert same(agent.state(), after)
 
 
+def test_the_state_of_another_optimizer_is_refused():
+    agents = []
+    for kind in (torch.optim.Adam, lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)):
+        actor, critic = nn.Linear(4, 3), nn.Linear(4, 1)
+        optimizer = kind([*actor.parameters(), *critic.parameters()])
+        agents.append(learned(TorchPPOAgent(actor, critic, optimizer, device="cpu")))
+    for agent, other in (agents, reversed(agents)):
+        before = agent.state()
+        with pytest.raises(ValueError, match=r"^optimizer.* of the state must"):
+            agent.restore(other.state())
+        assert same(agent.state(), before)
+
+
 class Hostile:
     def __reduce__(self):
         return (pytest.fail, ("a pickle was loaded",))
