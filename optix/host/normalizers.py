@@ -137,11 +137,7 @@ class RewardNormalizer:
         A reward that is not finite is left out, and its return starts afresh.
         """
         reward = np.atleast_1d(np.asarray(reward, np.float64))
-        if reward.shape != self._returns.shape:
-            raise checks.OptionError(
-                f"reward must hold {len(self._returns)} numbers, got the shape "
-                f"{reward.shape}; make the normaliser with num_envs= of their number"
-            )
+        self._check("reward", reward)
         returns = self._gamma * self._returns + reward
         self._moments = merge(self._moments, _moments(returns, ()))
         self._returns = np.where(np.isfinite(returns), returns, 0.0)
@@ -155,7 +151,17 @@ class RewardNormalizer:
 
     def reset(self, ended: Any = True) -> None:
         """Begin new returns where episodes have ended: everywhere, or [num_envs] bool."""
+        ended = np.asarray(ended, bool)
+        if ended.ndim:
+            self._check("ended", ended)
         self._returns = np.where(ended, 0.0, self._returns)
+
+    def _check(self, name: str, array: np.ndarray) -> None:
+        if array.shape != self._returns.shape:
+            raise checks.OptionError(
+                f"{name} must hold {len(self._returns)} numbers, got the shape "
+                f"{array.shape}; make the normaliser with num_envs= of their number"
+            )
 
     @property
     def mean(self) -> float:

@@ -31,6 +31,7 @@ def beginner(store: HostStore, resets: bool) -> Callable:
         word, seed = np.asarray(seeds).tolist()
         slot = 0
         if resets:
+            store.hold(0)  # an agent may keep what it came with
             store.release()
             store.agent.reset(seed)
             slot = store.new_slot()

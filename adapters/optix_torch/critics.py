@@ -1,0 +1,116 @@
+"""An actor and two critics with targets, of continuous actions: what SAC and TD3 share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from optix import checks
+from optix_torch.actions import action_bounds
+from optix_torch.given import Hyperparams
+from optix_torch.networks import Concatenated, Dense, dense_layers, encoder
+from optix_torch.off_policy import Batch, ReplayAgent
+from optix_torch.on_policy import one_value
+
+
+class TwinCriticAgent(ReplayAgent):
+    """What the two agents share. Critics get observation and action as one row [N, *]."""
+
+    FOLLOWED: ClassVar[tuple[str, ...]] = ("critic1", "critic2")
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        action_dim: int,
+        hyperparams: Hyperparams,
+        device: str | torch.device,
+        bounds: tuple[Any, Any],
+        **options: Any,
+    ):
+        """Copy what the targets follow."""
+        self.bounds = action_bounds(action_dim, bounds)
+        for name, module in modules.items():
+            checks.record(name, module, nn.Module, "give the network itself")
+        if len({id(module) for module in modules.values()}) < len(modules):
+            raise checks.OptionError(
+                "critic1 and critic2 must be two networks, got one of them twice"
+            )
+        targets = {
+            f"target_{name}": copy.deepcopy(modules[name]).requires_grad_(False)
+            for name in self.FOLLOWED
+        }
+        super().__init__({**modules, **targets}, hyperparams, device, **options)
+        self._targets, self._sources = (
+            [
+                parameter
+                for name in self.FOLLOWED
+                for parameter in self.modules[before + name].parameters()
+            ]
+            for before in ("target_", "")
+        )
+
+    def values(self, obs: torch.Tensor, action: torch.Tensor, before: str = "") -> Any:
+        """Return the values [N] of both critics, or of their targets."""
+        row = torch.cat([obs.reshape(len(obs), -1), action], -1)
+        return [
+            one_value(name, self.modules[f"{before}{name}"](row))
+            for name in ("critic1", "critic2")
+        ]
+
+    def critic_loss(
+        self, batch: Batch, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the squared errors of both critics [], and their mean size [N]."""
+        one, two = (value - target for value in self.values(batch.obs, batch.action))
+        loss = (batch.weight * (one.square() + two.square())).mean() * 0.5
+        return loss, (one.detach().abs() + two.detach().abs()) / 2
+
+    def anything(self, count: int) -> torch.Tensor:
+        """Return random actions, [count, size] in [-1, 1]."""
+        size = count, len(self.bounds.unit)
+        return torch.rand(size, generator=self.generator, device=self.device) * 2 - 1
+
+    def checked(self, out: torch.Tensor, per_action: int, what: str) -> torch.Tensor:
+        """Return what the actor gave, or raise ValueError if it is of another form."""
+        size = len(self.bounds.unit)
+        if out.ndim != 2 or out.shape[1] != per_action * size:
+            raise checks.OptionError(
+                f"actor must give {what} of {size} actions, [N, {per_action * size}], "
+                f"got the shape {list(out.shape)}"
+            )
+        return out
+
+    def _after_reset(self) -> None:
+        for name in self.FOLLOWED:
+            source = self.modules[name].state_dict()
+            self.modules[f"target_{name}"].load_state_dict(source)
+
+    def _encoded(self, actions: np.ndarray) -> np.ndarray:
+        return self.bounds.encode(actions)
+
+    def _decoded(self, action: np.ndarray) -> np.ndarray:
+        return self.bounds.decode(action)
+
+
+def critic(
+    space: Any, size: int, hidden: Sequence[int], activation: str
+) -> nn.Sequential:
+    """Return a critic of rows of observation and action [N, *] to values [N, 1].
+
+    Args:
+      space: of the observations, of Gymnasium.
+      size: number of actions.
+      hidden: widths.
+      activation: one of tanh, relu, silu, gelu, elu.
+    """
+    encode, features, shape = encoder(space)
+    layers = dense_layers(features + size, hidden, activation=activation)
+    if encode is not None:
+        entries = int(np.prod(shape)) if shape else 1
+        layers.insert(0, Concatenated(encode, entries, shape))
+    return nn.Sequential(*layers, Dense(list(hidden)[-1], 1))

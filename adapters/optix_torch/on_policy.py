@@ -1,0 +1,292 @@
+"""Learning from a window as PPO does, whatever the distribution of the actions is.
+
+The mathematics is that of `optix.agents.ppo`: advantages are generalised, an episode cut
+by its time limit is bootstrapped from the observation at which it was cut, observations
+are normalised by the moments that acting had, rewards by those with this window.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from optix import checks
+from optix.agents.ppo import HYPERPARAMS
+from optix.host.advantages import ReturnScale, advantages, following_values
+from optix.host.normalizers import RewardNormalizer
+from optix.host.window import EpisodeData
+from optix_torch.agent import ModuleAgent
+from optix_torch.given import Hyperparams
+from optix_torch.view import ObservationView
+
+INFO = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
+
+
+class Samples(NamedTuple):
+    """`N` steps to learn from, on the device."""
+
+    obs: torch.Tensor  # [N, ...] as the network gets them
+    action: torch.Tensor  # [N, ...]
+    log_prob: torch.Tensor  # [N] of the behaviour
+    advantage: torch.Tensor  # [N]
+    value: torch.Tensor  # [N] before the update
+
+    def take(self, index: torch.Tensor) -> Samples:
+        """Return some of them."""
+        return Samples(*(x.index_select(0, index) for x in self))
+
+
+def proximal_loss(
+    log_prob: torch.Tensor,
+    entropy: torch.Tensor,
+    value: torch.Tensor,
+    batch: Samples,
+    hyperparams: Mapping[str, Any],
+    clip_values: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Clipped surrogate, value error and entropy bonus of a minibatch.
+
+    Args:
+      log_prob: [N] of the actions now.
+      entropy: [N].
+      value: [N].
+      batch: [N] samples; advantages are standardised here.
+      hyperparams: clip_ratio, value_coefficient, entropy_coefficient.
+      clip_values: keep the value within clip_ratio of its old one.
+
+    Returns:
+      [] loss, and the first five numbers of `INFO`.
+    """
+    clip = hyperparams["clip_ratio"]
+    variance, mean = torch.var_mean(batch.advantage, correction=0)
+    advantage = (batch.advantage - mean) * (variance + 1e-8).rsqrt()
+    log_ratio = log_prob - batch.log_prob
+    ratio = log_ratio.exp()
+    surrogate = torch.min(
+        ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
+    )
+    policy_loss = -surrogate.mean()
+
+    target = batch.advantage + batch.value
+    error = (value - target).square()
+    if clip_values:
+        near = batch.value + (value - batch.value).clamp(-clip, clip)
+        error = torch.max(error, (near - target).square())
+    value_loss = 0.5 * error.mean()
+
+    entropy = entropy.mean()
+    total = policy_loss + hyperparams["value_coefficient"] * value_loss
+    total = total - hyperparams["entropy_coefficient"] * entropy
+    with torch.no_grad():
+        # the low-variance estimator of http://joschu.net/blog/kl-approx.html
+        kl = (ratio - 1 - log_ratio).mean()
+        clipped = ((ratio - 1).abs() > clip).float().mean()
+    info = [policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, clipped]
+    return total, info
+
+
+class ProximalAgent(ModuleAgent):
+    """What the PPO agents share; a subclass says how networks run over a window."""
+
+    FLOATS = HYPERPARAMS
+    SIZES = {"num_epochs": (4, 1), "num_minibatches": (4, 1)}
+    unit: ClassVar = (2, "samples")  # the least in a minibatch
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        optimizer: Optimizer | None,
+        hyperparams: Hyperparams,
+        device: str | torch.device,
+        reward_normalizer: RewardNormalizer | None,
+        *,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        clip_values: bool = True,
+        target_kl: float | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+    ):
+        """See `TorchPPOAgent`."""
+        if target_kl is not None:
+            self.FLOATS = {**self.FLOATS, "target_kl": (target_kl, 0.0, 1e9)}
+            checks.within("target_kl", target_kl, 0.0, 1e9)
+        super().__init__(modules, hyperparams, device)
+        self.clip_values = checks.boolean("clip_values", clip_values)
+        self.add_optimizer("optimizer", optimizer, list(self.modules.values()), 1e-5)
+        self._parameters = self.parameters_of("optimizer")
+        self.view = ObservationView(
+            observation_shape, normalize_observations, self.device
+        )
+        self.records["observations"] = self.view
+        if reward_normalizer is not None:
+            checks.record(
+                "reward_normalizer",
+                reward_normalizer,
+                RewardNormalizer,
+                "or leave it out: normalize_rewards=True has one of its own",
+            )
+            self.records["returns"] = reward_normalizer
+        elif checks.boolean("normalize_rewards", normalize_rewards):
+            self.records["returns"] = ReturnScale()
+
+    def learn(self, episode_data: EpisodeData) -> dict[str, float]:
+        """Learn from a window in several epochs; return the means over minibatches."""
+        window = episode_data.batched()
+        reward = self._scaled(window)
+        samples, units = self._prepare(window, reward)
+        self.begin_learning()
+        try:
+            info = self._improve(samples, units)
+        finally:
+            self.end_learning()
+        self.view.observe(window.observations, 2)
+        return info
+
+    def _improve(self, samples: Samples, units: int) -> dict[str, float]:
+        rows = []
+        limit = self.hyperparams.get("target_kl")
+        for index in self._minibatches(units):
+            log_prob, entropy, value, batch = self._evaluate(samples, index)
+            loss, numbers = proximal_loss(
+                log_prob, entropy, value, batch, self.hyperparams, self.clip_values
+            )
+            if limit is not None and rows and float(numbers[3]) > limit:
+                break
+            norm = self.descend("optimizer", loss, self._parameters)
+            rows.append(torch.stack([*numbers, norm]))
+        means = torch.stack(rows).mean(0).tolist()
+        return dict(zip(INFO, means, strict=True))
+
+    def _minibatches(self, units: int) -> Iterator[torch.Tensor]:
+        parts, (least, unit) = self.hyperparams["num_minibatches"], self.unit
+        if units < least * parts:
+            raise checks.OptionError(
+                f"num_minibatches={parts} must leave {least} {unit} to each, got a "
+                f"window of {units}; collect longer windows or make fewer minibatches"
+            )
+        for _ in range(self.hyperparams["num_epochs"]):
+            order = torch.randperm(units, generator=self.generator, device=self.device)
+            yield from order.tensor_split(parts)
+
+    def _scaled(self, window: EpisodeData) -> np.ndarray:
+        """Return the rewards [T, B] by the scale that has seen them too."""
+        scale = self.records.get("returns")
+        if scale is None:
+            return window.rewards
+        began = self.began(window)
+        if isinstance(scale, RewardNormalizer):
+            scale.reset(began)
+            for reward, ended in zip(window.rewards, window.dones, strict=True):
+                scale.step(reward)
+                scale.reset(ended)
+            return scale.normalize(window.rewards)
+        discount = self.hyperparams["discount"]
+        scale.observe(window.rewards, window.dones, began, discount)
+        return window.rewards * scale.inverse()
+
+    def _advantages(
+        self,
+        window: EpisodeData,
+        reward: np.ndarray,
+        values: np.ndarray,
+        value_after: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Return [T, B] of values [T, B] and what finds those of cut episodes."""
+        ends = window.terminated, window.truncated
+        following = following_values(values, *ends, value_after)
+        h = self.hyperparams
+        return advantages(
+            reward, values, following, *ends, h["discount"], h["gae_lambda"]
+        )
+
+    @abc.abstractmethod
+    def _prepare(self, window: EpisodeData, reward: np.ndarray) -> tuple[Any, int]:
+        """Return what `_evaluate` takes minibatches of, and how many units it has."""
+
+    @abc.abstractmethod
+    def _evaluate(
+        self, samples: Any, index: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Samples]:
+        """Return (log_prob, entropy, value, samples), each [N], of some units."""
+
+
+class FeedForwardAgent(ProximalAgent):
+    """PPO of networks that remember nothing: every step is learned from by itself."""
+
+    distribution: ClassVar[Callable[..., Any]]
+    drawn: ClassVar[str | None] = None  # what of the extras was drawn, None: the action
+
+    def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
+        """Return actions [B, ...], and while exploring what `learn` needs of them."""
+        with torch.inference_mode():
+            seen = self.view(observations)
+            actions = self.distribution(self.modules["actor"](seen))
+            if not explore:
+                return self._decoded(actions.mode().cpu().numpy()), {}
+            action = actions.sample(self.generator)
+            log_prob = actions.log_prob(action).cpu().numpy()
+        action = action.cpu().numpy()
+        extras = {"log_prob": log_prob, "began": self.take_began(len(action))}
+        if self.drawn:
+            extras[self.drawn] = action
+        return self._decoded(action), extras
+
+    def _decoded(self, action: np.ndarray) -> np.ndarray:
+        return action
+
+    def _drawn(self, window: EpisodeData) -> np.ndarray:
+        """Return what the distribution gave, [T, B, ...]."""
+        return window.actions
+
+    def _prepare(self, window, reward):
+        lead = window.rewards.shape
+        flat = window.observations.reshape(-1, *window.observations.shape[2:])
+        with torch.no_grad():
+            obs = self.view(flat)
+            values = self._value(obs)
+
+            def value_after(steps, envs):
+                after = self.view(window.next_observations[steps, envs])
+                return self._value(after).cpu().numpy()
+
+            gains = self._advantages(
+                window, reward, values.cpu().numpy().reshape(lead), value_after
+            )
+            drawn = self._drawn(window)
+            action = self.to_tensor(drawn.reshape(-1, *drawn.shape[2:]))
+            log_prob = window.extras.get("log_prob")
+            if log_prob is None:  # of a pipeline that keeps no extras: it is still that
+                log_prob = self.distribution(self.modules["actor"](obs)).log_prob(
+                    action
+                )
+            else:
+                log_prob = self.to_tensor(log_prob.reshape(-1))
+        gains = self.to_tensor(gains.reshape(-1))
+        return Samples(obs, action, log_prob, gains, values), len(gains)
+
+    def _evaluate(self, samples, index):
+        batch = samples.take(index)
+        actions = self.distribution(self.modules["actor"](batch.obs))
+        value = self._value(batch.obs)
+        return actions.log_prob(batch.action), actions.entropy(), value, batch
+
+    def _value(self, obs: torch.Tensor) -> torch.Tensor:
+        return one_value("critic", self.modules["critic"](obs))
+
+
+def one_value(name: str, out: torch.Tensor) -> torch.Tensor:
+    """Return values [N] of a network's [N, 1] or [N], or raise ValueError."""
+    if out.ndim == 2 and out.shape[1] == 1:
+        return out[:, 0]
+    if out.ndim != 1:
+        raise checks.OptionError(
+            f"{name} must give one value of each observation, [N, 1] or [N], got the "
+            f"shape {list(out.shape)}"
+        )
+    return out

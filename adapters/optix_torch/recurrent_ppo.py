@@ -1,0 +1,253 @@
+"""Proximal policy optimisation of networks that remember, in Torch.
+
+Gradients flow back through a stretch of a window, from the carry that acting had at its
+first step. No stretch goes beyond an episode's end: there acting begins with a carry of
+zeros, and so does the next stretch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from optix import checks
+from optix.host.normalizers import RewardNormalizer
+from optix.types import Discrete
+from optix_torch.actions import Categorical
+from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.given import Hyperparams
+from optix_torch.memory_cell import Cell
+from optix_torch.networks import Dense, dense_layers, encoder
+from optix_torch.on_policy import ProximalAgent, Samples, one_value
+from optix_torch.segments import Segments, segments
+
+
+class Stretches(NamedTuple):
+    """What minibatches are taken of."""
+
+    samples: Samples  # [N, ...] of the window, flat
+    carry: torch.Tensor  # [K, size] at the first step of each stretch
+    row: torch.Tensor  # [K, S] of the samples
+    there: torch.Tensor  # [K, S] bool
+
+
+class TorchRecurrentPPOAgent(ProximalAgent):
+    """PPO of discrete actions with a memory.
+
+    Args:
+      rnn: nn.GRU, nn.LSTM or nn.RNN on observations (or on what `torso` makes of them).
+      actor_head: features [N, hidden] -> logits [N, n_actions].
+      critic_head: features [N, hidden] -> values [N, 1] or [N].
+      n_actions: number of actions.
+      optimizer: of the parameters of all; None is Adam with epsilon 1e-5.
+      hyperparams: as of `TorchPPOAgent`, and sequence_length: steps that gradients flow
+        back through. Minibatches hold whole stretches of at most so many steps.
+      device: as of `TorchPPOAgent`.
+      reward_normalizer: as of `TorchPPOAgent`.
+      torso: observations [N, ...] -> what goes into the rnn [N, inputs]; None leaves
+        them as they are.
+      **options: as of `TorchPPOAgent`.
+
+    Raises:
+      ValueError: an rnn that looks ahead, an unknown hyperparameter or one out of its
+        range, an optimizer of other parameters, a device that is not there.
+
+    >>> rnn = nn.LSTM(4, 16, batch_first=True)
+    >>> agent = TorchRecurrentPPOAgent(rnn, nn.Linear(16, 2), nn.Linear(16, 1), 2)
+    >>> agent.act(np.zeros(4)) in (0, 1)
+    True
+    """
+
+    SIZES = {**ProximalAgent.SIZES, "sequence_length": (16, 1)}
+    unit: ClassVar = (1, "stretch")
+
+    def __init__(
+        self,
+        rnn: nn.RNNBase,
+        actor_head: nn.Module,
+        critic_head: nn.Module,
+        n_actions: int,
+        optimizer: Optimizer | None = None,
+        hyperparams: Hyperparams = None,
+        device: str | torch.device = "auto",
+        reward_normalizer: RewardNormalizer | None = None,
+        *,
+        torso: nn.Module | None = None,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        clip_values: bool = True,
+        target_kl: float | None = None,
+        observation_shape: tuple[int, ...] | None = None,
+    ):
+        """See the class."""
+        self.cell = Cell(rnn)
+        self.n_actions = checks.positive_int("n_actions", n_actions)
+        modules = {"rnn": rnn, "actor_head": actor_head, "critic_head": critic_head}
+        if torso is not None:
+            modules = {"torso": torso, **modules}
+        super().__init__(
+            modules,
+            optimizer,
+            hyperparams,
+            device,
+            reward_normalizer,
+            normalize_observations=normalize_observations,
+            normalize_rewards=normalize_rewards,
+            clip_values=clip_values,
+            target_kl=target_kl,
+            observation_shape=observation_shape,
+        )
+
+    @classmethod
+    def for_env(
+        cls,
+        env: Any,
+        *,
+        hidden: Sequence[int] = (64,),
+        activation: str = "tanh",
+        cell: str = "gru",
+        cell_size: int = 128,
+        **options: Any,
+    ) -> TorchRecurrentPPOAgent:
+        """Return an agent with networks that fit a Gymnasium environment.
+
+        Args:
+          env: with discrete actions; single or vectorised.
+          hidden: widths of the layers before the cell.
+          activation: one of tanh, relu, silu, gelu, elu.
+          cell: gru or lstm.
+          cell_size: width of the cell.
+          **options: hyperparameters, and keywords of the class.
+
+        Raises:
+          ValueError: other actions, spaces no agent can use, an unknown option.
+
+        >>> import gymnasium
+        >>> env = gymnasium.make("CartPole-v1")
+        >>> TorchRecurrentPPOAgent.for_env(env, cell="lstm", cell_size=32).cell.size
+        64
+        """
+        cells: Mapping[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}
+        checks.known_names("cell", [cell], cells)
+        width = checks.positive_int("cell_size", cell_size)
+        hyperparams, keywords = split(cls, options)
+        observed, acted = env_spaces(cls, env, Discrete)
+        encode, inputs, _ = encoder(observed)
+        layers = dense_layers(inputs, hidden, activation=activation)
+        agent = cls(
+            cells[cell](hidden[-1], width, batch_first=True),
+            Dense(width, int(acted.n)),
+            Dense(width, 1),
+            int(acted.n),
+            hyperparams=hyperparams,
+            torso=nn.Sequential(*([] if encode is None else [encode]), *layers),
+            **observed_options(observed, keywords),
+        )
+        agent.made_for_env()
+        return agent
+
+    def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
+        """Return actions [B], and while exploring what `learn` needs of them."""
+        began = self.take_began(len(observations))
+        held = (self.carry or {}).get("memory")
+        if held is None or len(held) != len(began):
+            held = np.zeros((len(began), self.cell.size), np.float32)
+        elif began.any():
+            held = np.where(began[:, None], np.float32(0), held)
+        with torch.inference_mode():
+            inputs = self._inputs(self.view(observations))
+            after, features = self.cell.step(self.to_tensor(held), inputs)
+            actions = Categorical(self.modules["actor_head"](features))
+            action = actions.sample(self.generator) if explore else actions.mode()
+            log_prob = actions.log_prob(action).cpu().numpy() if explore else None
+        self.carry = {**(self.carry or {}), "memory": after.cpu().numpy()}
+        action = action.cpu().numpy()
+        if not explore:
+            return action, {}
+        return action, {"log_prob": log_prob, "began": began, "memory": held}
+
+    def action_probs(self, observation: Any) -> np.ndarray:
+        """Return the probabilities of the actions, [n], with the memory of the episode.
+
+        It is what the last `act` left; the step that this asks about is not remembered.
+        """
+        held = (self.carry or {}).get("memory")
+        if held is None or len(held) != 1 or self.carry["began"].any():
+            held = np.zeros((1, self.cell.size), np.float32)
+        with torch.inference_mode():
+            inputs = self._inputs(self.view(np.asarray(observation)[None]))
+            _, features = self.cell.step(self.to_tensor(held), inputs)
+            return self.modules["actor_head"](features).softmax(-1)[0].cpu().numpy()
+
+    def _prepare(self, window, reward):
+        if "memory" not in window.extras:
+            raise checks.OptionError(
+                "extras of the window must hold 'memory', the carry before each step, "
+                f"got {sorted(window.extras)}; collect with act_batch, as pipelines do"
+            )
+        memory = np.asarray(window.extras["memory"], np.float32)
+        cut = segments(window.dones, self.hyperparams["sequence_length"])
+        num_envs = window.num_envs
+        row = self.to_tensor(cut.step * num_envs + cut.env[:, None])
+        carry = self.to_tensor(memory[cut.step[:, 0], cut.env])
+        there = self.to_tensor(cut.there)
+        flat = window.observations.reshape(-1, *window.observations.shape[2:])
+        with torch.no_grad():
+            obs = self.view(flat)
+            logits, values = self._run(carry, obs[row])
+            where = self._places(cut)
+            logits, values = logits[where], values[where]  # [T * B, ...]
+
+            def value_after(steps, envs):
+                seen, after = (
+                    self._inputs(self.view(x[steps, envs]))
+                    for x in (window.observations, window.next_observations)
+                )
+                held, _ = self.cell.step(self.to_tensor(memory[steps, envs]), seen)
+                return self._value(self.cell.step(held, after)[1]).cpu().numpy()
+
+            gains = self._advantages(
+                window,
+                reward,
+                values.cpu().numpy().reshape(window.rewards.shape),
+                value_after,
+            )
+            action = self.to_tensor(window.actions.reshape(-1))
+            log_prob = Categorical(logits).log_prob(action)
+            if "log_prob" in window.extras:
+                log_prob = self.to_tensor(window.extras["log_prob"].reshape(-1))
+        gains = self.to_tensor(gains.reshape(-1))
+        samples = Samples(obs, action, log_prob, gains, values)
+        return Stretches(samples, carry, row, there), len(carry)
+
+    def _evaluate(self, samples, index):
+        row, there = samples.row[index], samples.there[index]
+        logits, value = self._run(samples.carry[index], samples.samples.obs[row])
+        batch = samples.samples.take(row[there])
+        actions = Categorical(logits[there])
+        return actions.log_prob(batch.action), actions.entropy(), value[there], batch
+
+    def _places(self, cut: Segments) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where in stretches [K, S] the steps of the window [T * B] are."""
+        stretch, place = cut.row.reshape(-1, 2).T
+        return self.to_tensor(stretch), self.to_tensor(place)
+
+    def _inputs(self, obs: torch.Tensor) -> torch.Tensor:
+        torso = self.modules.get("torso")
+        return obs if torso is None else torso(obs)
+
+    def _run(self, carry, obs):
+        """Return logits [K, S, n] and values [K, S] of observations [K, S, ...]."""
+        lead = obs.shape[:2]
+        inputs = self._inputs(obs.flatten(0, 1)).unflatten(0, lead)
+        features = self.cell.sequence(carry, inputs)
+        value = self._value(features.flatten(0, 1)).unflatten(0, lead)
+        return self.modules["actor_head"](features), value
+
+    def _value(self, features: torch.Tensor) -> torch.Tensor:
+        return one_value("critic_head", self.modules["critic_head"](features))
