@@ -13,6 +13,7 @@ SMALL = {
     "supervised": [2],
     "grow_a_brain": [4, 3],
     "live_stream": [1, 5],
+    "torch_agent": [256, 1],
 }
 
 

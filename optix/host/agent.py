@@ -217,10 +217,25 @@ class Pipeline(Protocol):
     lanes: how many lanes of a run it can serve, None for any number.
     """
 
-    window_steps: int
-    time_limit: int | None
-    copies: int | None
-    lanes: int | None
+    @property
+    def window_steps(self) -> int:
+        """See the class."""
+        ...
+
+    @property
+    def time_limit(self) -> int | None:
+        """See the class."""
+        ...
+
+    @property
+    def copies(self) -> int | None:
+        """See the class."""
+        ...
+
+    @property
+    def lanes(self) -> int | None:
+        """See the class."""
+        ...
 
     def open(self) -> Any:
         """Return one more copy of the environments; it has a method `close`.
