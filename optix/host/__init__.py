@@ -6,7 +6,8 @@ stream that comes by itself. places, vector_envs, recorded: the copies of enviro
 and what they give and take. learner: both behind the `Learner` record. playing: its
 callbacks. slots: the host's half of its state, which is snapshots of weights, memories by
 run and streams of episodes, packed into a checkpoint. told: what a window tells.
-normalizers, regime: running statistics for code outside JAX.
+replay, priorities, advantages: for agents that learn in NumPy or Torch. normalizers,
+regime: running statistics for code outside JAX.
 """
 
 from typing import TYPE_CHECKING

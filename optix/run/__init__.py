@@ -5,5 +5,6 @@ programs: the compiled functions. batch: the seeds that still cost something. pa
 much one dispatch holds. pause: what leaves a run. folder: what is on disk; description:
 its run.json; place: what a path must be for that; lock: who may write to it; ending: what
 stays when a run is over. result: how a run ended. evaluate: its best policy, played.
-load: its best policy as an object that acts.
+load: its best policy as an object that acts;
+loaded_agent: that of an agent outside JAX.
 """

@@ -18,6 +18,7 @@ from optix.loop.convergence import (
 from optix.loop.phases import advance, initial_progress
 from optix.types import Phase, Verdict
 from tests.noise import autoregressive
+from tests.optimised import jit
 
 LEVELS = (0.0, 0.5, 0.8)
 
@@ -42,7 +43,7 @@ RUNS, LENGTH = 200, 600  # one shape, so that everything below compiles once
 @pytest.fixture(scope="module")
 def judge():
     """The verdicts, phases and rollbacks [R, T] of curves [R, T]."""
-    compiled = jax.jit(jax.vmap(run))
+    compiled = jit(jax.vmap(run))
 
     def judged(curves):
         runs, length = curves.shape
@@ -214,7 +215,7 @@ def moved():
         start = initial_history(), initial_baseline()
         return jax.lax.scan(body, start, scores)[0][1].moved
 
-    compiled = jax.jit(jax.vmap(one))
+    compiled = jit(jax.vmap(one))
     return lambda curves: np.asarray(compiled(np.asarray(curves, np.float32)))
 
 

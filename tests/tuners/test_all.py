@@ -10,6 +10,7 @@ from optix.registry import TUNERS
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix.types import Signals
+from tests.optimised import jit
 
 BOUNDS = {"rate": (0.0, 1.0)}
 BASE = {"rate": jnp.float32(0.5), "discount": jnp.float32(0.99)}
@@ -49,7 +50,7 @@ def course(tuner):
     """Rounds of a run, compiled once: (key, scale) -> (asked, centres, parents)."""
     traces = []
 
-    @jax.jit
+    @jit
     def run(key, scale):
         traces.append(scale)
         assert len(traces) == 1, "a float that changes must not trace again"
@@ -114,7 +115,7 @@ def test_seeds_are_mapped(tuner, course):
         inputs = jnp.full(ROUNDS, scale), jax.random.split(key, ROUNDS)
         return jax.lax.scan(lambda s, i: play(tuner, s, i), first, inputs)[1]
 
-    together = jax.jit(jax.vmap(run))(keys, scales)
+    together = jit(jax.vmap(run))(keys, scales)
     for seed in range(2):
         one = course(keys[seed], scales[seed])
         many = jax.tree.map(lambda x, seed=seed: x[seed], together)
