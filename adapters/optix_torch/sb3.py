@@ -4,6 +4,9 @@ The model's own `learn` is never called, so its environments, callbacks and prog
 are not used. A window goes into its rollout buffer, or into its replay.
 """
 
+# Stable-Baselines3 is optional, also where types are checked
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,8 @@
 """What a Stable-Baselines3 model is, and which of its settings are constants."""
 
+# Stable-Baselines3 is optional, also where types are checked
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

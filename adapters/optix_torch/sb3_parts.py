@@ -1,5 +1,8 @@
 """What of a Stable-Baselines3 model is no network: replay, moments, counters."""
 
+# Stable-Baselines3 is optional, also where types are checked
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import copy

@@ -1,5 +1,8 @@
 """Names: which are Gymnasium's, and what messages call an environment of its."""
 
+# ale-py is optional, also where types are checked
+# pyright: reportMissingImports=false
+
 import contextlib
 import difflib
 import sys
