@@ -4,6 +4,7 @@ An environment that ends is begun anew in the same step, and what it showed at i
 kept apart: `final`. Observations come in arrays that the next call writes into again.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -158,7 +159,7 @@ class SameStep:
                 f"vector of {name} must make a gymnasium.vector.VectorEnv, got a "
                 f"{type(envs).__name__}"
             )
-        mode = envs.metadata.get("autoreset_mode")
+        mode = autoreset_mode(envs)
         if mode != AutoresetMode.SAME_STEP:
             envs.close()
             raise checks.OptionError(
@@ -193,16 +194,8 @@ class SameStep:
         )
 
     def close(self) -> None:
-        """Close it; processes of which one has ended would be waited for in vain."""
-        base: Any = self.envs.unwrapped
-        idle = not self._processes or base._state.value == "default"
-        if idle and all(process.is_alive() for process in self._processes):
-            self.envs.close()
-            return
-        for process in self._processes:
-            process.kill()
-            process.join()
-        base.closed = True
+        """Close it."""
+        close_vector(self.envs)
 
     @property
     def _processes(self) -> Sequence[Any]:
@@ -222,3 +215,32 @@ class SameStep:
                 f"exit codes {codes}; what it printed says why, and without async_envs "
                 "its exception arrives here"
             ) from error
+
+
+def autoreset_mode(envs: Any) -> Any:
+    """Return when a vector of Gymnasium resets an environment whose episode has ended."""
+    # of several vectors the last one made writes into the metadata that they share
+    known = envs.metadata.get("autoreset_mode")
+    return getattr(envs.unwrapped, "autoreset_mode", known)
+
+
+def close_vector(envs: Any) -> None:
+    """Close a vector of Gymnasium, also one whose processes have died.
+
+    What is waited for there would never come, so then they are ended.
+    """
+    from gymnasium.vector import AsyncVectorEnv
+
+    base = envs.unwrapped
+    if not isinstance(base, AsyncVectorEnv):
+        envs.close()
+        return
+    idle = base._state.value == "default"
+    if not base.closed and idle and all(p.is_alive() for p in base.processes):
+        with contextlib.suppress(EOFError, OSError):
+            envs.close()
+    if not base.closed:
+        for process in base.processes:
+            process.kill()
+            process.join()
+        base.closed = True

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.envs.vectors import close_vector
 from optix.host.agent import BaseAgent
 from optix.host.pipelines import ENDLESS, SIDE_BY_SIDE
 from optix.host.places import Place, Places, chunks, episode_seeds
 from optix.host.recorded import each, recorder
 from optix.host.vector_envs import (
-    close_vector,
     final_observation,
     living,
     reset_seed,

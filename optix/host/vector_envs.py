@@ -18,6 +18,7 @@ from gymnasium.vector import (
 
 from optix import checks
 from optix.envs.names import gymnasium_name
+from optix.envs.vectors import autoreset_mode, close_vector
 from optix.host.recorded import is_made_of_arrays
 
 _SAME_STEP = AutoresetMode.SAME_STEP
@@ -68,26 +69,6 @@ def vector_source(envs: Any, num_envs: int | None, async_envs: bool) -> VectorSo
         close_vector(first)
         raise
     return VectorSource(first, make, *known)
-
-
-def close_vector(env: VectorEnv) -> None:
-    """Close a vector environment, also one whose processes have died.
-
-    What is waited for there would never come, so then they are ended.
-    """
-    base = env.unwrapped
-    if not isinstance(base, AsyncVectorEnv):
-        env.close()
-        return
-    idle = base._state.value == "default"
-    if not base.closed and idle and all(p.is_alive() for p in base.processes):
-        with contextlib.suppress(EOFError, OSError):
-            env.close()
-    if not base.closed:
-        for process in base.processes:
-            process.kill()
-            process.join()
-        base.closed = True
 
 
 @contextlib.contextmanager
@@ -226,8 +207,7 @@ def _of_spec(spec: Any, num_envs: int) -> VectorEnv:
 
 
 def _check(env: VectorEnv) -> None:
-    # of several vectors the last one made writes into the metadata that they share
-    mode = getattr(env.unwrapped, "autoreset_mode", env.metadata.get("autoreset_mode"))
+    mode = autoreset_mode(env)
     if mode not in (_SAME_STEP, _SAME_STEP.value):
         raise checks.OptionError(
             "envs must reset in the same step, but their autoreset_mode is "

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from optix.envs.environment import environment
 from optix.envs.hosted import hosted
 from optix.envs.spaces import spaces as spaces_of
+from optix.envs.vectors import SameStep
 from optix.types import Box, Discrete
 from tests.envs.counting import Counting, Dying, Pictures, Scaled, play
 
@@ -403,3 +404,17 @@ def test_a_process_that_ends_in_a_step_is_told_and_the_others_are_not_waited_for
     with pytest.raises(RuntimeError, match=r"a process of the 2 .* exit codes .*3"):
         host.guarded(host.step)(stream, np.zeros(2, np.int64))
     assert len(host) == 0
+
+
+def test_another_vector_of_the_kind_does_not_say_when_this_one_resets():
+    """Gymnasium writes the mode into metadata that all of a class share."""
+    modes = gymnasium.vector.AutoresetMode
+
+    def made(mode):
+        return gymnasium.vector.SyncVectorEnv([Counting], autoreset_mode=mode)
+
+    same, late = made(modes.SAME_STEP), made(modes.NEXT_STEP)
+    SameStep("Counting", same).close()
+    made(modes.SAME_STEP).close()
+    with pytest.raises(ValueError, match="got .*NEXT_STEP"):
+        SameStep("Counting", late)
