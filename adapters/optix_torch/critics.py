@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from optix import checks
+from optix.types import Box
 from optix_torch.actions import action_bounds
+from optix_torch.for_env import env_spaces, observed_options, split
 from optix_torch.given import Hyperparams
-from optix_torch.networks import Concatenated, Dense, dense_layers, encoder
+from optix_torch.networks import (
+    Concatenated,
+    Dense,
+    dense_layers,
+    encoder,
+    network,
+)
 from optix_torch.off_policy import Batch, ReplayAgent
 from optix_torch.on_policy import one_value
 
@@ -30,6 +39,8 @@ class TwinCriticAgent(ReplayAgent):
         hyperparams: Hyperparams,
         device: str | torch.device,
         bounds: tuple[Any, Any],
+        actor_optimizer: Optimizer | None,
+        critic_optimizer: Optimizer | None,
         **options: Any,
     ):
         """Copy what the targets follow."""
@@ -53,6 +64,42 @@ class TwinCriticAgent(ReplayAgent):
             ]
             for before in ("target_", "")
         )
+        actor, *critics = modules.values()
+        self.add_optimizer("actor_optimizer", actor_optimizer, [actor])
+        self.add_optimizer("critic_optimizer", critic_optimizer, critics)
+        self._actor = self.parameters_of("actor_optimizer")
+        self._critics = self.parameters_of("critic_optimizer")
+
+    @classmethod
+    def _fitting(
+        cls,
+        env: Any,
+        head: Callable[[int, int], nn.Module],
+        hidden: Sequence[int],
+        activation: str,
+        options: Mapping[str, Any],
+    ) -> Any:
+        """Return an agent for an environment, as `for_env` says.
+
+        `head` is `(width, number of actions) -> the actor's last layers`.
+        """
+        hyperparams, keywords = split(cls, options)
+        observed, acted = env_spaces(cls, env, Box)
+        size = int(np.prod(acted.shape))
+        critics = [critic(observed, size, hidden, activation) for _ in range(2)]
+        made: Any = cls  # its constructor takes the networks themselves
+        agent = made(
+            network(observed, hidden, lambda width: head(width, size), activation),
+            *critics,
+            size,
+            hyperparams=hyperparams,
+            **{
+                "bounds": (acted.low, acted.high),
+                **observed_options(observed, keywords),
+            },
+        )
+        agent.made_for_env()
+        return agent
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, before: str = "") -> Any:
         """Return the values [N] of both critics, or of their targets."""

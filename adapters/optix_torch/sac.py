@@ -10,19 +10,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.sac import HYPERPARAMS, LOG_SCALE
-from optix.types import Box
 from optix_torch.actions import squashed
-from optix_torch.critics import TwinCriticAgent, critic
-from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.critics import TwinCriticAgent
 from optix_torch.given import Hyperparams
-from optix_torch.networks import Dense, network
+from optix_torch.networks import Dense
 from optix_torch.off_policy import follow, replay_floats, replay_sizes
 
 
@@ -58,6 +55,7 @@ class TorchSACAgent(TwinCriticAgent):
       ValueError: one critic twice, an unknown hyperparameter or one out of its range, an
         optimizer of other parameters, bounds that are none, a device that is not there.
 
+    >>> import numpy as np
     >>> critics = nn.Linear(4, 1), nn.Linear(4, 1)
     >>> agent = TorchSACAgent(nn.Linear(3, 2), *critics, 1, bounds=(-2.0, 2.0))
     >>> agent.act(np.zeros(3)).shape
@@ -99,23 +97,20 @@ class TorchSACAgent(TwinCriticAgent):
             hyperparams,
             device,
             bounds,
+            actor_optimizer,
+            critic_optimizer,
             prioritised=prioritised,
             normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards,
             observation_shape=observation_shape,
         )
-        self.add_optimizer("actor_optimizer", actor_optimizer, [actor])
-        self.add_optimizer("critic_optimizer", critic_optimizer, [critic1, critic2])
         self._initial = math.log(first)
         self.log_temperature = nn.Parameter(torch.tensor(self._initial).to(self.device))
         self.parts["log_temperature"] = self.log_temperature
         holder = nn.ParameterList([self.log_temperature])
         alpha_optimizer = _moved(alpha_optimizer, self.log_temperature)
         self.add_optimizer("alpha_optimizer", alpha_optimizer, [holder])
-        self._actor, self._critics, self._alpha = (
-            self.parameters_of(f"{name}_optimizer")
-            for name in ("actor", "critic", "alpha")
-        )
+        self._alpha = self.parameters_of("alpha_optimizer")
 
     @classmethod
     def for_env(
@@ -142,23 +137,11 @@ class TorchSACAgent(TwinCriticAgent):
         >>> agent.bounds.unit.tolist()
         [2.0]
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
-        one, two = (critic(observed, size, hidden, activation) for _ in range(2))
-        agent = cls(
-            network(observed, hidden, lambda width: Dense(width, 2 * size), activation),
-            one,
-            two,
-            size,
-            hyperparams=hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+
+        def head(width, size):
+            return Dense(width, 2 * size)
+
+        return cls._fitting(env, head, hidden, activation, options)
 
     def _choose(self, obs, explore):
         if not explore:

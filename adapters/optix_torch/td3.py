@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from optix.agents.td3 import HYPERPARAMS
-from optix.types import Box
-from optix_torch.critics import TwinCriticAgent, critic
-from optix_torch.for_env import env_spaces, observed_options, split
+from optix_torch.critics import TwinCriticAgent
 from optix_torch.given import Hyperparams
-from optix_torch.networks import Dense, network
+from optix_torch.networks import Dense
 from optix_torch.off_policy import follow, replay_floats, replay_sizes
 
 
@@ -50,6 +47,7 @@ class TorchTD3Agent(TwinCriticAgent):
       ValueError: one critic twice, an unknown hyperparameter or one out of its range, an
         optimizer of other parameters, bounds that are none, a device that is not there.
 
+    >>> import numpy as np
     >>> actor = nn.Sequential(nn.Linear(3, 1), nn.Tanh())
     >>> agent = TorchTD3Agent(actor, nn.Linear(4, 1), nn.Linear(4, 1), 1)
     >>> agent.hyperparams["policy_delay"], agent.act(np.zeros(3)).shape
@@ -85,15 +83,13 @@ class TorchTD3Agent(TwinCriticAgent):
             hyperparams,
             device,
             bounds,
+            actor_optimizer,
+            critic_optimizer,
             prioritised=prioritised,
             normalize_observations=normalize_observations,
             normalize_rewards=normalize_rewards,
             observation_shape=observation_shape,
         )
-        self.add_optimizer("actor_optimizer", actor_optimizer, [actor])
-        self.add_optimizer("critic_optimizer", critic_optimizer, [critic1, critic2])
-        self._actor = self.parameters_of("actor_optimizer")
-        self._critics = self.parameters_of("critic_optimizer")
 
     @classmethod
     def for_env(
@@ -120,27 +116,11 @@ class TorchTD3Agent(TwinCriticAgent):
         >>> agent.hyperparams["exploration_noise"]
         0.1
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
-        one, two = (critic(observed, size, hidden, activation) for _ in range(2))
 
-        def head(width):
+        def head(width, size):
             return nn.Sequential(Dense(width, size), nn.Tanh())
 
-        agent = cls(
-            network(observed, hidden, head, activation),
-            one,
-            two,
-            size,
-            hyperparams=hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+        return cls._fitting(env, head, hidden, activation, options)
 
     def _choose(self, obs, explore):
         if explore and not self.warm:
