@@ -46,7 +46,7 @@ def trust(
 
     Args:
         bounds: {name: (low, high)} of the rate, the only name.
-        target: divergence of a round that is wanted, in nats; may be traced, as the factors.
+        target: wanted divergence of a round, in nats; may be traced, as the factors.
         metric: the learner's number that tells it; of PPO "kl".
         up: the largest factor of one step up.
         down: the largest factor of one step down: too large a rate does harm.
