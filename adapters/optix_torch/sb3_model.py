@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from optix import checks
 
 INSTALL = "pip install 'tensor-optix-jax[sb3]'"
@@ -50,6 +52,16 @@ def is_on_policy(model: Any) -> bool:
             f"{kind.__name__}; use ReplayBuffer"
         )
     return False
+
+
+def decoded(model: Any, action: np.ndarray) -> np.ndarray:
+    """Return what the environment takes of what an on-policy model drew."""
+    space = model.action_space
+    if not hasattr(space, "low"):
+        return action
+    if model.policy.squash_output:
+        return model.policy.unscale_action(action)
+    return np.clip(action, space.low, space.high)
 
 
 def constant(value: Callable[[float], float] | float | None) -> float | None:
