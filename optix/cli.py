@@ -41,6 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
+    try:
+        return _run(arguments)
+    finally:
+        _let_go(sys.stdout)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
     try:
@@ -247,6 +254,16 @@ def _next_directory(environment: str, agent: str) -> Path:
     taken = [other.removeprefix(name) for other in there if other.startswith(name)]
     numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
     return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
+
+
+def _let_go(stream: Any) -> None:
+    """Flush a stream; if its reader is gone, spare Python the attempt at its end."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (AttributeError, ValueError):  # None, or closed
+        pass
 
 
 def _mistake(error: Exception) -> int:

@@ -218,3 +218,22 @@ def test_the_exit_code_tells_of_a_pause(tmp_path, name, code):
     assert f"paused by {name}; continue with `optix resume {name}`" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / name / "checkpoints" / "1").is_dir()
+
+
+def test_a_reader_that_is_gone_changes_no_exit_code():
+    root = os.path.dirname(os.path.dirname(__file__))
+    code = "import sys; from optix import cli;"
+    code += "cli.evaluate = lambda *_, **__: type('', (), {'message': 'x' * 9});"
+    code += "sys.exit(cli.main(['eval', 'somewhere']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": root},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
