@@ -105,8 +105,8 @@ def write(
     except Exception as error:
         raise OptionError(
             "the networks must be such that torch.onnx can export them for any batch, got "
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}; sizes of the "
-            "batch are x.shape[0], not len(x)"
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}; what they do "
+            "must not hang on the values of tensors, or on how many rows there are"
         ) from error
     for value in (*model.graph.input, *model.graph.output):
         value.doc_string = MEANINGS.get(value.name, "")

@@ -56,6 +56,32 @@ def _concatenate(emitter, params, values, forms):
     ]
 
 
+def _stack(emitter, params, values, forms):
+    axis = params["axis"]
+    parts = [emitter.batched(x) for x in values]
+    shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
+    parts = [emitter.reshape(x, shape) for x in parts]
+    return _concatenate(emitter, {"dimension": axis}, parts, forms)
+
+
+def _unstack(emitter, params, values, forms):
+    x, axis = values[0], params["axis"]
+    parts = []
+    for place, form in enumerate(forms):
+        shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+        one = jax.ShapeDtypeStruct(shape, form.dtype)
+        part = _between(emitter, x, axis, place, place + 1, one)
+        parts.append(emitter.reshape(part, form.shape))
+    return parts
+
+
+def _tile(emitter, params, values, forms):
+    repeats, form = np.array([1, *params["reps"]], np.int64), forms[0]
+    return [
+        emitter.emit("Tile", values[0], repeats, shape=form.shape, dtype=form.dtype)
+    ]
+
+
 def _split(emitter, params, values, forms):
     sizes = params["sizes"]
     ends = np.cumsum(sizes)
@@ -162,6 +188,9 @@ RULES = {
     "broadcast_in_dim": _broadcast,
     "transpose": _transpose,
     "concatenate": _concatenate,
+    "stack": _stack,
+    "unstack": _unstack,
+    "tile": _tile,
     "split": _split,
     "slice": _slice,
     "pad": _pad,

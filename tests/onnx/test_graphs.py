@@ -17,7 +17,17 @@ from optix.onnx import export_graph, export_policy
 from optix.types import Agent, Policy
 from tests.onnx.parity import BATCHES, TOLERANCE, Played, after
 
-KINDS = ("linear", "relu", "tanh", "sigmoid", "elu", "sin", "gaussian", "softplus", "gelu")
+KINDS = (
+    "linear",
+    "relu",
+    "tanh",
+    "sigmoid",
+    "elu",
+    "sin",
+    "gaussian",
+    "softplus",
+    "gelu",
+)
 
 
 def points():
@@ -51,7 +61,7 @@ def brain():
     network.add_region("executive", layered(2, (3,), 2))
     network.add_pathway("sensory", "executive", n_connections=4, delay=0)
     network.add_pathway("executive", "sensory", n_connections=2, delay=1)
-    return network.build()
+    return network.build(inputs=["sensory"], outputs=["executive"])
 
 
 GRAPHS = {

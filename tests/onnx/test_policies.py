@@ -26,11 +26,21 @@ AGENTS = {  # (environment, algorithm, options, what stands beside the action)
     "ppo_box": ("Pendulum-v1", "ppo", SMALL, ["mean", "log_scale"]),
     "ppo_plain": ("CartPole-v1", "ppo", {**SMALL, "normalize_observations": False}, 0),
     "gru": ("CartPole-v1", "recurrent_ppo", CELL, ["logits"]),
-    "lstm": ("CartPole-v1", "recurrent_ppo", {**CELL, "cell": "lstm", "shared": False}, 0),
+    "lstm": (
+        "CartPole-v1",
+        "recurrent_ppo",
+        {**CELL, "cell": "lstm", "shared": False},
+        0,
+    ),
     "dqn": (
         "CartPole-v1",
         "dqn",
-        {**SMALL, "dueling": True, "activation": "gelu", "normalize_observations": True},
+        {
+            **SMALL,
+            "dueling": True,
+            "activation": "gelu",
+            "normalize_observations": True,
+        },
         ["q_values"],
     ),
     "rainbow": ("CartPole-v1", "rainbow", {**SMALL, "num_atoms": 5}, ["q_values"]),
@@ -88,7 +98,10 @@ def observations(env, batch, seed):
 
 def test_parameters_and_greedy_actions_are_those_of_the_agent(exported):
     env, agent, policy, played, beside = exported
-    assert [name for name in played.outputs if "next_" not in name] == [*beside, "action"]
+    assert [name for name in played.outputs if "next_" not in name] == [
+        *beside,
+        "action",
+    ]
 
     @jax.jit
     def expected(carry, obs):

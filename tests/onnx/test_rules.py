@@ -63,10 +63,14 @@ FUNCTIONS = {  # of a row [3, 4]
     "vector": lambda x: W @ x[1],
     "scalar": lambda x: x[0] @ W[1],
     "both": lambda x: x @ x.T,
-    "batched": lambda x: jnp.einsum("bij,bkj->bik", jnp.stack([x, 2 * x]), x[None][[0, 0]]),
+    "batched": lambda x: jnp.einsum(
+        "bij,bkj->bik", jnp.stack([x, 2 * x]), jnp.stack([x, -x])
+    ),
     "einsum": lambda x: jnp.einsum("ij,ik->kj", x, W),
     "axes": lambda x: jnp.einsum("hij,j->ih", jnp.stack([x, -x]), W[0]),
-    "sums": lambda x: jnp.stack([x.sum(), x.max(), x.min(), x.mean(), x[0].prod(), x.var()]),
+    "sums": lambda x: jnp.stack(
+        [x.sum(), x.max(), x.min(), x.mean(), x[0].prod(), x.var()]
+    ),
     "flags": lambda x: jnp.stack([(x > 0).any(1), (x > -1).all(1)]),
     "best": lambda x: jnp.stack([x.argmax(0), x.argmin(0)]),
     "softmax": lambda x: jax.nn.softmax(x, 0) + jax.nn.log_softmax(x),
@@ -76,6 +80,8 @@ FUNCTIONS = {  # of a row [3, 4]
     "slices": lambda x: jnp.concatenate([x[::2, 1:], x[1:, :-1], W[:1, :3]]),
     "known": lambda x: jnp.concatenate([jnp.full((2, 4), 3.0), x, x[:0]]),
     "split": lambda x: jnp.concatenate(jnp.split(x, [1, 3], 1)[::-1], 1),
+    "tiled": lambda x: jnp.tile(x, (2, 1)) + jnp.repeat(x, 2, 0),
+    "unstacked": lambda x: jnp.unstack(x, axis=1)[2] + jnp.unstack(x, axis=1)[0],
     "transposed": lambda x: jnp.transpose(x[None], (2, 0, 1)),
     "clamp": lambda x: jnp.clip(x, x.min() + 1, W),
     "one_hot": lambda x: jax.nn.one_hot(x[:, 0].argmax(), 3),
@@ -83,7 +89,9 @@ FUNCTIONS = {  # of a row [3, 4]
     "switched": lambda x: jax.lax.switch(x[0].argmax(), [jnp.sin, jnp.cos, jnp.abs], x),
     "constant": lambda x: W * 2,
     "copies": lambda x: jnp.broadcast_to(x[:, None, :1], (3, 2, 4)) + W[:, None],
-    "activations": lambda x: jax.nn.silu(x) + jax.nn.gelu(x) + jax.nn.softplus(x) * jax.nn.elu(x),
+    "activations": lambda x: (
+        jax.nn.silu(x) + jax.nn.gelu(x) + jax.nn.softplus(x) * jax.nn.elu(x)
+    ),
     "rematerialised": jax.checkpoint(lambda x: jnp.tanh(x) * x),
     "inner_vmap": lambda x: jax.vmap(lambda row, w: row.max() * w)(x, W),
     **{f.__name__: f for f in (turned, whiled, branched, rounded, compared, special)},
@@ -157,10 +165,15 @@ REFUSED = {  # what is said of it
         lambda x: jax.lax.while_loop(lambda y: y.sum() < 9, lambda y: y + 1, x),
         "while whose turns depend on the input",
     ),
-    "places": (lambda x: W[x[:, 0].argmax()], "gather at places that depend"),
+    "places": (
+        lambda x: jnp.asarray(W)[x[:, 0].argmax()],
+        "at places that depend on the input",
+    ),
     "bits": (lambda x: x.astype(jnp.int32) & 1, "and of integers"),
     "callback": (
-        lambda x: jax.pure_callback(np.asarray, jax.ShapeDtypeStruct((3, 4), x.dtype), x),
+        lambda x: jax.pure_callback(
+            np.asarray, jax.ShapeDtypeStruct((3, 4), x.dtype), x
+        ),
         "got pure_callback",
     ),
 }
