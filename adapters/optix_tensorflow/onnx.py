@@ -88,8 +88,8 @@ def _input_shape(network: Any) -> tuple[int, ...]:
     shape = getattr(network, "input_shape", None) if _is_built(network) else None
     if not isinstance(shape, tuple) or None in shape[1:]:
         raise OptionError(
-            "network must be a built sequential or functional Keras model of one input, got "
-            f"{network!r}; give it an Input, or call it on an observation once"
+            "network must be a built Keras model, sequential or functional, of one input, "
+            f"got {network!r}; give it an Input, or call it on an observation once"
         )
     return tuple(int(size) for size in shape[1:])
 

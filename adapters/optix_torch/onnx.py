@@ -90,7 +90,7 @@ def write(
     batch = torch.export.Dim("batch")
     try:
         with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 module,
                 rows,
                 input_names=list(inputs),

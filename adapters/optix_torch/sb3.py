@@ -10,7 +10,6 @@ are not used. A window goes into its rollout buffer, or into its replay.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -30,6 +29,7 @@ from optix_torch.sb3_model import (
     constant,
     decoded,
     is_on_policy,
+    transposed,
 )
 from optix_torch.sb3_parts import (
     ModelCounters,
@@ -332,15 +332,7 @@ class SB3Agent(ModuleAgent):
 
     def _transposed(self, observations: Any) -> Any:
         """Return images channels first, as SB3 keeps them."""
-        from stable_baselines3.common.preprocessing import maybe_transpose
-
-        space = self.model.observation_space
-        if isinstance(observations, Mapping):
-            return {
-                key: maybe_transpose(x, space.spaces[key])
-                for key, x in observations.items()
-            }
-        return maybe_transpose(np.asarray(observations), space)
+        return transposed(self.model.observation_space, observations)
 
     def _count_act(self, num_envs: int) -> None:
         """Count a step; with state-dependent exploration draw its noise when due."""

@@ -130,7 +130,7 @@ def _inline(closed, atoms, steps, numbers):
 
     def read(variable):
         if isinstance(variable, core.Literal):
-            return Fixed(_typed(variable.val, variable.aval.dtype))
+            return Fixed(_typed(variable))
         return env[variable]
 
     for eqn in jaxpr.eqns:
@@ -147,9 +147,8 @@ def _inline(closed, atoms, steps, numbers):
     return [read(variable) for variable in jaxpr.outvars]
 
 
-def _typed(value, dtype):
-    plain = not jnp.issubdtype(dtype, jax.dtypes.extended)
-    return np.asarray(value, dtype) if plain else value
+def _typed(literal):
+    return np.asarray(literal.val, literal.aval.dtype)
 
 
 def _variables(atoms):
@@ -197,7 +196,8 @@ def _compute(known, rest, outputs, values, *, compiled):
     }
     results = (jax.jit(compute) if compiled else compute)(given, fixed)
     for number, value in zip(wanted, results, strict=True):
-        values[number] = _typed(value, value.dtype)
+        of_key = jnp.issubdtype(value.dtype, jax.dtypes.extended)
+        values[number] = value if of_key else np.asarray(value)
 
 
 def _bind(step, inputs):

@@ -7,11 +7,8 @@ import importlib.util
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
-
-torch = pytest.importorskip("torch", reason="Torch is not installed")
-pytest.importorskip("onnxscript", reason="onnxscript is not installed")
-
 from torch import nn
 
 from optix.checks import OptionError
@@ -26,6 +23,8 @@ from optix_torch import (
     TorchTD3Agent,
 )
 from tests.onnx.parity import BATCHES, TOLERANCE, Played, after
+
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 
 SMALL = {"hidden": (3,)}
 NORMAL = {**SMALL, "normalize_observations": True}

@@ -6,34 +6,47 @@ import os
 import re
 import stat
 
+import jax
 import numpy as np
 import pytest
 
 import optix
 from optix.checks import OptionError
 from optix.cli import main
+from optix.make import make
 from optix.neuroevo.graph.build import layered
 from optix.onnx import export_graph
 from optix.onnx.file import save
+from optix.run.folder import RunFolder
 from optix.run.loaded_agent import LoadedAgent
 from tests.numpy_agent import NumpyAgent
-from tests.onnx.parity import TOLERANCE, Played
+from tests.onnx.parity import TOLERANCE, Played, moved
 
 onnx = pytest.importorskip("onnx")
-TINY = {
-    "num_envs": 2,
-    "num_steps": 8,
-    "evaluation_episodes": 2,
-    "max_rounds": 1,
-    "hidden": (4,),
-    "progress": False,
-}
+SIZES = {"num_envs": 2, "num_steps": 8, "hidden": (4,), "num_minibatches": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """A run as `optix.train` leaves it, of which nothing was trained."""
+    recipe = {"environment": "Pendulum-v1", "agent": "ppo", "options": SIZES}
+    config = {
+        "environment": "Pendulum-v1",
+        "recipe": recipe,
+        "seeds": 1,
+        "seed": 0,
+        "vectorize": False,
+        "drop_stopped": None,
+        "budgets": {},
+        "platform": {},
+    }
+    loop = make("Pendulum-v1", "ppo", **SIZES)
+    state = jax.jit(jax.vmap(loop.init))(jax.random.split(jax.random.key(0), 1))
+    best = state.best._replace(score=np.array([-321.5], np.float32))
+    policy = best.policy._replace(params=moved(jax.device_get(best.policy.params)))
     path = tmp_path_factory.mktemp("runs") / "run"
-    optix.train("Pendulum-v1", agent="ppo", num_minibatches=2, directory=path, **TINY)
+    with RunFolder.create(path, config) as run:
+        run.save_best(state._replace(best=best._replace(policy=policy)), loop, 0)
     return path
 
 
