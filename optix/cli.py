@@ -1,4 +1,4 @@
-"""The command line: `optix train ENV`, `optix resume DIR`, `optix eval DIR`."""
+"""The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder."""
 
 import ast
 import inspect
@@ -17,6 +17,7 @@ from optix.checks import OptionError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
+from optix.run.load import load
 from optix.run.programs import enable_compilation_cache
 from optix.run.result import Result
 from optix.run.train import resume, train
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
-    commands = {"train": _train, "resume": _resume, "eval": _eval}
+    commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -176,6 +177,23 @@ def _eval(
         seed: of the random numbers of these episodes.
     """
     say(evaluate(directory, episodes, seed=seed).message, sys.stdout)
+    return 0
+
+
+def _export(
+    directory: tyro.conf.Positional[Path], path: tyro.conf.Positional[Path]
+) -> int:
+    """Write the best policy of a run as an ONNX file; needs the package onnx.
+
+    Args:
+        directory: of the run, which may still be under way.
+        path: of the file, such as policy.onnx; one that is there is replaced.
+    """
+    try:
+        load(directory).export_onnx(path)
+    except (ImportError, NotImplementedError) as error:
+        return _mistake(error)
+    say(f"{path}: the best policy of {directory}", sys.stdout)
     return 0
 
 

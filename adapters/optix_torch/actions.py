@@ -16,7 +16,11 @@ class Categorical:
 
     def __init__(self, logits: torch.Tensor):
         """Normalise the logits."""
-        self.log_probs = logits.log_softmax(-1)
+        self.logits, self.log_probs = logits, logits.log_softmax(-1)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Return the logits by name."""
+        return {"logits": self.logits}
 
     def mode(self) -> torch.Tensor:
         """Return the likeliest actions [...]."""
@@ -42,6 +46,10 @@ class Gaussian:
     def __init__(self, parameters: torch.Tensor):
         """Take the two apart."""
         self.mean, self.log_scale = parameters.chunk(2, -1)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Return both by name."""
+        return {"mean": self.mean, "log_scale": self.log_scale}
 
     def mode(self) -> torch.Tensor:
         """Return the mean."""
@@ -98,6 +106,15 @@ class Bounds(NamedTuple):
         """Return the environment's actions [..., *shape] of the agent's [..., size]."""
         action = np.clip(action * self.unit + self.centre, self.low, self.high)
         return action.reshape(*action.shape[:-1], *self.shape)
+
+    def decoded(self, action: torch.Tensor) -> torch.Tensor:
+        """Return what `decode` does, as a tensor that can be traced."""
+        low, high, centre, unit = (
+            torch.as_tensor(x, device=action.device)
+            for x in (self.low, self.high, self.centre, self.unit)
+        )
+        action = torch.clamp(action * unit + centre, low, high)
+        return action.reshape(-1, *self.shape)
 
     def encode(self, action: Any) -> np.ndarray:
         """Return the agent's actions [..., size] of the environment's."""

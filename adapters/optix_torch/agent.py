@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.window import EpisodeData
+from optix_torch import onnx
 from optix_torch import state as tensors
 from optix_torch.given import Hyperparams, check_optimizer, chosen_device, named
 
@@ -204,6 +206,43 @@ class ModuleAgent(BaseAgent):
                 draw = torch.empty_like(parameter).normal_(generator=self.generator)
                 parameter.mul_(1 + noise * draw)
         self._own_weights = False
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write the deterministic policy as an ONNX file that takes any batch.
+
+        Inputs are "observation" [batch, ...] float32, as the environment gives it, and of
+        an agent that remembers "carry"; outputs what `policy_outputs` gives. The
+        normaliser is part of it.
+
+        Raises:
+          ValueError: a path that can not be written to, an observation whose shape is not
+            known yet, networks that Torch can not export.
+          ImportError: onnx or onnxscript is not installed.
+        """
+        about = {"agent": type(self).__name__}
+        onnx.write(
+            path,
+            self.modules,
+            self.policy_outputs,
+            self.policy_inputs(),
+            device=self.device,
+            about=about,
+        )
+
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one row of what `policy_outputs` takes, by name."""
+        raise self._missing("export_onnx")
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what actions are chosen from, by name, and the greedy "action" [B, ...].
+
+        Args:
+          observation: [B, ...] float32, as the environment gives it.
+          *carry: of an agent that remembers [B, size]; it returns "next_carry" too.
+        """
+        raise self._missing("export_onnx")
 
     def began(self, window: EpisodeData) -> np.ndarray:
         """Return which environments began an episode with the first step, [B] bool."""

@@ -202,6 +202,13 @@ class TorchDQNAgent(TargetAgent):
         agent.made_for_env()
         return agent
 
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "q_values" [B, n] and the best "action"."""
+        values = self._values(self.q_network, self.view.exported(observation))
+        return {"q_values": values, "action": values.argmax(-1)}
+
     def _choose(self, obs, explore):
         greedy = self._values(self.q_network, obs).argmax(-1)
         if not explore:
@@ -236,7 +243,7 @@ class TorchDQNAgent(TargetAgent):
 
     def _values(self, network: nn.Module, obs: torch.Tensor) -> torch.Tensor:
         out = network(obs)
-        if out.shape != (len(obs), self.n_actions):
+        if out.shape != (obs.shape[0], self.n_actions):
             raise checks.OptionError(
                 f"q_network must give values of n_actions={self.n_actions} actions, "
                 f"[N, {self.n_actions}], got the shape {list(out.shape)}"

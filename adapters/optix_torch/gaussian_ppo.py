@@ -128,6 +128,9 @@ class TorchGaussianPPOAgent(FeedForwardAgent):
         agent.made_for_env()
         return agent
 
+    def _bounded(self, action: torch.Tensor) -> torch.Tensor:
+        return self.bounds.decoded(action)
+
     def _decoded(self, action: np.ndarray) -> np.ndarray:
         if action.shape[-1:] != self.bounds.unit.shape:
             raise checks.OptionError(

@@ -153,6 +153,26 @@ class TorchAgent(ModuleAgent):
             seen = self.view.plain(np.asarray(observation)[None])
             return _array(self.modules["module"](seen).softmax(-1)[0])
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation."""
+        return {"observation": self.view.shape(self.modules["module"])}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "logits" and "action", or what the module gives an `act` of one's own.
+
+        Names are those of a dictionary, else "output", or "output_0" and on of several.
+        """
+        out = self.modules["module"](observation)
+        if self._act is categorical:
+            return {"logits": out, "action": Categorical(out).mode()}
+        if isinstance(out, Mapping):
+            return dict(out)
+        if isinstance(out, torch.Tensor):
+            return {"output": out}
+        return {f"output_{number}": part for number, part in enumerate(out)}
+
     def _asked(self, window: TorchWindow) -> tuple[torch.Tensor, Mapping[str, Any]]:
         given = self.loss(self.modules["module"], window, dict(self.hyperparams))
         loss, info = given if isinstance(given, tuple) else (given, {})

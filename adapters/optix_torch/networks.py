@@ -81,7 +81,7 @@ class Flat(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return [N, size]."""
-        return obs.reshape(len(obs), -1)
+        return obs.flatten(1) if obs.ndim > 1 else obs.unsqueeze(1)
 
 
 class OneHot(nn.Module):

@@ -174,6 +174,10 @@ class ReplayAgent(ModuleAgent):
         """Return the environment's actions [B, ...] of the agent's."""
         return action
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation."""
+        return {"observation": self.view.shape(next(iter(self.modules.values())))}
+
     @abc.abstractmethod
     def _choose(self, obs: torch.Tensor, explore: bool) -> torch.Tensor:
         """Return the agent's actions [B, ...] for observations as networks get them."""

@@ -237,6 +237,23 @@ class FeedForwardAgent(ProximalAgent):
             extras[self.drawn] = action
         return self._decoded(action), extras
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation."""
+        return {"observation": self.view.shape(self.modules["actor"])}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the parameters of the distribution, and its mode as "action"."""
+        actions = self.distribution(
+            self.modules["actor"](self.view.exported(observation))
+        )
+        return {**actions.parameters(), "action": self._bounded(actions.mode())}
+
+    def _bounded(self, action: torch.Tensor) -> torch.Tensor:
+        """Return the environment's action of the agent's."""
+        return action
+
     def _decoded(self, action: np.ndarray) -> np.ndarray:
         return action
 

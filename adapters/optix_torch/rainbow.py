@@ -185,6 +185,14 @@ class TorchRainbowDQNAgent(TargetAgent):
                 f"value_min must be below value_max={high}, got {low}"
             )
 
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "q_values" [B, n], means of the distributions, and the best "action"."""
+        logits = self._logits(self.q_network, self.view.exported(observation))
+        values = logits.softmax(-1) @ self._atoms(logits.shape[-1])
+        return {"q_values": values, "action": self._best(logits)}
+
     def _choose(self, obs, explore):
         if not explore:
             return self._best(self._logits(self.q_network, obs))

@@ -171,6 +171,21 @@ class TorchRecurrentPPOAgent(ProximalAgent):
             return action, {}
         return action, {"log_prob": log_prob, "began": began, "memory": held}
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one observation and of one row of the carry."""
+        first = self.modules.get("torso", self.modules["rnn"])
+        return {"observation": self.view.shape(first), "carry": (self.cell.size,)}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the logits, the likeliest "action", and "next_carry"."""
+        inputs = self._inputs(self.view.exported(observation))
+        after, features = self.cell.step(carry[0], inputs)
+        logits = self.modules["actor_head"](features)
+        action = Categorical(logits).mode()
+        return {"logits": logits, "action": action, "next_carry": after}
+
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of the actions, [n], with the memory of the episode.
 

@@ -143,6 +143,14 @@ class TorchSACAgent(TwinCriticAgent):
 
         return cls._fitting(env, head, hidden, activation, options)
 
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "mean" and "log_scale" before tanh, and the "action" of the mean."""
+        mean, log_scale = self._gaussian(self.view.exported(observation))
+        action = self.bounds.decoded(mean.tanh())
+        return {"mean": mean, "log_scale": log_scale, "action": action}
+
     def _choose(self, obs, explore):
         if not explore:
             return self._gaussian(obs)[0].tanh()

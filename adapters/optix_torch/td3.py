@@ -122,6 +122,13 @@ class TorchTD3Agent(TwinCriticAgent):
 
         return cls._fitting(env, head, hidden, activation, options)
 
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the "unit_action" in [-1, 1] and the environment's "action"."""
+        action = self._propose("actor", self.view.exported(observation))
+        return {"unit_action": action, "action": self.bounds.decoded(action)}
+
     def _choose(self, obs, explore):
         if explore and not self.warm:
             return self.anything(len(obs))

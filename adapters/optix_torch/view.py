@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from optix import checks
 from optix.host.advantages import inverse_deviation
@@ -28,6 +29,7 @@ class ObservationView:
         """See the class."""
         self._normalised = checks.boolean("normalize_observations", normalised)
         self._device = device
+        self._shape = None if shape is None else tuple(shape)
         self._moments = (
             None if shape is None or not normalised else ObsNormalizer(shape)
         )
@@ -47,9 +49,32 @@ class ObservationView:
                 f"observations must be arrays [B, ...] of numbers, got a {kind}; flatten "
                 "them with a wrapper (gymnasium.wrappers.FlattenObservation)"
             )
+        if self._shape is None:
+            self._shape = array.shape[1:]
         array = np.ascontiguousarray(array, np.float32)
         seen = torch.from_numpy(array if array.flags.writeable else array.copy())
         return seen if self._device.type == "cpu" else seen.to(self._device)
+
+    def shape(self, first: nn.Module) -> tuple[int, ...]:
+        """Return the shape of one observation: as was told, seen, or `first` takes it.
+
+        Raises:
+          ValueError: none of these says it.
+        """
+        if self._shape is not None:
+            return self._shape
+        if self._moments is not None:
+            return np.shape(self._moments.mean)
+        while isinstance(first, nn.Sequential) and len(first):
+            first = first[0]
+        if isinstance(first, nn.Linear):
+            return (first.in_features,)
+        if isinstance(first, nn.RNNBase):
+            return (first.input_size,)
+        raise checks.OptionError(
+            "observation_shape must be known to export the policy, got None; give it to "
+            "the agent, or let it act once"
+        )
 
     def normalize(self, seen: torch.Tensor) -> torch.Tensor:
         """Return what `plain` returned with mean 0 and variance 1, where asked for."""
@@ -58,15 +83,27 @@ class ObservationView:
         if self._moments is None:
             return seen.clamp(-CLIP, CLIP)
         if self._tensors is None:
-            mean, variance = self._moments.mean, self._moments.var
-            scale = inverse_deviation(mean, variance)
-            mean, scale = (
-                torch.as_tensor(x.astype(np.float32), device=self._device)
-                for x in (mean, scale)
-            )
-            self._tensors = mean, scale
+            self._tensors = self._made(self._moments)
         mean, scale = self._tensors
         return ((seen - mean) * scale).clamp_(-CLIP, CLIP)
+
+    def exported(self, seen: torch.Tensor) -> torch.Tensor:
+        """Return what `normalize` does, by tensors of its own that can be traced."""
+        if not self._normalised:
+            return seen
+        if self._moments is None:
+            return seen.clamp(-CLIP, CLIP)
+        mean, scale = self._made(self._moments)
+        return ((seen - mean) * scale).clamp(-CLIP, CLIP)
+
+    def _made(self, moments: ObsNormalizer) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, variance = moments.mean, moments.var
+        scale = inverse_deviation(mean, variance)
+        mean, scale = (
+            torch.as_tensor(x.astype(np.float32), device=self._device)
+            for x in (mean, scale)
+        )
+        return mean, scale
 
     def observe(self, observations: np.ndarray, lead: int) -> None:
         """Take in observations with `lead` axes before their own."""
