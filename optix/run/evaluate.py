@@ -98,13 +98,14 @@ def _played(
 ) -> Callable[[Best, jax.Array], jax.Array]:
     """Return `(best, key) -> [episodes]`, the scores."""
     learner = loop.learner
-    if recipe is not None and learner.env is not None and learner.env.host is not None:
+    agent, env = learner.agent, learner.env
+    if recipe and agent is not None and env is not None and env.host is not None:
         # side by side in as many environments, and again until there are enough
         together = min(episodes, _SIDE_BY_SIDE)
         deterministic = recipe["options"].get("deterministic_evaluation", True)
         times = -(-episodes // together)
         score = episode_returns(
-            learner.agent, learner.env, episodes=together, deterministic=deterministic
+            agent, env, episodes=together, deterministic=deterministic
         )
     else:
         times, score = episodes, learner.evaluate
