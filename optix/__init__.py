@@ -7,7 +7,7 @@ In the order of reading, each importing only what is above it: `types` (the cont
 meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.
 """
 
-from optix.callbacks.base import LoopCallback, RunInfo
+from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
@@ -20,6 +20,7 @@ from optix.run.load import LoadedPolicy, load
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.pause import Pause
 from optix.run.result import Result
+from optix.run.rl_optimizer import RLOptimizer
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
@@ -36,6 +37,8 @@ __all__ = [
     "ObsNormalizer",
     "Pause",
     "Phase",
+    "PolicySnapshot",
+    "RLOptimizer",
     "RegimeDetector",
     "Result",
     "RewardNormalizer",

@@ -178,6 +178,7 @@ class Session(NamedTuple):
             config=copy.deepcopy(dict(self.config)),
             resumed_from=rounds if any(rounds) else None,
             hyperparams=tuple(dict(centre) for centre in centres),
+            env_steps=tuple(np.asarray(state.env_steps).tolist()),
         )
 
 
