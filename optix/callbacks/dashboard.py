@@ -85,7 +85,7 @@ class RichDashboardCallback(LoopCallback):
         """Return how the run stands in a line."""
         reports = [report for report in self._reports if report is not None]
         if not reports:
-            return "compiling"
+            return "no round yet"
         texts = [f"round {max(int(report.round) for report in reports) + 1}"]
         if len(self._reports) == 1:
             texts += _standing(reports[0])

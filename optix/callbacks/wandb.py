@@ -49,16 +49,18 @@ class WandbCallback(LoopCallback):
     def on_loop_start(self, info: RunInfo) -> None:  # type: ignore[override]
         """Begin a run of W&B, or go on in that of the run that is resumed."""
         self._place = None if info.directory is None else info.directory / FILE
-        goes_on = info.resumed_from is not None and self._place is not None
-        kept = _read(self._place, info.seeds) if goes_on else None
-        kept = kept or {"id": secrets.token_hex(4), "rounds": [0] * info.seeds}
+        kept = {"id": secrets.token_hex(4), "rounds": [0] * info.seeds}
+        if info.resumed_from is not None:
+            before = self._kept if self._place is None else _read(self._place)
+            kept |= before if len(before.get("rounds", ())) == info.seeds else {}
         project = self.project or kept.get("project")
         project = project or os.environ.get("WANDB_PROJECT") or "optix"
-        given = {"id": kept["id"], "resume": "allow", **self._init}
+        given = {"id": kept["id"], "resume": "allow", "allow_val_change": True}
+        given |= self._init
         given["config"] = {**info.config, **(self._init.get("config") or {})}
         self._run = self._package.init(project=project, **given)
         self._logged = list(kept["rounds"])
-        self._kept = {"id": given["id"], "project": project}
+        self._kept = {"id": given["id"], "project": project, "rounds": self._logged}
         self._prefixes = [""]
         if info.seeds > 1:
             self._prefixes = [f"seed-{seed}/" for seed in range(info.seeds)]
@@ -90,23 +92,22 @@ class WandbCallback(LoopCallback):
         """Write down what a resumed run needs, at once or not at all."""
         if self._place is not None:
             unfinished = self._place.with_name(f"{FILE}.tmp")
-            kept = {**self._kept, "rounds": self._logged}
-            unfinished.write_text(json.dumps(kept), encoding="utf-8")
+            unfinished.write_text(json.dumps(self._kept), encoding="utf-8")
             unfinished.replace(self._place)
 
 
-def _read(path: Path | None, seeds: int) -> dict[str, Any] | None:
-    """Return what `_keep` wrote, None where it wrote nothing.
+def _read(path: Path) -> dict[str, Any]:
+    """Return what `_keep` wrote, {} where it wrote nothing.
 
     Raises:
         ValueError: it is damaged.
     """
-    if path is None or not path.exists():
-        return None
+    if not path.exists():
+        return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         rounds, words = kept["rounds"], [kept["id"], kept["project"]]
-        sound = len(rounds) == seeds and all(type(count) is int for count in rounds)
+        sound = isinstance(rounds, list) and all(type(n) is int for n in rounds)
         if not sound or not all(isinstance(word, str) for word in words):
             raise ValueError("it is not what was written")
     except (ValueError, KeyError, TypeError) as error:

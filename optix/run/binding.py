@@ -147,7 +147,7 @@ class Pipelines:
 
     def main(self) -> Any:
         """Return the one of the run."""
-        if self.given is None:
+        if self.given is None and self._factory is not None:
             self.given = self._factory()
         return self.given
 

@@ -58,7 +58,7 @@ class Relay(LoopCallback):
         reports = rounds.reports
         self.phase = standing(reports.phase[-1], reports.events[-1])
         if self._judge is not None and self._judge.validation is not None:
-            came_to = validations(self._judge.told, reports.lane_scores)
+            came_to = validations(self._judge.told, np.asarray(reports.lane_scores))
             self._judge.told.clear()
             metrics = {**reports.metrics, "validation": np.asarray(came_to, np.float32)}
             rounds = Rounds(rounds.seeds, reports._replace(metrics=metrics))

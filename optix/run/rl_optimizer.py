@@ -78,7 +78,7 @@ class RLOptimizer:
             learned, if its `reset` keeps that.
         pipeline_factory: `() -> pipeline`, in place of `pipeline`.
         param_space: {name: (kind, low, high)}, kind of "float", "log_float", "int" and
-            "log_int", or (“categorical”, *values).
+            "log_int", or ("categorical", *values).
         n_trials: how many, spread evenly over the space.
         trial_episodes: of each.
         **options: further keywords of `host` (evaluation_episodes, metrics, fresh,
@@ -94,7 +94,7 @@ class RLOptimizer:
         ValueError: an argument that is unknown, out of range or missing.
 
     >>> import gymnasium
-    >>> from optix.host import BatchPipeline
+    >>> from optix.host import BatchPipeline, HyperparamSet
     >>> class Still(BaseAgent):
     ...     def act(self, observation): return 0
     ...     def learn(self, episode_data): return {}
@@ -156,7 +156,7 @@ class RLOptimizer:
         self._pipelines = Pipelines(pipeline, pipeline_factory)
         self._home = Home(checkpoint_dir)
         self._agent = agent
-        self._playing, self._pause = threading.Lock(), Pause()
+        self._playing, self._pause = threading.Lock(), Pause("run()")
         self._relay: Relay | None = None  # of the run under way
         self._state = Phase.ACTIVE
         self._snapshot: PolicySnapshot | None = None
@@ -239,7 +239,7 @@ class RLOptimizer:
             self._binding = self._binding.within(max_episodes, target_score)
             return self._run(max_seconds)
         finally:
-            self._pause, self._relay = Pause(), None
+            self._pause, self._relay = Pause("run()"), None
             self._playing.release()
 
     def close(self) -> None:
@@ -266,7 +266,7 @@ class RLOptimizer:
         dormant = result.stop_reasons[0] in (StopReason.CONVERGED, StopReason.NO_SIGNAL)
         phase = Phase(int(result.state.progress.phase[0]))
         self._state = Phase.DORMANT if dormant else phase
-        return result
+        return result._replace(directory=None) if self._home.temporary else result
 
     def _choose(self, max_seconds: float | None) -> Result | None:
         """Let trials choose an agent where none is given; return one that was paused."""

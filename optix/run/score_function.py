@@ -86,7 +86,7 @@ def validations(
         lane_scores: [N, L] float32, -inf where a lane is not sound.
     """
     position, last, means = 0, {}, []
-    for row in np.asarray(lane_scores, np.float32):
+    for row in lane_scores.astype(np.float32):
         found = []
         for score in row.tolist():
             # of a policy that was scored before, the score is not asked for again
