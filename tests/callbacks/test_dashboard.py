@@ -8,7 +8,7 @@ import pytest
 from optix.callbacks import RichDashboardCallback
 from optix.callbacks import dashboard as module
 from optix.callbacks.base import Hooks
-from optix.callbacks.terminal import sparkline
+from optix.callbacks.terminal import BARS, sparkline
 from optix.types import Phase
 from tests.callbacks.reports import report
 from tests.callbacks.test_tensorboard import info
@@ -56,8 +56,8 @@ def test_the_panel(clock):
     play(dashboard, clock, [0.0, 7.0, np.nan, 3.0], phase=Phase.COOLING).stop()
     text = stream.getvalue()
     # ten steps a second
-    for words in ("toy ppo", "cooling", "▁█ ▄", "rate 0.1", "10 steps/s", "9", "nan"):
-        assert words in text or words == "nan"
+    for words in ("toy ppo", "cooling", "▁█ ▄", "rate 0.1", "10 steps/s", " 9 "):
+        assert words in text
     assert "40 environment steps" in text and "0:04" in text
 
 
@@ -94,9 +94,7 @@ def test_another_run_begins_with_nothing(clock):
     play(dashboard, clock, [1.0, 2.0]).stop()
     hooks = Hooks([dashboard], [{}])
     hooks.start(info(rounds=2))
-    assert dashboard.status() == "no round yet  rate 0.1" or (
-        dashboard.status() == "no round yet"
-    )
+    assert dashboard.status() == "no round yet"
     hooks.stop()
 
 
@@ -121,9 +119,7 @@ def test_bars_are_as_high_as_their_values():
     rng = np.random.default_rng(0)
     for scale in (1e-300, 1.0, 1e308):
         values = rng.uniform(-1, 1, 50) * scale
-        heights = [
-            module.sparkline.__globals__["BARS"].index(b) for b in sparkline(values)
-        ]
+        heights = [BARS.index(bar) for bar in sparkline(values)]
         assert heights[values.argmin()] == 0 and heights[values.argmax()] == 7
         assert (np.diff(np.array(heights)[values.argsort()]) >= 0).all()
     assert sparkline([]) == ""
