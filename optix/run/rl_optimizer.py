@@ -16,7 +16,7 @@ from optix.host.agent import BaseAgent
 from optix.run.best import give_best, snapshot_of
 from optix.run.binding import Binding, Pipelines
 from optix.run.home import Home
-from optix.run.pause import Pause
+from optix.run.pause import Pause, Watch
 from optix.run.relay import Relay, Teller
 from optix.run.result import Result
 from optix.run.score_function import judge_of
@@ -231,6 +231,7 @@ class RLOptimizer:
             RunFolderError: `checkpoint_dir` is in use, or holds something else.
             CheckpointError: the run there is of another agent or configuration.
         """
+        Watch(max_seconds)  # a mistake is told before anything is played
         if not self._playing.acquire(blocking=False):
             raise RuntimeError(
                 "this RLOptimizer is running; stop() ends the run, and run() goes on"
