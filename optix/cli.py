@@ -51,6 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
+    try:
+        return _run(arguments)
+    finally:
+        _let_go(sys.stdout)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval}
     try:
@@ -95,7 +102,7 @@ def _train(
             Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
-        tuner: of the hyperparameters during the run, fixed or spsa.
+        tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
@@ -269,6 +276,16 @@ def _next_directory(environment: str, agent: str) -> Path:
     taken = [other.removeprefix(name) for other in there if other.startswith(name)]
     numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
     return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
+
+
+def _let_go(stream: Any) -> None:
+    """Flush a stream; if its reader is gone, spare Python the attempt at its end."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (AttributeError, ValueError):  # None, or closed
+        pass
 
 
 def _mistake(error: Exception) -> int:

@@ -245,3 +245,22 @@ def test_loggers_go_on_with_a_resumed_run(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "other").exists()
     assert len(_loggers_of(tmp_path / "run")) == 1
     assert "the run goes on without it" in capsys.readouterr().err
+
+
+def test_a_reader_that_is_gone_changes_no_exit_code():
+    root = os.path.dirname(os.path.dirname(__file__))
+    code = "import sys; from optix import cli;"
+    code += "cli.evaluate = lambda *_, **__: type('', (), {'message': 'x' * 9});"
+    code += "sys.exit(cli.main(['eval', 'somewhere']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": root},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
