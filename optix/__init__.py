@@ -8,7 +8,7 @@ name), `make` (where the parts meet), `run` (the driver), `cli`. `optix/README.m
 a round through them.
 """
 
-from optix.callbacks.base import LoopCallback, RunInfo
+from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
@@ -21,6 +21,7 @@ from optix.run.load import LoadedPolicy, load
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.pause import Pause
 from optix.run.result import Result
+from optix.run.rl_optimizer import RLOptimizer
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
@@ -37,6 +38,8 @@ __all__ = [
     "ObsNormalizer",
     "Pause",
     "Phase",
+    "PolicySnapshot",
+    "RLOptimizer",
     "RegimeDetector",
     "Result",
     "RewardNormalizer",

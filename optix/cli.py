@@ -11,7 +11,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from optix import checks
+from optix.callbacks import tensorboard, wandb
+from optix.callbacks.base import LoopCallback
+from optix.callbacks.tensorboard import TensorBoardCallback
 from optix.callbacks.terminal import Stream, say
+from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
 from optix.make import usual_agent
@@ -23,9 +28,15 @@ from optix.run.result import Result
 from optix.run.train import resume, train
 
 _EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
-_FLAGS = {*inspect.signature(train).parameters, "environment", "env", "tuner"} - {
-    "drop_stopped"
-}  # what `_train` hands on by itself
+_FLAGS = {
+    *inspect.signature(train).parameters,
+    "environment",
+    "env",
+    "tuner",
+    "log",
+} - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
+_LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
+_TRACES = {"tensorboard": tensorboard.FOLDER, "wandb": wandb.FILE}  # in a run's folder
 _WORDS = {"true": True, "false": False, "none": None}
 
 _Settings = Annotated[
@@ -81,6 +92,7 @@ def _train(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     vectorize: bool | None = None,
+    log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
 ) -> int:
@@ -104,10 +116,12 @@ def _train(
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
+        log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
+    callbacks = _loggers(log)
     options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
     if network is not None:
         options["network"] = network
@@ -126,6 +140,7 @@ def _train(
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
         vectorize=vectorize,
+        callbacks=callbacks,
         progress=progress,
         tuner=tuner,
         **options,
@@ -145,6 +160,8 @@ def _resume(
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
 
+    It logs where it did before.
+
     Args:
         directory: of the run.
         max_rounds: new budget of rounds.
@@ -157,6 +174,7 @@ def _resume(
     """
     result = resume(
         directory,
+        callbacks=_loggers_of(directory),
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
@@ -217,6 +235,28 @@ def _present(result: Result) -> int:
             f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
         )
     return _EXIT_CODES.get(result.paused or "", 0)
+
+
+def _loggers(log: str | None) -> list[LoopCallback]:
+    """Return the callbacks that --log names."""
+    names = [] if log is None else [name.strip() for name in log.split(",")]
+    checks.known_names("logger", names, _LOGGERS)
+    try:
+        return [_LOGGERS[name]() for name in dict.fromkeys(names)]
+    except ImportError as error:
+        raise OptionError(f"--log {log}: {error}") from error
+
+
+def _loggers_of(directory: Path) -> list[LoopCallback]:
+    """Return the callbacks that have logged a run; one that is absent is a warning."""
+    found: list[LoopCallback] = []
+    for name, trace in _TRACES.items():
+        if (directory / trace).exists():
+            try:
+                found.append(_LOGGERS[name]())
+            except ImportError as error:
+                say(f"optix: {error}; the run goes on without it", sys.stderr)
+    return found
 
 
 def _budgets(

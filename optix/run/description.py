@@ -90,6 +90,8 @@ def checked(config: Any) -> dict[str, Any]:
     checks.record("vectorize", config["vectorize"], bool, "write true or false")
     if config.get("drop_stopped") is not None:
         checks.record("drop_stopped", config["drop_stopped"], bool, "null is for none")
+    if "max_snapshots" in config:
+        checks.positive_int("max_snapshots", config["max_snapshots"], minimum=2)
     checks.record("budgets", config["budgets"], dict, "write {} for none")
     check_budgets(config["budgets"])
     checks.record("platform", config["platform"], dict, "it names the versions")

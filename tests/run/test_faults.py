@@ -288,6 +288,7 @@ RIGHT = {  # what is right of `WRONG`, by its place
     "seed": [],
     "vectorize": [True],
     "drop_stopped": [None, True, False],
+    "max_snapshots": [],
     "budgets": [{}],
     "platform": [{}],
 }
@@ -301,7 +302,7 @@ def test_entries_of_the_description(folder, run):
     assert set(config) == set(RIGHT)
     for name in config:
         path.write_text(json.dumps({k: v for k, v in config.items() if k != name}))
-        if name != "drop_stopped":  # which may be left out
+        if name not in ("drop_stopped", "max_snapshots"):  # which may be left out
             with pytest.raises(RunFolderError, match=rf"run.json.*{name}"):
                 RunFolder.open(folder, write=False)
         for value in WRONG:
