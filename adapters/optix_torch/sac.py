@@ -16,11 +16,12 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.sac import HYPERPARAMS, LOG_SCALE
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import replay_floats, replay_sizes
 from optix_torch.actions import squashed
 from optix_torch.critics import TwinCriticAgent
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense
-from optix_torch.off_policy import follow, replay_floats, replay_sizes
+from optix_torch.off_policy import follow
 
 
 class TorchSACAgent(TwinCriticAgent):

@@ -15,10 +15,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix.agents.td3 import HYPERPARAMS
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import replay_floats, replay_sizes
 from optix_torch.critics import TwinCriticAgent
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense
-from optix_torch.off_policy import follow, replay_floats, replay_sizes
+from optix_torch.off_policy import follow
 
 
 class TorchTD3Agent(TwinCriticAgent):

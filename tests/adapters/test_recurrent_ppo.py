@@ -103,7 +103,7 @@ def test_the_value_after_a_cut_is_found_with_the_memory_of_the_steps_before():
         found["after"] = value_after(steps, envs)
         return np.zeros_like(values)
 
-    agent._advantages = advantages
+    agent.advantages = advantages
     agent._prepare(window, window.rewards)
     for place, t in enumerate((2, 5)):
         carry = torch.tensor(window.extras["memory"][t])
