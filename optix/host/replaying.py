@@ -71,7 +71,7 @@ class ReplayLearner(NetworkAgent):
 
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B, ...], random until there is enough to learn from."""
-        action = self._chosen(self.view(observations), explore)
+        action = self._chosen(self._seen(observations), explore)
         if not explore:
             return self._decoded(action), {}
         self._acted += len(action)
@@ -142,9 +142,13 @@ class ReplayLearner(NetworkAgent):
         """Return the environment's actions [B, ...] of the agent's."""
         return action
 
+    def _seen(self, observations: Any) -> Any:
+        """Return observations [B, ...] as `_chosen` takes them."""
+        return self.view(observations)
+
     @abc.abstractmethod
     def _chosen(self, obs: Any, explore: bool) -> np.ndarray:
-        """Return the agent's actions [B, ...] for observations as networks get them."""
+        """Return the agent's actions [B, ...], random ones too while it explores."""
 
     @abc.abstractmethod
     def _improve(self, updates: int) -> list[float]:

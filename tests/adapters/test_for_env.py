@@ -25,7 +25,8 @@ from optix_torch import (
 )
 from optix_torch.given import chosen_device
 from optix_torch.networks import Dense, Duel, Image, OneHot
-from tests.adapters.windows import AGENTS, BOX, DISCRETE, Spaces, make, play
+from tests.adapters.acting import BOX, DISCRETE, Spaces, play
+from tests.adapters.windows import AGENTS, make
 
 KINDS = [
     (TorchPPOAgent, DISCRETE),

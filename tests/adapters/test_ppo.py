@@ -17,7 +17,8 @@ from optix.host.window import EpisodeData
 from optix_torch import TorchGaussianPPOAgent, TorchPPOAgent
 from optix_torch.actions import Categorical, Gaussian, squashed
 from optix_torch.on_policy import Samples, proximal_loss
-from tests.adapters.windows import make, play, same
+from tests.adapters.acting import play, same
+from tests.adapters.windows import make
 
 H = {"clip_ratio": 0.2, "value_coefficient": 0.7, "entropy_coefficient": 0.03}
 

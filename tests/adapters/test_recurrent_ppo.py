@@ -10,7 +10,8 @@ from optix.host.window import EpisodeData
 from optix_torch import TorchRecurrentPPOAgent
 from optix_torch.memory_cell import Cell
 from optix_torch.segments import segments
-from tests.adapters.windows import make, play
+from tests.adapters.acting import play
+from tests.adapters.windows import make
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 50])
