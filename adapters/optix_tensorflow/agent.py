@@ -1,7 +1,7 @@
 """What all TensorFlow agents have: models and optimizers as a state, traced functions."""
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class KerasAgent(NetworkAgent):
         Raises:
           ValueError: they are of another shape than those before.
         """
-        seen = self.view(observations)
+        seen = self.view.plain(observations)
         if self.shape is None:
             self.shape = seen.shape[1:]
         if seen.shape[1:] != self.shape:
@@ -81,7 +81,7 @@ class KerasAgent(NetworkAgent):
                 f"observations must be [B{''.join(f', {n}' for n in self.shape)}], got "
                 f"the shape {list(seen.shape)}"
             )
-        return seen, [None, *self.shape], tf.float32
+        return self.view.normalize(seen), [None, *self.shape], tf.float32
 
     def call(self, name: str, function: Callable, *given: tuple[Any, Any, Any]) -> Any:
         """Call a function of TensorFlow that is traced the first time only.
@@ -94,8 +94,8 @@ class KerasAgent(NetworkAgent):
         traced = self._traced.get(name)
         if traced is None:
             specs = [tf.TensorSpec(shape, dtype) for _, shape, dtype in given]
-            traced = tf.function(function, input_signature=specs)
-            traced = self._traced[name] = traced.get_concrete_function()
+            made = tf.function(function, input_signature=specs)
+            traced = self._traced[name] = _traced(made)
         return traced(*[tf.constant(array, dtype) for array, _, dtype in given])
 
     def settings(self) -> list[tuple[Any, Any, Any]]:
@@ -111,7 +111,7 @@ class KerasAgent(NetworkAgent):
         ]
 
     def unpacked(self, floats: Any, sizes: Any) -> dict[str, Any]:
-        """Return {name: tensor []} of what `settings` gave; optimizers take their rates."""
+        """Return {name: tensor []} of `settings`, and give optimizers their rates."""
         h = dict(zip(self.FLOATS, tf.unstack(floats), strict=True))
         h |= dict(zip(self.SIZES, tf.unstack(sizes), strict=True))
         for name, share in self._shares.items():
@@ -211,6 +211,17 @@ class KerasAgent(NetworkAgent):
         for variable in self.learned():
             draw = self.generator.normal(variable.shape)
             variable.assign(variable * tf.cast(1 + noise * draw, variable.dtype))
+
+
+def _traced(function: Any) -> Any:
+    """Trace a function; what it refuses is told without the trace around it."""
+    try:
+        return function.get_concrete_function()
+    except Exception as error:
+        told = str(error).rpartition(f"{checks.OptionError.__name__}: ")
+        if not told[1]:
+            raise
+        raise checks.OptionError(told[2].strip()) from error
 
 
 def one_value(name: str, out: Any) -> Any:

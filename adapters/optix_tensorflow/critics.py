@@ -1,7 +1,7 @@
 """An actor and two critics with targets, of continuous actions: what SAC and TD3 share."""
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

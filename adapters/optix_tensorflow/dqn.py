@@ -3,7 +3,7 @@
 """
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Proximal policy optimisation of continuous actions, in TensorFlow."""
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Networks of Keras layers; `for_env` makes its own of them."""
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ prioritised replay is drawn from anew for each update: it depends on the last on
 """
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

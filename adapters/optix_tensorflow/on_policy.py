@@ -5,7 +5,7 @@ that acting had.
 """
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

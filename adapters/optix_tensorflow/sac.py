@@ -5,7 +5,7 @@ entropy, whose temperature is tuned to a target entropy.
 """
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

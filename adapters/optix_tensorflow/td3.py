@@ -6,7 +6,7 @@ only at every `policy_delay`-th update.
 """
 
 # TensorFlow is optional, also where types are checked
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false
 
 from __future__ import annotations
 

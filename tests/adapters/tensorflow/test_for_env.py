@@ -10,8 +10,11 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import keras
-import optix_tensorflow
 from gymnasium import spaces
+
+import optix_tensorflow
+from optix.host.agent import HyperparamSet
+from optix.host.window import EpisodeData
 from optix_tensorflow import (
     TFDQNAgent,
     TFGaussianPPOAgent,
@@ -21,9 +24,6 @@ from optix_tensorflow import (
     TFTDDAgent,
 )
 from optix_tensorflow.networks import Duel, OneHot, dense
-
-from optix.host.agent import HyperparamSet
-from optix.host.window import EpisodeData
 from tests.adapters.acting import BOX, DISCRETE, Spaces, play
 from tests.adapters.tensorflow.windows import AGENTS, linear, make
 

@@ -7,28 +7,22 @@ import pytest
 pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import keras
-import optix_tensorflow
 
 from optix.host.learner import host
 from optix.host.vector import VectorBatchPipeline
 from optix.loop.loop import loop
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
+from optix_tensorflow import TFSACAgent
 from tests.adapters.acting import Reach, same
 
-REPLAY = {"learning_starts": 10, "batch_size": 4, "updates_per_step": 0.5}
-KINDS = {
-    "ppo": ("TFPPOAgent", True, {"num_epochs": 1, "num_minibatches": 2}),
-    "sac": ("TFSACAgent", False, REPLAY),
-}
+OPTIONS = {"learning_starts": 10, "batch_size": 4, "updates_per_step": 0.5}
 
 
-def make(name, tuner=None, max_rounds=3):
-    kind, discrete, options = KINDS[name]
+def make(tuner=None, max_rounds=3):
     keras.utils.set_random_seed(0)
-    kind = getattr(optix_tensorflow, kind)
-    agent = kind.for_env(Reach(discrete), hidden=(4,), **options)
-    pipeline = VectorBatchPipeline([lambda: Reach(discrete)] * 2, window_size=5)
+    agent = TFSACAgent.for_env(Reach(False), hidden=(4,), **OPTIONS)
+    pipeline = VectorBatchPipeline([lambda: Reach(False)] * 2, window_size=5)
     learner = host(agent, pipeline, evaluation_episodes=2)
     run = loop(learner, tuner or fixed(), max_rounds=max_rounds, windows_per_round=1)
     return agent, learner, run
@@ -41,14 +35,13 @@ def outcome(learner, state):
     return {name: x.copy() for name, x in weights.items()}, np.array(state.curve)
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_two_seeds_of_one_agent_are_two_runs(name):
+def test_two_seeds_of_one_agent_are_two_runs():
     """Vmapped, or one after the other: the same curves and weights, bit for bit."""
     keys = jax.random.split(jax.random.key(0), 2)
-    _, learner, run = make(name)
+    _, learner, run = make()
     both = jax.jit(jax.vmap(run.run))(jax.vmap(run.init)(keys))
     found = []
-    _, alone, separate = make(name)
+    _, alone, separate = make()
     program = jax.jit(lambda key: separate.run(separate.init(key)))
     for seed in range(2):
         weights, curve = outcome(alone, program(keys[seed]))
@@ -61,7 +54,7 @@ def test_two_seeds_of_one_agent_are_two_runs(name):
 
 def test_a_tuner_of_two_lanes_shares_the_replay():
     tuner = spsa({"learning_rate": (1e-5, 1e-2)})
-    agent, learner, run = make("sac", tuner)
+    agent, learner, run = make(tuner)
     assert "learning_rate" in learner.hyperparams
     assert "batch_size" not in learner.hyperparams
     state = jax.jit(run.run)(run.init(jax.random.key(1)))

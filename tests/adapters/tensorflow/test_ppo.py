@@ -9,9 +9,6 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import keras
 import tensorflow as tf
-from optix_tensorflow import TFPPOAgent
-from optix_tensorflow.actions import Categorical, Gaussian, squashed
-from optix_tensorflow.on_policy import Samples, proximal_loss
 
 from optix.agents import ppo
 from optix.agents.reading import Batch
@@ -20,10 +17,40 @@ from optix.host.agent import HyperparamSet
 from optix.host.normalizers import RewardNormalizer
 from optix.host.proximal import INFO
 from optix.host.window import EpisodeData
+from optix_tensorflow import TFPPOAgent
+from optix_tensorflow.actions import Categorical, Gaussian, squashed
+from optix_tensorflow.on_policy import Samples, proximal_loss
 from tests.adapters.acting import play, same
 from tests.adapters.tensorflow.windows import linear, make
 
 H = {"clip_ratio": 0.2, "value_coefficient": 0.7, "entropy_coefficient": 0.03}
+
+
+class Softmax:
+    """What the loss of JAX asks of a distribution, of logits; distrax needs tf_keras."""
+
+    def __init__(self, logits):
+        self.log_probs = jax.nn.log_softmax(logits)
+
+    def log_prob(self, action):
+        return self.log_probs[jnp.arange(len(action)), action]
+
+    def entropy(self):
+        return -(jnp.exp(self.log_probs) * self.log_probs).sum(-1)
+
+
+class Normal:
+    """The same, of means and log scales."""
+
+    def __init__(self, parameters):
+        self.mean, self.log_scale = parameters
+
+    def log_prob(self, action):
+        density = jax.scipy.stats.norm.logpdf
+        return density(action, self.mean, jnp.exp(self.log_scale)).sum(-1)
+
+    def entropy(self):
+        return (self.log_scale + 0.5 * np.log(2 * np.pi * np.e)).sum(-1)
 
 
 @pytest.mark.parametrize("kind", ["discrete", "gaussian"])
@@ -41,7 +68,7 @@ def test_the_loss_and_its_gradient_are_those_of_jax(kind, clip_values):
     def objective(outputs, value):
         batch = Batch(None, action, log_prob, advantage, old)
         parameters = outputs if discrete else (outputs[:, :2], outputs[:, 2:])
-        distribution = ppo.categorical if discrete else ppo.gaussian
+        distribution = Softmax if discrete else Normal
         return ppo.loss((parameters, value), batch, H, distribution, clip_values)
 
     (wanted, info), slopes = jax.value_and_grad(objective, (0, 1), has_aux=True)(

@@ -11,9 +11,9 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import h5py
 import keras
-from optix_tensorflow import TFPPOAgent, TFSACAgent
 
 from optix.host.agent import HyperparamSet
+from optix_tensorflow import TFPPOAgent, TFSACAgent
 from tests.adapters.acting import play, same
 from tests.adapters.tensorflow.windows import AGENTS, linear, make
 
@@ -75,7 +75,8 @@ def written(write):
 
 
 def round_in_a_circle(file):
-    file.create_group("a")["b"] = file["a"]
+    group = file.create_group("a")
+    group["b"] = group
 
 
 def from_another_file(file):
@@ -221,7 +222,7 @@ def test_models_of_every_kind_and_any_optimizer():
     told = agent.learn(window)
     after = agent.state()
     changed = {
-        k.split(".")[2] for k in first if (first[k] != after[k]).any() and "." in k
+        k.split(".")[2] for k in first if "." in k and (first[k] != after[k]).any()
     }
     assert {"kernel", "moving_mean", "gamma", "seed_generator_state"} <= changed
     assert (after["actor.0.kernel"] == first["actor.0.kernel"]).all()

@@ -3,8 +3,8 @@
 import functools
 
 import keras
-import optix_tensorflow
 
+import optix_tensorflow
 from tests.adapters.acting import BOX, DISCRETE, REPLAY, Spaces
 
 AGENTS = {
