@@ -27,13 +27,14 @@ def built(name: str, model: Any, shape: Sequence[int] | None) -> Any:
       ValueError: no model, or one that does not know what it will be given.
     """
     checks.record(name, model, keras.Model, "give the network itself")
-    if not model.built and shape is None:
+    if model.built:
+        return model
+    if shape is None:
         raise checks.OptionError(
             f"{name} must be built, got a model that has no weights yet; begin it with "
             "keras.Input(shape), or give observation_shape="
         )
-    if not model.built:
-        model.build((None, *shape))
+    model.build((None, *shape))
     return model
 
 

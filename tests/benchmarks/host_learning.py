@@ -227,7 +227,7 @@ def row(case: Case, results: list[dict[str, Any]]) -> list[str]:
 
 
 def time_updates(turns: int = 15):
-    """Print what a window's updates take in both frameworks, median of alternated turns."""
+    """Print what a window's updates take in both frameworks, a median of turns."""
     (case,) = [c for c in CASES if c.name == "TorchPPOAgent CartPole-v1 128 x 8"]
     agents = {name: agent_of(case._replace(agent=name), 0) for name in TENSORFLOW_PPO}
     pipeline = VectorBatchPipeline([maker(case)] * case.num_envs, window_size=128)

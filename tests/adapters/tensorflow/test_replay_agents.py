@@ -324,6 +324,8 @@ def test_sac_and_td3_explore_within_the_bounds(learned):
 
 def test_what_is_stored_is_in_the_agents_own_units_and_rewards_are_scaled(learned):
     agent, _, _, window = learned["td3"]
+    agent.memory = agent.make_memory()
+    agent._store(window)
     saved = agent.memory.state()
     actions = window.actions.reshape(-1, 2)
     np.testing.assert_allclose(agent.bounds.decode(saved["action"]), actions, atol=1e-6)

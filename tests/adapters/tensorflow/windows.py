@@ -2,6 +2,10 @@
 
 import functools
 
+import pytest
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+
 import keras
 
 import optix_tensorflow
