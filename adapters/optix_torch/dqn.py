@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.types import Discrete
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, Duel, dense_layers, network
-from optix_torch.off_policy import ReplayAgent, follow, replay_floats, replay_sizes
+from optix_torch.off_policy import ReplayAgent, follow
 
 
 class TargetAgent(ReplayAgent):
@@ -220,11 +221,7 @@ class TorchDQNAgent(TargetAgent):
     @property
     def epsilon(self) -> float:
         """The share of random actions now: all, until there is enough to learn from."""
-        if not self.warm:
-            return 1.0
-        h = self.hyperparams
-        share = min(self.env_steps / h["epsilon_steps"], 1.0)
-        return h["epsilon_start"] + share * (h["epsilon_end"] - h["epsilon_start"])
+        return epsilon(self.hyperparams, self.env_steps) if self.warm else 1.0
 
     def _update(self, batch):
         with torch.no_grad():

@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.host.agent import HyperparamSet
+from optix.host.network_agent import Hyperparams, named
 from optix.host.window import EpisodeData
 from optix_torch.actions import Categorical
 from optix_torch.agent import ModuleAgent
-from optix_torch.given import Hyperparams, named
-from optix_torch.view import ObservationView
+from optix_torch.view import TensorView
 
 
 class TorchWindow(NamedTuple):
@@ -98,7 +98,7 @@ class TorchAgent(ModuleAgent):
         self.loss, self._act = loss, act
         self.add_optimizer("optimizer", optimizer, [module])
         self._parameters = self.parameters_of("optimizer")
-        self.view = ObservationView(None, False, self.device)
+        self.view = TensorView(None, False, self.device)
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Use these from now on; those that are not named stay as they are.

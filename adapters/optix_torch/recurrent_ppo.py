@@ -16,11 +16,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
 from optix_torch.actions import Categorical
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.memory_cell import Cell
 from optix_torch.networks import Dense, dense_layers, encoder
 from optix_torch.on_policy import ProximalAgent, Samples, one_value
@@ -226,7 +226,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
                 held, _ = self.cell.step(self.to_tensor(memory[steps, envs]), seen)
                 return self._value(self.cell.step(held, after)[1]).cpu().numpy()
 
-            gains = self._advantages(
+            gains = self.advantages(
                 window,
                 reward,
                 values.cpu().numpy().reshape(window.rewards.shape),

@@ -6,8 +6,10 @@ stream that comes by itself. places, vector_envs, recorded: the copies of enviro
 and what they give and take. learner: both behind the `Learner` record. playing: its
 callbacks. slots: the host's half of its state, which is snapshots of weights, memories by
 run and streams of episodes, packed into a checkpoint. told: what a window tells.
-replay, priorities, advantages: for agents that learn in NumPy or Torch. normalizers,
-regime: running statistics for code outside JAX.
+network_agent, proximal, replaying: what agents of networks are in every framework, PPO
+and those with a replay. fitting, observing, bounds, numbers: what these see, do and count.
+replay, priorities, advantages: their learning in NumPy. normalizers, regime: running
+statistics for code outside JAX.
 """
 
 from typing import TYPE_CHECKING

@@ -9,9 +9,12 @@ pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
 
 import keras
 from keras import layers
-from optix_tensorflow.onnx import export
 
 from optix.checks import OptionError
+from optix.host.agent import HyperparamSet
+from optix_tensorflow.onnx import export
+from tests.adapters.acting import play
+from tests.adapters.tensorflow.windows import AGENTS, make
 from tests.onnx.parity import BATCHES, TOLERANCE, Played
 
 
@@ -134,3 +137,25 @@ def test_wrong_heads(tmp_path):
         export(NETWORKS["tanh"](), tmp_path / "policy.onnx", "logit")
     with pytest.raises(OptionError, match="means and log scales beside them, got 3"):
         export(sequence(layers.Dense(3)), tmp_path / "policy.onnx", "gaussian")
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_the_file_of_an_agent_plays_as_it_does(kind, tmp_path):
+    """Its normaliser, its bounds and its own layers are in the file."""
+    agent = make(kind, normalize_observations=True)
+    agent.set_hyperparams(HyperparamSet({"learning_rate": 0.1}))
+    agent.learn(play(agent, steps=8))
+    agent.export_onnx(tmp_path / "policy.onnx")
+    played = Played(tmp_path / "policy.onnx")
+    assert played.about["agent"] == type(agent).__name__
+    for batch in BATCHES:
+        obs = np.random.default_rng(batch).normal(size=(batch, *agent.shape))
+        obs = obs.astype(np.float32)
+        action, _ = agent.act_batch(obs, explore=False)
+        found = played(observation=obs)
+        np.testing.assert_allclose(found["action"], action, **TOLERANCE)
+        if kind == "ppo":
+            logits = found["logits"][0].astype(np.float64)
+            chance = np.exp(logits - logits.max())
+            chance /= chance.sum()
+            np.testing.assert_allclose(agent.action_probs(obs[0]), chance, **TOLERANCE)
