@@ -10,6 +10,9 @@ meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them
 from optix.callbacks.base import LoopCallback, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.ensemble import EnsembleAgent
+from optix.host.flax_ppo import FlaxPPOAgent
+from optix.host.jax_agent import as_base_agent
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.regime import RegimeDetector
 from optix.host.window import EpisodeData
@@ -27,8 +30,10 @@ __all__ = [
     "BaseAgent",
     "CheckpointError",
     "CheckpointRegistry",
+    "EnsembleAgent",
     "EpisodeData",
     "Event",
+    "FlaxPPOAgent",
     "HyperparamSet",
     "LoadedAgent",
     "LoadedPolicy",
@@ -43,6 +48,7 @@ __all__ = [
     "RunInfo",
     "StopReason",
     "Verdict",
+    "as_base_agent",
     "evaluate",
     "load",
     "make",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from optix import checks
@@ -131,7 +132,7 @@ class JaxAgent(PolicyAgent):
         which = np.array(which, bool)
         carry, began = self._carried(len(which))
         fresh = self.agent.initial_carry(len(which))
-        carry = select_rows(which, fresh, carry)
+        carry = select_rows(jnp.asarray(which), fresh, carry)
         self.carry = {"began": began | which, "memory": carry}
 
     def learn(self, episode_data: EpisodeData) -> dict[str, float]:
@@ -268,7 +269,8 @@ class JaxAgent(PolicyAgent):
         numbers["due"] = np.array(due % 1)
         exponent = 0.0
         if options.prioritised:
-            exponent = float(importance(numbers["env_steps"], self.hyperparams))
+            env_steps = jnp.asarray(numbers["env_steps"])
+            exponent = float(importance(env_steps, self.hyperparams))
         return learn_replay(
             self._programs,
             policy,

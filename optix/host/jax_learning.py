@@ -76,15 +76,16 @@ def trajectory(
         rows = view.restore(given.reshape(-1, *given.shape[2:]))
         action = rows.reshape(*lead, *rows.shape[1:])
     whole = np.issubdtype(action.dtype, np.integer)
-    return Trajectory(
+    columns: Any = (
         view.raw(window.observations),
         np.asarray(action, np.int32 if whole else np.float32),
         window.rewards,
         window.terminated,
         window.truncated,
         view.raw(window.next_observations),
-        {**extras, "discounted_return": np.asarray(discounted_return, np.float32)},
     )
+    returns = np.asarray(discounted_return, np.float32)
+    return Trajectory(*columns, extras={**extras, "discounted_return": returns})
 
 
 def learn_window(
@@ -125,9 +126,8 @@ def learn_replay(
             n_step=options.n_step,
             importance_exponent=exponent,
         )
-        items = Transition(
-            drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.next_obs
-        )
+        columns: Any = drawn[:5]
+        items = Transition(*columns)
         learned = programs.update(new, items, drawn.weight, hyperparams, next_key())
         new = learned.policy
         rows.append((learned.finite, learned.info))

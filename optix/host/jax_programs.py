@@ -121,9 +121,9 @@ def learner_kind(agent: Agent, shape: tuple[int, ...], dtype: Any) -> tuple[str,
             f"the agent must act on observations of shape {shape}, but it failed to: "
             f"{error}; make it for this environment"
         ) from error
-    discrete = jnp.issubdtype(action.dtype, jnp.integer)
-    number = jax.ShapeDtypeStruct((rows,), jnp.float32)
-    index = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    discrete = bool(jnp.issubdtype(action.dtype, jnp.integer))
+    number: Any = jax.ShapeDtypeStruct((rows,), jnp.float32)
+    index: Any = jax.ShapeDtypeStruct((rows,), jnp.int32)
     batch = Sample(Transition(obs, action, number, number, obs), index, number)
     try:
         jax.eval_shape(agent.learn, policy, batch, floats, key)
