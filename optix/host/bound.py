@@ -138,7 +138,8 @@ def _environment(keyword: str, pipeline: Any, copies: int) -> Environment:
             f"got {pipeline!r}; take an agent of another framework, or for a live stream "
             "a gymnasium.Env that waits for its items in a BatchPipeline"
         )
-    return make(copies)
+    made: Any = make(copies)
+    return made
 
 
 def _replay(agent: JaxAgent, num_envs: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How well Torch agents learn in the loop: `python -m tests.benchmarks.host_learning`.
+"""How well agents learn on Gymnasium in the loop: `python -m tests.benchmarks.host_learning`.
 
 The tuner is fixed, and there is no target score: a run uses its whole budget. The score
 is the mean return of the best policy over 64 episodes on keys that no choice has seen.
@@ -8,6 +8,7 @@ next call runs only those that are missing; of all that there are the table is p
 """
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -19,6 +20,7 @@ import gymnasium
 import jax
 import numpy as np
 
+import optix
 from optix.host.learner import host
 from optix.host.vector import VectorBatchPipeline
 from optix.loop.loop import loop
@@ -117,6 +119,21 @@ CASES = [
         score_every=1000,
     ),
     Case("SB3 PPO", CARTPOLE, 475, 100_000, 8, 128),
+    Case(
+        "JAX ppo",
+        "LunarLander-v3",
+        200,
+        1_000_000,
+        16,
+        256,
+        {
+            "learning_rate": 1e-3,
+            "discount": 0.999,
+            "gae_lambda": 0.98,
+            "num_minibatches": 32,
+        },
+        score_every=32_768,
+    ),
 ]
 
 
@@ -132,6 +149,10 @@ def maker(case: Case) -> Callable[[], gymnasium.Env]:
 
 def agent_of(case: Case, seed: int):
     """Return a new agent."""
+    if case.agent.startswith("JAX"):
+        with contextlib.closing(maker(case)()) as env:
+            agent = optix.make_agent(env, case.agent.split()[1], **case.options)
+            return optix.as_base_agent(agent, env)
     import torch
 
     import optix_torch
