@@ -168,8 +168,10 @@ def action_encoder(name: str, space: Any) -> Callable[[np.ndarray], np.ndarray]:
     has_low, has_high = np.isfinite(low), np.isfinite(high)
     both = has_low & has_high
     varies = both & (high > low)
-    middle = np.where(both, low / 2 + high / 2, 0.0)
-    half = np.where(varies, high / 2 - low / 2, 1.0)
+    # no difference of the ends, which may overflow, and none of infinite ones
+    halves = np.where(both, low / 2, 0.0), np.where(both, high / 2, 0.0)
+    middle = halves[0] + halves[1]
+    half = np.where(varies, halves[1] - halves[0], 1.0)
     shift = np.select([both, has_low, has_high], [middle, low + 1, high - 1], 0.0)
 
     def encode(actions):

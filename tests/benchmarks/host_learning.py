@@ -1,4 +1,4 @@
-"""How well agents learn on Gymnasium in the loop: `python -m tests.benchmarks.host_learning`.
+"""How well agents learn in the loop: `python -m tests.benchmarks.host_learning`.
 
 The tuner is fixed, and there is no target score: a run uses its whole budget. The score
 is the mean return of the best policy over 64 episodes on keys that no choice has seen.
