@@ -11,6 +11,9 @@ a round through them.
 from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.ensemble import EnsembleAgent
+from optix.host.flax_ppo import FlaxPPOAgent
+from optix.host.jax_agent import as_base_agent
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.regime import RegimeDetector
 from optix.host.window import EpisodeData
@@ -29,8 +32,10 @@ __all__ = [
     "BaseAgent",
     "CheckpointError",
     "CheckpointRegistry",
+    "EnsembleAgent",
     "EpisodeData",
     "Event",
+    "FlaxPPOAgent",
     "HyperparamSet",
     "LoadedAgent",
     "LoadedPolicy",
@@ -47,6 +52,7 @@ __all__ = [
     "RunInfo",
     "StopReason",
     "Verdict",
+    "as_base_agent",
     "evaluate",
     "load",
     "make",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
@@ -12,6 +12,8 @@ from optix.checks import OptionError
 from optix.envs.copies import together
 from optix.envs.environment import environment as named_environment
 from optix.envs.spaces import spaces
+from optix.host.adapter import adapted_agent, merged
+from optix.host.agent import BaseAgent, HyperparamSet
 from optix.learners.evaluate import evaluator
 from optix.loop.loop import loop
 from optix.networks.continuous import ActorAndCritic
@@ -20,7 +22,14 @@ from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.graph.network import graph_actor_critic
 from optix.neuroevo.graph.regions import Brain
 from optix.neuroevo.graph.static import StaticGraph
-from optix.registry import ALGORITHMS, NETWORKS, TUNERS, Algorithm, keywords
+from optix.registry import (
+    ALGORITHMS,
+    FRAMEWORKS,
+    NETWORKS,
+    TUNERS,
+    Algorithm,
+    keywords,
+)
 from optix.types import (
     Agent,
     Box,
@@ -128,15 +137,41 @@ def _about(keyword: str) -> Iterator[None]:
         raise checks.OptionError(f"{keyword}: {error}") from error
 
 
+@overload
 def make_agent(
     env: Any,
     algorithm: str | None = None,
     *,
+    framework: Literal["jax"] | None = None,
     deterministic: bool = False,
     env_params: Any = None,
     network: Any = None,
+    hyperparams: HyperparamSet | Mapping[str, Any] | None = None,
     **options: Any,
-) -> Agent:
+) -> Agent: ...
+@overload
+def make_agent(
+    env: Any,
+    algorithm: str | None = None,
+    *,
+    framework: Literal["torch", "tf"],
+    deterministic: bool = False,
+    env_params: Any = None,
+    network: None = None,
+    hyperparams: HyperparamSet | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> BaseAgent: ...
+def make_agent(
+    env: Any,
+    algorithm: str | None = None,
+    *,
+    framework: str | None = None,
+    deterministic: bool = False,
+    env_params: Any = None,
+    network: Any = None,
+    hyperparams: HyperparamSet | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Agent | BaseAgent:
     """Return an agent that fits the spaces of an environment.
 
     Args:
@@ -144,24 +179,46 @@ def make_agent(
         environment or a function that makes one.
       algorithm: one of `ALGORITHMS`; None takes PPO where actions are discrete and SAC
         where they are a box; with a `network`, PPO, recurrent if the network remembers.
+      framework: "jax", the default, returns an `Agent` of JAX (`as_base_agent` makes a
+        `BaseAgent` of it); "torch" and "tf" one of that framework, a `BaseAgent` for an
+        environment of Gymnasium.
       deterministic: TD3, whose policy is deterministic, in place of SAC.
       env_params: of a gymnax environment, or keywords of `gymnasium.make`.
-      network: replaces the agent's default network; a `NeuronGraph`, a brain or one of
-        `NETWORKS` by name is made an actor-critic.
-      **options: any keyword of the agent (hyperparameters too) and of its network.
+      network: of JAX, replaces the agent's default network; a `NeuronGraph`, a brain or
+        one of `NETWORKS` by name is made an actor-critic.
+      hyperparams: options too, as a `HyperparamSet` or {name: value}; the defaults hold
+        for what is not named.
+      **options: any keyword of the agent (hyperparameters too) and of its network; of
+        another framework, those of its `for_env`.
 
     Raises:
-      ValueError: an unknown algorithm or option, an algorithm for other actions, spaces
-        that no agent can use.
+      ValueError: an unknown framework, algorithm or option, an algorithm for other
+        actions or that the framework has not, spaces that no agent can use.
+      ModuleNotFoundError: the framework is not installed.
 
     >>> make_agent("Pendulum-v1", discount=0.98).hyperparams["discount"]
     0.98
     """
     checks.boolean("deterministic", deterministic)
+    if framework is not None:
+        checks.known_names("framework", [framework], ("jax", *FRAMEWORKS))
     if algorithm is not None:
         checks.known_names("algorithm", [algorithm], ALGORITHMS)
+    options = merged(hyperparams, options)
     with _about("env"):
         observation_shape, action_space, name = spaces(env, env_params)
+    if framework in FRAMEWORKS:
+        if network is not None:
+            raise OptionError(
+                f"network is one of JAX, got it beside framework={framework!r}; give "
+                "modules of your own to the agent's class"
+            )
+        row = FRAMEWORKS[framework]
+        kind = choose(algorithm, action_space, name, deterministic=deterministic)
+        (algorithm,) = (known for known, x in ALGORITHMS.items() if x is kind)
+        agent = row.agent(algorithm, action_space)
+        where = row.module, row.package, row.extra, agent
+        return adapted_agent(*where, env, env_params, options)
     network, names = build_network(network, observation_shape, action_space, options)
     row = choose(
         algorithm, action_space, name, deterministic=deterministic, network=network

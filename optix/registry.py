@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.checks import OptionError
 from optix.learners.memory import PRIORITY
 from optix.learners.off_policy import off_policy
 from optix.learners.on_policy import on_policy
@@ -54,6 +55,62 @@ class Algorithm(NamedTuple):
         """Return the names of the learner's options, hyperparameters included."""
         more = set(PRIORITY) if self.learner is off_policy else set()
         return (keywords(self.learner) | more) - {"lanes"}  # those of the tuner
+
+
+class Framework(NamedTuple):
+    """Where the agents of another framework are; nothing is imported until one is made.
+
+    module: the import package of the adapter.
+    package: that of the framework itself.
+    extra: of this package, which installs it.
+    agents: {algorithm: names of its classes for discrete actions and for a box, None
+        where it has none}.
+    """
+
+    module: str
+    package: str
+    extra: str
+    agents: Mapping[str, tuple[str | None, str | None]]
+
+    def agent(self, algorithm: str, action_space: Discrete | Box) -> str:
+        """Return the name of the class of an algorithm, or raise ValueError."""
+        place = 0 if isinstance(action_space, Discrete) else 1
+        found = self.agents.get(algorithm, (None, None))[place]
+        if found is None:
+            fitting = [name for name, pair in self.agents.items() if pair[place]]
+            raise OptionError(
+                f"{self.module} has no {algorithm} for {action_space}; "
+                f"{', '.join(fitting)} would work"
+            )
+        return found
+
+
+FRAMEWORKS = {  # beside "jax"
+    "torch": Framework(
+        "optix_torch",
+        "torch",
+        "torch",
+        {
+            "ppo": ("TorchPPOAgent", "TorchGaussianPPOAgent"),
+            "recurrent_ppo": ("TorchRecurrentPPOAgent", None),
+            "dqn": ("TorchDQNAgent", None),
+            "rainbow": ("TorchRainbowDQNAgent", None),
+            "sac": (None, "TorchSACAgent"),
+            "td3": (None, "TorchTD3Agent"),
+        },
+    ),
+    "tf": Framework(
+        "optix_tensorflow",
+        "tensorflow",
+        "tensorflow",
+        {
+            "ppo": ("TFPPOAgent", "TFGaussianPPOAgent"),
+            "dqn": ("TFDQNAgent", None),
+            "sac": (None, "TFSACAgent"),
+            "td3": (None, "TFTDDAgent"),
+        },
+    ),
+}
 
 
 # of every environment, as the papers of SAC and TD3 have it; a window is 1024 steps

@@ -14,8 +14,11 @@ SMALL = {
     "grow_a_brain": [4, 3],
     "live_stream": [1, 5],
     "torch_agent": [256, 1],
+    "sb3_agent": [1024, 1],
+    "lunar_lander": [64, 1, 2, 32],
 }
 APART = {"tensorflow_agent"}  # run by tests/adapters/tensorflow
+NEEDS = {"sb3_agent": "stable_baselines3", "lunar_lander": "Box2D"}
 
 
 def test_every_example_is_listed():
@@ -24,6 +27,8 @@ def test_every_example_is_listed():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_example(name, monkeypatch, capsys, tmp_path):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     monkeypatch.chdir(tmp_path)  # where pictures are drawn
     monkeypatch.setattr(sys, "argv", [name, *map(str, SMALL[name])])
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")

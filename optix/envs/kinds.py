@@ -159,6 +159,30 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
     return decode
 
 
+def action_encoder(name: str, space: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return `(actions of a Box of the environment [N, ...]) -> [N, size]` of the agent.
+
+    What `action_decoder` undone gives, in NumPy; where the ends are one, 0.
+    """
+    low, high = (end.reshape(-1) for end in _bounds(name, space))
+    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    both = has_low & has_high
+    varies = both & (high > low)
+    # no difference of the ends, which may overflow, and none of infinite ones
+    halves = np.where(both, low / 2, 0.0), np.where(both, high / 2, 0.0)
+    middle = halves[0] + halves[1]
+    half = np.where(varies, halves[1] - halves[0], 1.0)
+    shift = np.select([both, has_low, has_high], [middle, low + 1, high - 1], 0.0)
+
+    def encode(actions):
+        actions = np.asarray(actions, np.float64).reshape(-1, low.size)
+        share = (actions - shift) / half
+        share = np.where(both, np.where(varies, np.clip(share, -1.0, 1.0), 0.0), share)
+        return share.astype(np.float32)
+
+    return encode
+
+
 def _is(space: Any, kind: str) -> bool:
     """Whether a space is of gymnax's or Gymnasium's class of that name."""
     modules = (sys.modules.get(module) for module in _MODULES)

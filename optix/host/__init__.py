@@ -6,6 +6,9 @@ stream that comes by itself. places, vector_envs, recorded: the copies of enviro
 and what they give and take. learner: both behind the `Learner` record. playing: its
 callbacks. slots: the host's half of its state, which is snapshots of weights, memories by
 run and streams of episodes, packed into a checkpoint. told: what a window tells.
+jax_agent: a JAX agent with the methods of a host agent, of jax_view, jax_programs,
+jax_learning and jax_weights; flax_ppo: one of these; bound: such an agent in the loop.
+ensemble: several agents that act as one.
 network_agent, proximal, replaying: what agents of networks are in every framework, PPO
 and those with a replay. fitting, observing, bounds, numbers: what these see, do and count.
 replay, priorities, advantages: their learning in NumPy. normalizers, regime: running
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
     from optix.host.agent import HyperparamSet as HyperparamSet
     from optix.host.agent import Memory as Memory
     from optix.host.agent import Pipeline as Pipeline
+    from optix.host.ensemble import EnsembleAgent as EnsembleAgent
     from optix.host.feed import SourceEndedError as SourceEndedError
     from optix.host.feed import SourceStalledError as SourceStalledError
+    from optix.host.flax_ppo import FlaxPPOAgent as FlaxPPOAgent
+    from optix.host.jax_agent import as_base_agent as as_base_agent
     from optix.host.learner import host as host
     from optix.host.live import LivePipeline as LivePipeline
     from optix.host.normalizers import ObsNormalizer as ObsNormalizer
@@ -36,7 +42,10 @@ export(
     globals(),
     {
         "agent": ("BaseAgent", "HyperparamSet", "Memory", "Pipeline"),
+        "ensemble": ("EnsembleAgent",),
         "feed": ("SourceEndedError", "SourceStalledError"),
+        "flax_ppo": ("FlaxPPOAgent",),
+        "jax_agent": ("as_base_agent",),
         "learner": ("host",),
         "live": ("LivePipeline",),
         "normalizers": ("ObsNormalizer", "RewardNormalizer"),

@@ -12,6 +12,9 @@ from jax.experimental import io_callback
 
 from optix import checks
 from optix.host.agent import BaseAgent, Pipeline
+from optix.host.bound import bound
+from optix.host.ensemble import EnsembleAgent
+from optix.host.jax_agent import JaxAgent
 from optix.host.memories import Run
 from optix.host.playing import beginner, player, settings, trainer
 from optix.host.slots import HostSlot, HostStore
@@ -49,8 +52,12 @@ def host(
     By default a round has so many windows (`Learner.windows_per_round`) that evaluation
     takes at most 15 % of its steps, where the pipeline knows its time limit.
 
-    It runs under jit, vmap and scan, in a process with one local device. An agent that
-    itself computes with JAX may block inside a callback.
+    It runs under jit, vmap and scan, in a process with one local device.
+
+    A JAX agent (`as_base_agent`, `FlaxPPOAgent`) does not act in callbacks, where what it
+    computes could block: it is bound itself, over the environments that the pipeline can
+    make, as `optix.make` binds one. `agent_of` of the learner's `host` works for it too.
+    All that its `learn` reports is among the metrics, "return" beside it.
 
     Args:
       agent: its float hyperparameters become the learner's, others stay as they are.
@@ -71,7 +78,7 @@ def host(
       TypeError: `agent` is not a `BaseAgent`, or overrides half of `state` and `restore`.
       ValueError: a size that is not a positive integer, a pipeline lacks a method,
         `metrics` are no names, `directory` is no folder, `fresh` no flag, `state` of the
-        agent gives its own arrays.
+        agent gives its own arrays; an ensemble; a JAX agent at a live stream.
 
     >>> import gymnasium
     >>> from optix.host.agent import HyperparamSet
@@ -95,6 +102,18 @@ def host(
     checks.boolean("fresh", fresh)
     checks.positive_int("copies", copies)
     judge = pipeline if validation is None else validation
+    windows = _windows_per_round(pipeline, judge, evaluation_episodes)
+    if isinstance(agent, JaxAgent):
+        return bound(
+            agent,
+            pipeline,
+            validation,
+            evaluation_episodes=evaluation_episodes,
+            metrics=metrics,
+            fresh=fresh,
+            copies=copies,
+            windows_per_round=windows,
+        )
     store = HostStore(agent, pipeline, directory, copies)
     initial = agent.get_hyperparams().copy()
     tunable = {
@@ -159,7 +178,7 @@ def host(
         tunable,
         store,
         lanes=getattr(pipeline, "lanes", None),
-        windows_per_round=_windows_per_round(pipeline, judge, evaluation_episodes),
+        windows_per_round=windows,
     )
 
 
@@ -170,6 +189,11 @@ def _check(
         raise TypeError(
             "agent must derive from optix.host.agent.BaseAgent and define its six "
             f"methods, got {type(agent).__name__}"
+        )
+    if isinstance(agent, EnsembleAgent):
+        raise checks.OptionError(
+            "agent must learn, but an EnsembleAgent only plays; train its members, and "
+            "score it by pipeline.evaluate(ensemble, seed, episodes)"
         )
     _check_pipeline("pipeline", pipeline, ("open", "collect", "evaluate"))
     if validation is not None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from optix import checks
+from optix.envs.hosted import hosted
 from optix.envs.names import gymnasium_name
 from optix.host.agent import BaseAgent
 from optix.host.places import Place, Places, chunks, episode_seeds
 from optix.host.recorded import Stepped, each, recorder
 from optix.host.window import EpisodeData, join_extras
-from optix.types import PyTree
+from optix.types import Environment, PyTree
 
 SIDE_BY_SIDE = 8  # episodes of an evaluation
 ENDLESS = 100_000  # steps, where an environment has no limit of its own
@@ -75,6 +76,7 @@ class BatchPipeline:
         self._recorder = recorder(self.env, self.name)
         self._places = Places(self.env, self._make, self.name, _close)
         self._judges: list[Any] = []
+        self._hosted: list[Environment] = []
 
     @property
     def copies(self) -> int | None:
@@ -121,9 +123,37 @@ class BatchPipeline:
                 returns += self._play(agent, envs, seeds)
         return float(np.mean(returns))
 
+    def environment(self, copies: int = 8) -> Environment:
+        """Return the environment as agents on the device play it, in copies of its own.
+
+        Args:
+          copies: how many windows can go on where they were left.
+
+        Raises:
+          ValueError: nobody knows how to make another one; windows of whole episodes,
+            which have no fixed size.
+        """
+        if self.whole_episodes:
+            raise checks.OptionError(
+                "whole_episodes must be False for an agent of JAX, whose windows have a "
+                "fixed size, got True"
+            )
+        make, name = copied(self._make, self.name, "env"), self.name
+        steps = self.max_episode_steps
+
+        def one():
+            from gymnasium.wrappers import TimeLimit
+
+            return make() if steps == ENDLESS else TimeLimit(make(), steps)
+
+        env = hosted(one, name=name, copies=copies)
+        self._hosted.append(env)
+        return env._replace(time_limit=min(env.time_limit, steps))
+
     def close(self) -> None:
         """Close all environments, also one that was handed over."""
         self._places.close()
+        close_hosted(self._hosted)
         while self._judges:
             self._judges.pop().close()
 
@@ -183,6 +213,23 @@ class BatchPipeline:
         while len(self._judges) < number:
             self._judges.append(self._make())
         return self._judges[:number]
+
+
+def copied(make: Callable | None, name: str, keyword: str) -> Callable:
+    """Return what makes copies, or raise ValueError where nothing does."""
+    if make is None:
+        raise checks.OptionError(
+            f"{keyword} must be one that can be made again for an agent of JAX, got "
+            f"{name}, of which there is only the one; pass a function that makes it"
+        )
+    return make
+
+
+def close_hosted(environments: list[Environment]) -> None:
+    """Close the copies behind environments of the device."""
+    while environments:
+        host: Any = environments.pop().host
+        host.close()
 
 
 def _open(env: Any) -> tuple[Any, Callable[[], Any] | None]:

@@ -8,9 +8,15 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.envs.hosted import hosted
 from optix.envs.vectors import close_vector
 from optix.host.agent import BaseAgent
-from optix.host.pipelines import ENDLESS, SIDE_BY_SIDE
+from optix.host.pipelines import (
+    ENDLESS,
+    SIDE_BY_SIDE,
+    close_hosted,
+    copied,
+)
 from optix.host.places import Place, Places, chunks, episode_seeds
 from optix.host.recorded import each, recorder
 from optix.host.vector_envs import (
@@ -20,7 +26,7 @@ from optix.host.vector_envs import (
     vector_source,
 )
 from optix.host.window import EpisodeData, join_extras
-from optix.types import PyTree
+from optix.types import Environment, PyTree
 
 _FINALS = ("final_obs", "_final_obs")  # they are in `next_observations`
 
@@ -89,6 +95,7 @@ class VectorBatchPipeline:
         self._places = Places(self.envs, make, self.name, close_vector)
         self._recorder = recorder(self.envs, self.name)
         self._judge: Any = None
+        self._hosted: list[Environment] = []
 
     @property
     def copies(self) -> int | None:
@@ -129,9 +136,24 @@ class VectorBatchPipeline:
                     returns += self._play(agent, env, seeds).tolist()
         return float(np.mean(returns))
 
+    def environment(self, copies: int = 8) -> Environment:
+        """Return the environment as agents on the device play it, in copies of its own.
+
+        Args:
+          copies: how many windows can go on where they were left.
+
+        Raises:
+          ValueError: nobody knows how to make other vectors of it.
+        """
+        make = copied(self._make, self.name, "envs")
+        env = hosted(self.name, name=self.name, vector=make, copies=copies)
+        self._hosted.append(env)
+        return env._replace(time_limit=min(env.time_limit, self.max_episode_steps))
+
     def close(self) -> None:
         """Close all environments, also those that were handed over."""
         self._places.close()
+        close_hosted(self._hosted)
         if self._judge is not None:
             close_vector(self._judge)
             self._judge = None

@@ -1,4 +1,4 @@
-"""How well host agents learn in the loop: `python -m tests.benchmarks.host_learning`.
+"""How well agents learn in the loop: `python -m tests.benchmarks.host_learning`.
 
 The tuner is fixed, and there is no target score: a run uses its whole budget. The score
 is the mean return of the best policy over 64 episodes on keys that no choice has seen.
@@ -10,6 +10,7 @@ installed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -21,6 +22,7 @@ import gymnasium
 import jax
 import numpy as np
 
+import optix
 from optix.host.learner import host
 from optix.host.vector import VectorBatchPipeline
 from optix.loop.loop import loop
@@ -119,6 +121,21 @@ CASES = [
         score_every=1000,
     ),
     Case("SB3 PPO", CARTPOLE, 475, 100_000, 8, 128),
+    Case(
+        "JAX ppo",
+        "LunarLander-v3",
+        200,
+        1_000_000,
+        16,
+        256,
+        {
+            "learning_rate": 1e-3,
+            "discount": 0.999,
+            "gae_lambda": 0.98,
+            "num_minibatches": 32,
+        },
+        score_every=32_768,
+    ),
 ]
 TENSORFLOW_PPO = "TorchPPOAgent", "TFPPOAgent"
 TENSORFLOW = {
@@ -149,6 +166,10 @@ def agent_of(case: Case, seed: int):
     """Return a new agent."""
     if case.agent.startswith("TF"):
         return tensorflow_agent_of(case, seed)
+    if case.agent.startswith("JAX"):
+        with contextlib.closing(maker(case)()) as env:
+            agent = optix.make_agent(env, case.agent.split()[1], **case.options)
+            return optix.as_base_agent(agent, env)
     import torch
 
     import optix_torch
