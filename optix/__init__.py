@@ -3,11 +3,12 @@
 In the order of reading, each importing only what is above it: `types` (the contracts),
 `exports`, `checks`, `forms`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
 `agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous run), `callbacks`,
-`neuroevo`; `host` (agents outside JAX); `registry` (every name), `make` (where the parts
-meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.
+`neuroevo`; `onnx` (policies as files); `host` (agents outside JAX); `registry` (every
+name), `make` (where the parts meet), `run` (the driver), `cli`. `optix/README.md` follows
+a round through them.
 """
 
-from optix.callbacks.base import LoopCallback, RunInfo
+from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.ensemble import EnsembleAgent
@@ -23,6 +24,7 @@ from optix.run.load import LoadedPolicy, load
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.pause import Pause
 from optix.run.result import Result
+from optix.run.rl_optimizer import RLOptimizer
 from optix.run.train import resume, train
 from optix.types import Event, Phase, StopReason, Verdict
 
@@ -41,6 +43,8 @@ __all__ = [
     "ObsNormalizer",
     "Pause",
     "Phase",
+    "PolicySnapshot",
+    "RLOptimizer",
     "RegimeDetector",
     "Result",
     "RewardNormalizer",

@@ -74,6 +74,15 @@ def within(
     return number
 
 
+def within_or_traced(
+    name: str, value: Any, low: float, high: float, *, open_ends: bool = False
+) -> Any:
+    """Return a number as `within` does; one that is traced can not be looked at."""
+    if isinstance(value, Tracer):
+        return value
+    return within(name, value, low, high, open_ends=open_ends)
+
+
 def _number(value: Any) -> float:
     """Return a real number, a scalar array of one too, as a float; NaN if it is none."""
     if isinstance(value, bool | np.bool_ | Tracer):

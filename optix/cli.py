@@ -1,4 +1,4 @@
-"""The command line: `optix train ENV`, `optix resume DIR`, `optix eval DIR`."""
+"""The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder."""
 
 import ast
 import inspect
@@ -11,20 +11,32 @@ from typing import Annotated, Any
 
 import tyro
 
+from optix import checks
+from optix.callbacks import tensorboard, wandb
+from optix.callbacks.base import LoopCallback
+from optix.callbacks.tensorboard import TensorBoardCallback
 from optix.callbacks.terminal import Stream, say
+from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
+from optix.run.load import load
 from optix.run.programs import enable_compilation_cache
 from optix.run.result import Result
 from optix.run.train import resume, train
 
 _EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
-_FLAGS = {*inspect.signature(train).parameters, "environment", "env", "tuner"} - {
-    "drop_stopped"
-}  # what `_train` hands on by itself
+_FLAGS = {
+    *inspect.signature(train).parameters,
+    "environment",
+    "env",
+    "tuner",
+    "log",
+} - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
+_LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
+_TRACES = {"tensorboard": tensorboard.FOLDER, "wandb": wandb.FILE}  # in a run's folder
 _WORDS = {"true": True, "false": False, "none": None}
 
 _Settings = Annotated[
@@ -40,8 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
+    try:
+        return _run(arguments)
+    finally:
+        _let_go(sys.stdout)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
-    commands = {"train": _train, "resume": _resume, "eval": _eval}
+    commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -73,6 +92,7 @@ def _train(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     vectorize: bool | None = None,
+    log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
 ) -> int:
@@ -83,7 +103,7 @@ def _train(
             Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
-        tuner: of the hyperparameters during the run, fixed or spsa.
+        tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
@@ -96,10 +116,12 @@ def _train(
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
+        log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
+    callbacks = _loggers(log)
     options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
     if network is not None:
         options["network"] = network
@@ -118,6 +140,7 @@ def _train(
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
         vectorize=vectorize,
+        callbacks=callbacks,
         progress=progress,
         tuner=tuner,
         **options,
@@ -137,6 +160,8 @@ def _resume(
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
 
+    It logs where it did before.
+
     Args:
         directory: of the run.
         max_rounds: new budget of rounds.
@@ -149,6 +174,7 @@ def _resume(
     """
     result = resume(
         directory,
+        callbacks=_loggers_of(directory),
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
@@ -172,6 +198,23 @@ def _eval(
     return 0
 
 
+def _export(
+    directory: tyro.conf.Positional[Path], path: tyro.conf.Positional[Path]
+) -> int:
+    """Write the best policy of a run as an ONNX file; needs the package onnx.
+
+    Args:
+        directory: of the run, which may still be under way.
+        path: of the file, such as policy.onnx; one that is there is replaced.
+    """
+    try:
+        load(directory).export_onnx(path)
+    except (ImportError, NotImplementedError) as error:
+        return _mistake(error)
+    say(f"{path}: the best policy of {directory}", sys.stdout)
+    return 0
+
+
 def _present(result: Result) -> int:
     """Print what a run came to and return the exit code."""
     from rich.console import Console
@@ -192,6 +235,28 @@ def _present(result: Result) -> int:
             f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
         )
     return _EXIT_CODES.get(result.paused or "", 0)
+
+
+def _loggers(log: str | None) -> list[LoopCallback]:
+    """Return the callbacks that --log names."""
+    names = [] if log is None else [name.strip() for name in log.split(",")]
+    checks.known_names("logger", names, _LOGGERS)
+    try:
+        return [_LOGGERS[name]() for name in dict.fromkeys(names)]
+    except ImportError as error:
+        raise OptionError(f"--log {log}: {error}") from error
+
+
+def _loggers_of(directory: Path) -> list[LoopCallback]:
+    """Return the callbacks that have logged a run; one that is absent is a warning."""
+    found: list[LoopCallback] = []
+    for name, trace in _TRACES.items():
+        if (directory / trace).exists():
+            try:
+                found.append(_LOGGERS[name]())
+            except ImportError as error:
+                say(f"optix: {error}; the run goes on without it", sys.stderr)
+    return found
 
 
 def _budgets(
@@ -229,6 +294,16 @@ def _next_directory(environment: str, agent: str) -> Path:
     taken = [other.removeprefix(name) for other in there if other.startswith(name)]
     numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
     return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
+
+
+def _let_go(stream: Any) -> None:
+    """Flush a stream; if its reader is gone, spare Python the attempt at its end."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (AttributeError, ValueError):  # None, or closed
+        pass
 
 
 def _mistake(error: Exception) -> int:

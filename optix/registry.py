@@ -16,6 +16,7 @@ from optix.networks.values import action_values
 from optix.neuroevo.graph.network import graph_actor_critic
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
+from optix.tuners.trust import trust
 from optix.types import Agent, Box, Discrete, Tuner
 
 
@@ -175,9 +176,11 @@ NETWORKS = {  # by name, in place of the usual one of ppo and recurrent_ppo
 }
 
 
+_STEERED = (1e-6, 1e-2)  # above, CartPole's policies do not stay good
 TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
     "fixed": lambda bounds: fixed(),
     "spsa": spsa,
+    "trust": lambda bounds: trust({"learning_rate": _STEERED}),
 }
 
 

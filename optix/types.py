@@ -226,6 +226,8 @@ class Agent(NamedTuple):
         action is made from: parameters of its distribution (logits [B, n], or (mean, log
         scale) [B, size]), the values of all actions [B, n], or the action itself where
         the policy is deterministic. None where there is no such thing.
+    output_names: what the leaves of these outputs are called in files that hold the
+        policy, () where that is not known.
     axis_name: the devices over which `learn` takes means, None for one.
     check_window: `(num_steps, num_envs)` raises ValueError where windows of that size
         can not be learned from. Static ints; on policy.
@@ -240,6 +242,7 @@ class Agent(NamedTuple):
     outputs: Callable[[Policy, PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
     axis_name: str | None = None
     check_window: Callable[[int, int], Any] = lambda num_steps, num_envs: None
+    output_names: tuple[str, ...] = ()
 
 
 class HostPart(Protocol):

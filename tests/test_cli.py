@@ -6,14 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from rich.table import Table
 
-from optix.cli import _next_directory, _parsed, _present, main
+from optix.cli import _loggers_of, _next_directory, _parsed, _present, main
+from tests.callbacks.events import points
 
 SMALL = [
     *("--set", "num_envs=4", "--set", "num_steps=8", "--set", "evaluation_episodes=2"),
@@ -218,3 +219,48 @@ def test_the_exit_code_tells_of_a_pause(tmp_path, name, code):
     assert f"paused by {name}; continue with `optix resume {name}`" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / name / "checkpoints" / "1").is_dir()
+
+
+def test_loggers_go_on_with_a_resumed_run(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    lines, ids, module = [], [], ModuleType("wandb")
+    run = SimpleNamespace(
+        define_metric=lambda *names, **axes: None, log=lines.append, finish=list
+    )
+    module.init = lambda **keywords: ids.append(keywords["id"]) or run
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    begin = ["train", "CartPole-v1", "--max-rounds", "1", "--directory", "run"]
+    begin += ["--no-progress", *SMALL, "--set", "hidden=(4,)"]
+    assert main([*begin, "--log", "tensorbord"]) == 2
+    assert "did you mean 'tensorboard'" in capsys.readouterr().err
+    assert main([*begin, "--log", "tensorboard,wandb"]) == 0
+    assert main(["resume", "run", "--max-rounds", "2", "--no-progress"]) == 0
+    assert [line["env_steps"] for line in lines] == [32, 64] and len(set(ids)) == 1
+    shown = points(tmp_path / "run" / "tensorboard")
+    assert [step for step, _ in shown["score"]] == [32, 64]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    begin[begin.index("run")] = "other"
+    assert main([*begin, "--log", "wandb"]) == 2
+    assert "tensor-optix-jax[wandb]" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert len(_loggers_of(tmp_path / "run")) == 1
+    assert "the run goes on without it" in capsys.readouterr().err
+
+
+def test_a_reader_that_is_gone_changes_no_exit_code():
+    root = os.path.dirname(os.path.dirname(__file__))
+    code = "import sys; from optix import cli;"
+    code += "cli.evaluate = lambda *_, **__: type('', (), {'message': 'x' * 9});"
+    code += "sys.exit(cli.main(['eval', 'somewhere']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": root},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -37,6 +37,7 @@ from optix.networks.values import action_values
 from optix.tuners.fixed import fixed
 from optix.tuners.space import space
 from optix.tuners.spsa import spsa
+from optix.tuners.trust import trust
 from optix.types import Box, Discrete, Trajectory, Transition
 from tests import probes, toys
 from tests.envs.counting import Counting
@@ -161,6 +162,7 @@ ROWS = {
         },
     ),
     "fixed": Row(fixed, {}, traced=traced_tuner),
+    "trust": Row(trust, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
     "spsa": Row(spsa, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
     "space": Row(space, {"bounds": {"rate": (0.1, 2.0)}}),
     "loop": Row(loop, {"learner": toys.target_learner(), "tuner": fixed()}),

@@ -2,11 +2,10 @@
 
 ppo, gaussian_ppo, recurrent_ppo, dqn, rainbow, sac, td3: an agent each. generic: any
 module and loss. sb3: a Stable-Baselines3 model. agent, on_policy, off_policy, critics:
-what they share. state: modules and optimizers as arrays. view: observations as networks
-get them. actions: distributions and bounds. networks, noisy, memory_cell: layers.
-segments: windows cut for recurrent networks. for_env: spaces and options. given: devices,
-hyperparameters and optimizers, checked. sb3_model, sb3_parts: what a Stable-Baselines3
-model is, and what of it is no network.
+what they share beyond `optix.host`. state: modules and optimizers as arrays. view:
+observations as tensors. actions: distributions. networks, noisy, memory_cell: layers.
+segments: windows cut for recurrent networks. given: devices and optimizers, checked.
+sb3_model, sb3_parts: what a Stable-Baselines3 model is, and what of it is no network.
 """
 
 from typing import TYPE_CHECKING

@@ -1,12 +1,10 @@
-"""What actions are drawn from, and the bounds of an environment's own."""
+"""What actions are drawn from."""
 
 import math
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from optix import checks
+from optix.host.bounds import Bounds
 
 _LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -16,7 +14,11 @@ class Categorical:
 
     def __init__(self, logits: torch.Tensor):
         """Normalise the logits."""
-        self.log_probs = logits.log_softmax(-1)
+        self.logits, self.log_probs = logits, logits.log_softmax(-1)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Return the logits by name."""
+        return {"logits": self.logits}
 
     def mode(self) -> torch.Tensor:
         """Return the likeliest actions [...]."""
@@ -42,6 +44,10 @@ class Gaussian:
     def __init__(self, parameters: torch.Tensor):
         """Take the two apart."""
         self.mean, self.log_scale = parameters.chunk(2, -1)
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Return both by name."""
+        return {"mean": self.mean, "log_scale": self.log_scale}
 
     def mode(self) -> torch.Tensor:
         """Return the mean."""
@@ -81,81 +87,11 @@ def squashed(
     return before.tanh(), (log_normal - log_slope).sum(-1)
 
 
-class Bounds(NamedTuple):
-    """How an agent's actions, in [-1, 1] where there are ends, are the environment's.
-
-    Between two finite ends, -1 and 1 are the ends. With one, that end is -1 or 1 and the
-    unit is the environment's. An entry without ends is left alone.
-    """
-
-    low: np.ndarray  # [size] float32
-    high: np.ndarray  # [size] float32
-    centre: np.ndarray  # [size] float32 what 0 is
-    unit: np.ndarray  # [size] float32 what 1 is beyond that
-    shape: tuple[int, ...]  # of the environment's action
-
-    def decode(self, action: np.ndarray) -> np.ndarray:
-        """Return the environment's actions [..., *shape] of the agent's [..., size]."""
-        action = np.clip(action * self.unit + self.centre, self.low, self.high)
-        return action.reshape(*action.shape[:-1], *self.shape)
-
-    def encode(self, action: Any) -> np.ndarray:
-        """Return the agent's actions [..., size] of the environment's."""
-        action = np.asarray(action, np.float32)
-        lead = action.shape[: action.ndim - len(self.shape)]
-        return (action.reshape(*lead, -1) - self.centre) / self.unit
-
-
-def bounds(low: Any, high: Any) -> Bounds:
-    """Return the `Bounds` between two ends, numbers or arrays [*shape].
-
-    Raises:
-      ValueError: an end that is NaN, or a low one not below its high one.
-
-    >>> ends = bounds(np.array([-2.0]), np.array([2.0]))
-    >>> ends.decode(np.array([[0.5], [9.0]], np.float32)).tolist()
-    [[1.0], [2.0]]
-    >>> ends.encode([[1.0]]).tolist()
-    [[0.5]]
-    """
-    low, high = np.broadcast_arrays(
-        *(np.asarray(end, np.float32) for end in (low, high))
+def decoded(bounds: Bounds, action: torch.Tensor) -> torch.Tensor:
+    """Return what `bounds.decode` does, as a tensor that can be traced."""
+    low, high, centre, unit = (
+        torch.as_tensor(x, device=action.device)
+        for x in (bounds.low, bounds.high, bounds.centre, bounds.unit)
     )
-    if not (low < high).all():
-        raise checks.OptionError(
-            f"the bounds of actions must be low < high, got {low} and {high}"
-        )
-    shape, low, high = low.shape, low.reshape(-1), high.reshape(-1)
-    has_low, has_high = np.isfinite(low), np.isfinite(high)
-    both = has_low & has_high
-    finite_low, finite_high = np.where(both, low, 0), np.where(both, high, 0)
-    centre = np.select(
-        [both, has_low, has_high],
-        [finite_low / 2 + finite_high / 2, low + 1, high - 1],
-        0.0,
-    )
-    unit = np.where(both, finite_high / 2 - finite_low / 2, 1.0)
-    return Bounds(low, high, centre.astype(np.float32), unit.astype(np.float32), shape)
-
-
-def action_bounds(action_dim: int, ends: Any) -> Bounds:
-    """Return the `Bounds` of so many actions between (low, high).
-
-    Raises:
-      ValueError: a pair that is none, or one of other actions.
-    """
-    size = checks.positive_int("action_dim", action_dim)
-    try:
-        low, high = ends
-    except (TypeError, ValueError):
-        raise checks.OptionError(
-            f"bounds must be a pair (low, high) of numbers or arrays, got {ends!r}"
-        ) from None
-    if not np.ndim(low) and not np.ndim(high):
-        low = np.full(size, low)
-    made = bounds(low, high)
-    if len(made.unit) != size:
-        raise checks.OptionError(
-            f"bounds must be of action_dim={size} actions, got {len(made.unit)}"
-        )
-    return made
+    action = torch.clamp(action * unit + centre, low, high)
+    return action.reshape(-1, *bounds.shape)

@@ -1,9 +1,10 @@
-"""What all Torch agents have: hyperparameters, seeds, a device, a state, weight files."""
+"""What all Torch agents have: modules and optimizers on a device, as a state."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,29 +13,26 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.host.agent import BaseAgent, HyperparamSet
-from optix.host.window import EpisodeData
+from optix.host.network_agent import Hyperparams, NetworkAgent
+from optix.types import Box, Discrete
+from optix_torch import onnx
 from optix_torch import state as tensors
-from optix_torch.given import Hyperparams, check_optimizer, chosen_device, named
+from optix_torch.given import check_optimizer, chosen_device
 
-Floats = Mapping[str, tuple[float, float, float]]
-Sizes = Mapping[str, tuple[int, int]]
+TAKES = {
+    Discrete: "TorchPPOAgent, TorchDQNAgent or TorchRainbowDQNAgent",
+    Box: "TorchGaussianPPOAgent, TorchSACAgent or TorchTD3Agent",
+}
 
 
-class ModuleAgent(BaseAgent):
+class ModuleAgent(NetworkAgent):
     """An agent of Torch modules, of which a subclass says how they act and learn.
 
     It learns with `optimizers` from what is in `modules`; both, and the `records`, are
     its state. Acting draws from `generator`, of which `seed` decides.
-
-    FLOATS: hyperparameters {name: (default, low, high)} that the loop may tune.
-    SIZES: whole ones, {name: (default, minimum)}.
-    OPTIONAL: floats that some agents of the class have and others have not.
     """
 
-    FLOATS: Floats = {}
-    SIZES: Sizes = {}
-    OPTIONAL: ClassVar[Floats] = {}
+    TAKES: ClassVar = TAKES
 
     def __init__(
         self,
@@ -53,162 +51,51 @@ class ModuleAgent(BaseAgent):
             module.eval()
         self.parts: dict[str, tensors.Part] = dict(self.modules)
         self.optimizers: dict[str, Optimizer] = {}
-        self._learned = tensors.Numbers(windows=0)
-        # {name: has state() and restore(state)}
-        self.records: dict[str, Any] = {"learned": self._learned}
-        self.hyperparams: dict[str, Any] = {
-            name: row[0] for name, row in {**self.FLOATS, **self.SIZES}.items()
-        }
-        self._given = named(hyperparams)
-        self.set_hyperparams(HyperparamSet(self._given))
         self._rates: list[tuple[dict[str, Any], float]] = []  # (group, its share)
-        self._first_rate = 0.0
-        self._own_weights = False  # made by `for_env`, so that `reset` may make others
-        self._first: dict[str, dict[str, np.ndarray]] | None = None
+        super().__init__(hyperparams)
         self.seed(0)
-
-    def get_hyperparams(self) -> HyperparamSet:
-        """Return the current hyperparameters."""
-        return HyperparamSet(dict(self.hyperparams))
-
-    def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
-        """Use these from now on; those that are not named stay as they are.
-
-        Raises:
-          ValueError: an unknown name, or a value out of its range.
-        """
-        given = named(hyperparams)
-        known = {**self.FLOATS, **self.SIZES}
-        checks.known_names(f"hyperparameter of {type(self).__name__}", given, known)
-        for name, value in given.items():
-            if name in self.SIZES:
-                value = checks.positive_int(name, value, self.SIZES[name][1])
-            else:
-                value = checks.within(name, value, *self.FLOATS[name][1:])
-            self.hyperparams[name] = value
 
     def seed(self, seed: int) -> None:
         """Seed what acting and learning draw."""
+        super().seed(seed)
         self.generator = torch.Generator(self.device).manual_seed(int(seed))
-        self.rng = np.random.default_rng(int(seed))
 
-    def act(self, observation: Any, explore: bool = True) -> Any:
-        """Return the action for one observation, as the environment takes it."""
-        actions, _ = self.act_batch(np.asarray(observation)[None], explore)
-        return actions[0]
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write the deterministic policy as an ONNX file that takes any batch.
 
-    def begin_episode(self, which: np.ndarray) -> None:
-        """Remember which of the environments begin an episode, [B] bool."""
-        self.carry = {**(self.carry or {}), "began": np.array(which, bool)}
-
-    def take_began(self, count: int) -> np.ndarray:
-        """Return which environments begin an episode with this step, [count] bool."""
-        began = (self.carry or {}).get("began")
-        if began is None or len(began) != count:
-            began = np.ones(count, bool)
-            self.carry = None
-        if began.any():
-            self.carry = {**(self.carry or {}), "began": np.zeros(count, bool)}
-        return began
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return copies of weights, moments of the optimizers, and running numbers."""
-        arrays = tensors.arrays(self.parts)
-        for name, record in self.records.items():
-            arrays |= {f"{name}/{key}": x for key, x in record.state().items()}
-        return arrays
-
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Become what `state` was taken of.
+        Inputs are "observation" [batch, ...] float32, as the environment gives it, and of
+        an agent that remembers "carry"; outputs what `policy_outputs` gives. The
+        normaliser is part of it.
 
         Raises:
-          ValueError: it is of another network or agent.
+          ValueError: a path that can not be written to, an observation whose shape is not
+            known yet, networks that Torch can not export.
+          ImportError: onnx or onnxscript is not installed.
         """
-        own: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.records}
-        rest = {}
-        for name, array in state.items():
-            record, slash, key = name.partition("/")
-            if slash and record in own:
-                own[record][key] = array
-            else:
-                rest[name] = array
-        tensors.restore(self.parts, rest)
-        for name, arrays in own.items():
-            self.records[name].restore(arrays)
+        about = {"agent": type(self).__name__}
+        onnx.write(
+            path,
+            self.modules,
+            self.policy_outputs,
+            self.policy_inputs(),
+            device=self.device,
+            about=about,
+        )
 
-    def reset(self, seed: int) -> None:
-        """Take new first weights, where `for_env` made the networks.
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one row of what `policy_outputs` takes, by name."""
+        raise self._missing("export_onnx")
 
-        Networks of one's own, and weights that have learned or were loaded, averaged or
-        perturbed, stay what they are: all seeds begin with them.
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what actions are chosen from, by name, and the greedy "action" [B, ...].
+
+        Args:
+          observation: [B, ...] float32, as the environment gives it.
+          *carry: of an agent that remembers [B, size]; it returns "next_carry" too.
         """
-        if not self._own_weights or self._learned["windows"] > 0:
-            return
-        on_cuda = self.device.type == "cuda"
-        devices = [torch.cuda.current_device()] if on_cuda else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            for module in self.modules.values():
-                module.apply(_reset_parameters)
-        for optimizer in self.optimizers.values():
-            tensors.forget(optimizer)
-        for name, first in (self._first or {}).items():
-            self.records[name].restore(first)
-        self._after_reset()
-
-    def save_weights(self, path: str) -> None:
-        """Write the whole state as a safetensors file."""
-        tensors.save(path, self.state())
-
-    def load_weights(self, path: str) -> None:
-        """Read what `save_weights` wrote; nothing in the file is executed.
-
-        Raises:
-          ValueError: another kind of file, or one of another network.
-        """
-        self.restore(tensors.load(path))
-        self._own_weights = False
-
-    def average_weights(self, paths: Iterable[str]) -> None:
-        """Take the mean of the weights saved at `paths`; whole numbers of the first.
-
-        Normalisers and targets are averaged too, optimizers stay as they are.
-
-        Raises:
-          ValueError: no paths, or weights of another network.
-        """
-        states = [tensors.load(path) for path in paths]
-        if not states:
-            raise checks.OptionError("paths must name at least one file, got none")
-        present = self.state()
-        kept = tuple(f"{name}." for name in self.optimizers)
-        for one in states:
-            self.restore(one)  # refuses what is of another network
-        mean = dict(present)
-        for name, first in states[0].items():
-            if name.startswith(kept):
-                continue
-            if first.dtype.kind == "f":
-                rows = [one[name].astype(np.float64) for one in states]
-                mean[name] = np.asarray(np.mean(rows, 0), first.dtype)
-            else:
-                mean[name] = first
-        self.restore(mean)
-        self._own_weights = False
-
-    def perturb_weights(self, noise: float) -> None:
-        """Multiply every weight that is learned by 1 + `noise` times a normal number."""
-        noise = checks.within("noise", noise, 0.0, 1e3)
-        with torch.no_grad():
-            for parameter in self.learned():
-                draw = torch.empty_like(parameter).normal_(generator=self.generator)
-                parameter.mul_(1 + noise * draw)
-        self._own_weights = False
-
-    def began(self, window: EpisodeData) -> np.ndarray:
-        """Return which environments began an episode with the first step, [B] bool."""
-        began = window.extras.get("began")
-        return np.zeros(window.num_envs, bool) if began is None else began[0]
+        raise self._missing("export_onnx")
 
     def to_tensor(self, array: np.ndarray) -> torch.Tensor:
         """Return an array on the agent's device."""
@@ -243,10 +130,7 @@ class ModuleAgent(BaseAgent):
             optimizer = torch.optim.Adam(parameters, rate, eps=epsilon, fused=True)
         check_optimizer(name, optimizer, parameters)
         rate = float(optimizer.param_groups[0]["lr"])
-        if not self.optimizers:
-            self._first_rate = rate or 1.0
-            if "learning_rate" not in self._given:
-                self.set_hyperparams(HyperparamSet({"learning_rate": rate}))
+        self.take_rate(rate)
         for group in optimizer.param_groups:
             self._rates.append((group, float(group["lr"]) / self._first_rate))
         tensors.make_moments(optimizer)
@@ -275,7 +159,7 @@ class ModuleAgent(BaseAgent):
         rate = self.hyperparams["learning_rate"]
         for group, share in self._rates:
             group["lr"] = rate * share
-        self._learned["windows"] += 1
+        self.learned_from["windows"] += 1
         for name in self.modules:
             self.modules[name].train(not name.startswith("target"))
 
@@ -284,13 +168,33 @@ class ModuleAgent(BaseAgent):
         for module in self.modules.values():
             module.eval()
 
-    def made_for_env(self) -> None:
-        """Say that the weights are nobody's yet: each run may begin with its own."""
-        self._own_weights = True
-        self._first = {name: record.state() for name, record in self.records.items()}
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return tensors.arrays(self.parts)
 
-    def _after_reset(self) -> None:
-        """Let what follows from the weights follow; nothing by default."""
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
+        tensors.restore(self.parts, arrays)
+
+    def _write(self, path: str, state: Mapping[str, np.ndarray]) -> None:
+        tensors.save(path, state)
+
+    def _read(self, path: str) -> dict[str, np.ndarray]:
+        return tensors.load(path)
+
+    def _draw_anew(self, seed: int) -> None:
+        on_cuda = self.device.type == "cuda"
+        devices = [torch.cuda.current_device()] if on_cuda else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for module in self.modules.values():
+                module.apply(_reset_parameters)
+        for optimizer in self.optimizers.values():
+            tensors.forget(optimizer)
+
+    def _perturb(self, noise: float) -> None:
+        with torch.no_grad():
+            for parameter in self.learned():
+                draw = torch.empty_like(parameter).normal_(generator=self.generator)
+                parameter.mul_(1 + noise * draw)
 
 
 def _reset_parameters(module: nn.Module) -> None:

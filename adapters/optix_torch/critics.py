@@ -12,10 +12,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
+from optix.host.bounds import action_bounds
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams, check_two
 from optix.types import Box
-from optix_torch.actions import action_bounds
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.networks import (
     Concatenated,
     Dense,
@@ -47,10 +47,7 @@ class TwinCriticAgent(ReplayAgent):
         self.bounds = action_bounds(action_dim, bounds)
         for name, module in modules.items():
             checks.record(name, module, nn.Module, "give the network itself")
-        if len({id(module) for module in modules.values()}) < len(modules):
-            raise checks.OptionError(
-                "critic1 and critic2 must be two networks, got one of them twice"
-            )
+        check_two(modules.values())
         targets = {
             f"target_{name}": copy.deepcopy(modules[name]).requires_grad_(False)
             for name in self.FOLLOWED

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.types import Discrete
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, Duel, dense_layers, network
-from optix_torch.off_policy import ReplayAgent, follow, replay_floats, replay_sizes
+from optix_torch.off_policy import ReplayAgent, follow
 
 
 class TargetAgent(ReplayAgent):
@@ -202,6 +203,13 @@ class TorchDQNAgent(TargetAgent):
         agent.made_for_env()
         return agent
 
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "q_values" [B, n] and the best "action"."""
+        values = self._values(self.q_network, self.view.exported(observation))
+        return {"q_values": values, "action": values.argmax(-1)}
+
     def _choose(self, obs, explore):
         greedy = self._values(self.q_network, obs).argmax(-1)
         if not explore:
@@ -213,11 +221,7 @@ class TorchDQNAgent(TargetAgent):
     @property
     def epsilon(self) -> float:
         """The share of random actions now: all, until there is enough to learn from."""
-        if not self.warm:
-            return 1.0
-        h = self.hyperparams
-        share = min(self.env_steps / h["epsilon_steps"], 1.0)
-        return h["epsilon_start"] + share * (h["epsilon_end"] - h["epsilon_start"])
+        return epsilon(self.hyperparams, self.env_steps) if self.warm else 1.0
 
     def _update(self, batch):
         with torch.no_grad():
@@ -236,7 +240,7 @@ class TorchDQNAgent(TargetAgent):
 
     def _values(self, network: nn.Module, obs: torch.Tensor) -> torch.Tensor:
         out = network(obs)
-        if out.shape != (len(obs), self.n_actions):
+        if out.shape != (obs.shape[0], self.n_actions):
             raise checks.OptionError(
                 f"q_network must give values of n_actions={self.n_actions} actions, "
                 f"[N, {self.n_actions}], got the shape {list(out.shape)}"

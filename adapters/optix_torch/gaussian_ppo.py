@@ -11,12 +11,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
+from optix.host.bounds import action_bounds
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.host.window import EpisodeData
 from optix.types import Box
-from optix_torch.actions import Gaussian, action_bounds
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
+from optix_torch.actions import Gaussian, decoded
 from optix_torch.networks import Dense, GaussianHead, network
 from optix_torch.on_policy import FeedForwardAgent
 
@@ -127,6 +128,9 @@ class TorchGaussianPPOAgent(FeedForwardAgent):
         )
         agent.made_for_env()
         return agent
+
+    def _bounded(self, action: torch.Tensor) -> torch.Tensor:
+        return decoded(self.bounds, action)
 
     def _decoded(self, action: np.ndarray) -> np.ndarray:
         if action.shape[-1:] != self.bounds.unit.shape:

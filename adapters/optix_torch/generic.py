@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.host.agent import HyperparamSet
+from optix.host.network_agent import Hyperparams, named
 from optix.host.window import EpisodeData
 from optix_torch.actions import Categorical
 from optix_torch.agent import ModuleAgent
-from optix_torch.given import Hyperparams, named
-from optix_torch.view import ObservationView
+from optix_torch.view import TensorView
 
 
 class TorchWindow(NamedTuple):
@@ -98,7 +98,7 @@ class TorchAgent(ModuleAgent):
         self.loss, self._act = loss, act
         self.add_optimizer("optimizer", optimizer, [module])
         self._parameters = self.parameters_of("optimizer")
-        self.view = ObservationView(None, False, self.device)
+        self.view = TensorView(None, False, self.device)
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Use these from now on; those that are not named stay as they are.
@@ -152,6 +152,26 @@ class TorchAgent(ModuleAgent):
         with torch.inference_mode():
             seen = self.view.plain(np.asarray(observation)[None])
             return _array(self.modules["module"](seen).softmax(-1)[0])
+
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation."""
+        return {"observation": self.view.shape(self.modules["module"])}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "logits" and "action", or what the module gives an `act` of one's own.
+
+        Names are those of a dictionary, else "output", or "output_0" and on of several.
+        """
+        out = self.modules["module"](observation)
+        if self._act is categorical:
+            return {"logits": out, "action": Categorical(out).mode()}
+        if isinstance(out, Mapping):
+            return dict(out)
+        if isinstance(out, torch.Tensor):
+            return {"output": out}
+        return {f"output_{number}": part for number, part in enumerate(out)}
 
     def _asked(self, window: TorchWindow) -> tuple[torch.Tensor, Mapping[str, Any]]:
         given = self.loss(self.modules["module"], window, dict(self.hyperparams))

@@ -1,8 +1,7 @@
-"""What an agent is given: a device, hyperparameters, an optimizer."""
+"""What an agent is given: a device, an optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,9 +9,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.host.agent import HyperparamSet
-
-Hyperparams = HyperparamSet | Mapping[str, Any] | None
 
 
 def chosen_device(device: str | torch.device) -> torch.device:
@@ -34,20 +30,6 @@ def chosen_device(device: str | torch.device) -> torch.device:
             f"device must be one that this machine has, got {device!r}; use 'auto'"
         )
     return chosen
-
-
-def named(hyperparams: Hyperparams) -> dict[str, Any]:
-    """Return hyperparameters, of a set or a mapping, as a dict of their own."""
-    if isinstance(hyperparams, HyperparamSet):
-        return dict(hyperparams.params)
-    if hyperparams is None:
-        return {}
-    if not isinstance(hyperparams, Mapping):
-        raise checks.OptionError(
-            "hyperparams must be a HyperparamSet, a mapping {name: value} or None, got "
-            f"{hyperparams!r}"
-        )
-    return dict(hyperparams)
 
 
 def check_optimizer(name: str, optimizer: Any, parameters: list[nn.Parameter]) -> None:

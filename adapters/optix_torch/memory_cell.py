@@ -57,9 +57,9 @@ class Cell:
 
     def _run(self, inputs, carry):
         layers, width = self.rnn.num_layers, self.rnn.hidden_size
-        hidden = carry.reshape(len(carry), self.parts, layers, width)
+        hidden = carry.reshape(carry.shape[0], self.parts, layers, width)
         hidden = hidden.permute(1, 2, 0, 3).contiguous()
         given = (hidden[0], hidden[1]) if self.parts == 2 else hidden[0]
         features, after = self.rnn(inputs, given)
         after = torch.stack(after) if self.parts == 2 else after.unsqueeze(0)
-        return features, after.permute(2, 0, 1, 3).reshape(len(carry), self.size)
+        return features, after.permute(2, 0, 1, 3).reshape(carry.shape[0], self.size)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from optix import checks
+from optix.host.fitting import image
 from optix.networks.mlp import checked_hidden
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -44,31 +45,23 @@ class Dense(nn.Linear):
 class Image(nn.Module):
     """Images [N, height, width, channels] of bytes or floats, as features [N, ...].
 
-    A convolution of 3 by 3 as in MinAtar (https://arxiv.org/abs/1903.03176), or from 36
-    pixels on the three of the Nature paper (https://doi.org/10.1038/nature14236). Whether
-    channels come first or last, the smaller axis tells.
+    See `optix.host.fitting.image` for which axis is what, and the layers.
     """
 
     def __init__(self, shape: Sequence[int]):
         """Take the shape of one image."""
         super().__init__()
-        self.channels_first = shape[0] < shape[-1]
-        channels, *size = shape if self.channels_first else (shape[-1], *shape[:-1])
-        if min(size) < 3:
-            raise checks.OptionError(
-                f"an image must be at least 3 by 3 pixels, got shape {tuple(shape)}; "
-                "flatten it in the environment"
-            )
-        if min(size) < 36:
-            layers = [(channels, 16, 3, 1)]
-        else:
-            layers = [(channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]
-        convolutions = [
-            part for sizes in layers for part in (nn.Conv2d(*sizes), nn.ReLU())
-        ]
+        seen = image(shape)
+        self.channels_first = seen.channels_first
+        convolutions, channels = [], seen.channels
+        for filters, size, stride in seen.layers:
+            convolutions += [nn.Conv2d(channels, filters, size, stride), nn.ReLU()]
+            channels = filters
         self.layers = nn.Sequential(*convolutions, nn.Flatten())
         with torch.no_grad():
-            self.features = self.layers(torch.zeros(1, channels, *size)).shape[-1]
+            self.features = self.layers(
+                torch.zeros(1, seen.channels, *seen.size)
+            ).shape[-1]
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return [N, features]."""
@@ -81,7 +74,7 @@ class Flat(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Return [N, size]."""
-        return obs.reshape(len(obs), -1)
+        return obs.flatten(1) if obs.ndim > 1 else obs.unsqueeze(1)
 
 
 class OneHot(nn.Module):
@@ -164,8 +157,8 @@ def encoder(space: Any) -> tuple[nn.Module | None, int, tuple[int, ...]]:
         one_hot = OneHot(int(space.n), int(getattr(space, "start", 0)))
         return one_hot, one_hot.features, shape
     if len(shape) == 3:
-        image = Image(shape)
-        return image, image.features, shape
+        encode = Image(shape)
+        return encode, encode.features, shape
     return (None if len(shape) == 1 else Flat()), math.prod(shape), shape
 
 

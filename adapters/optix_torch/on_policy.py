@@ -1,8 +1,7 @@
 """Learning from a window as PPO does, whatever the distribution of the actions is.
 
-The mathematics is that of `optix.agents.ppo`: advantages are generalised, an episode cut
-by its time limit is bootstrapped from the observation at which it was cut, observations
-are normalised by the moments that acting had, rewards by those with this window.
+The mathematics is that of `optix.agents.ppo`; observations are normalised by the moments
+that acting had.
 """
 
 from __future__ import annotations
@@ -17,15 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.agents.ppo import HYPERPARAMS
-from optix.host.advantages import ReturnScale, advantages, following_values
+from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
+from optix.host.proximal import INFO, WindowLearner
 from optix.host.window import EpisodeData
 from optix_torch.agent import ModuleAgent
-from optix_torch.given import Hyperparams
-from optix_torch.view import ObservationView
-
-INFO = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "grad_norm")
+from optix_torch.view import TensorView
 
 
 class Samples(NamedTuple):
@@ -91,12 +87,8 @@ def proximal_loss(
     return total, info
 
 
-class ProximalAgent(ModuleAgent):
+class ProximalAgent(WindowLearner, ModuleAgent):
     """What the PPO agents share; a subclass says how networks run over a window."""
-
-    FLOATS = HYPERPARAMS
-    SIZES = {"num_epochs": (4, 1), "num_minibatches": (4, 1)}
-    unit: ClassVar = (2, "samples")  # the least in a minibatch
 
     def __init__(
         self,
@@ -113,32 +105,19 @@ class ProximalAgent(ModuleAgent):
         observation_shape: tuple[int, ...] | None = None,
     ):
         """See `TorchPPOAgent`."""
-        if target_kl is not None:
-            self.FLOATS = {**self.FLOATS, "target_kl": (target_kl, 0.0, 1e9)}
-            checks.within("target_kl", target_kl, 0.0, 1e9)
+        self.with_limit(target_kl)
         super().__init__(modules, hyperparams, device)
         self.clip_values = checks.boolean("clip_values", clip_values)
         self.add_optimizer("optimizer", optimizer, list(self.modules.values()), 1e-5)
         self._parameters = self.parameters_of("optimizer")
-        self.view = ObservationView(
-            observation_shape, normalize_observations, self.device
-        )
+        self.view = TensorView(observation_shape, normalize_observations, self.device)
         self.records["observations"] = self.view
-        if reward_normalizer is not None:
-            checks.record(
-                "reward_normalizer",
-                reward_normalizer,
-                RewardNormalizer,
-                "or leave it out: normalize_rewards=True has one of its own",
-            )
-            self.records["returns"] = reward_normalizer
-        elif checks.boolean("normalize_rewards", normalize_rewards):
-            self.records["returns"] = ReturnScale()
+        self.with_rewards(reward_normalizer, normalize_rewards)
 
     def learn(self, episode_data: EpisodeData) -> dict[str, float]:
         """Learn from a window in several epochs; return the means over minibatches."""
         window = episode_data.batched()
-        reward = self._scaled(window)
+        reward = self.scaled(window)
         samples, units = self._prepare(window, reward)
         self.begin_learning()
         try:
@@ -164,46 +143,10 @@ class ProximalAgent(ModuleAgent):
         return dict(zip(INFO, means, strict=True))
 
     def _minibatches(self, units: int) -> Iterator[torch.Tensor]:
-        parts, (least, unit) = self.hyperparams["num_minibatches"], self.unit
-        if units < least * parts:
-            raise checks.OptionError(
-                f"num_minibatches={parts} must leave {least} {unit} to each, got a "
-                f"window of {units}; collect longer windows or make fewer minibatches"
-            )
+        parts = self.minibatches(units)
         for _ in range(self.hyperparams["num_epochs"]):
             order = torch.randperm(units, generator=self.generator, device=self.device)
             yield from order.tensor_split(parts)
-
-    def _scaled(self, window: EpisodeData) -> np.ndarray:
-        """Return the rewards [T, B] by the scale that has seen them too."""
-        scale = self.records.get("returns")
-        if scale is None:
-            return window.rewards
-        began = self.began(window)
-        if isinstance(scale, RewardNormalizer):
-            scale.reset(began)
-            for reward, ended in zip(window.rewards, window.dones, strict=True):
-                scale.step(reward)
-                scale.reset(ended)
-            return scale.normalize(window.rewards)
-        discount = self.hyperparams["discount"]
-        scale.observe(window.rewards, window.dones, began, discount)
-        return window.rewards * scale.inverse()
-
-    def _advantages(
-        self,
-        window: EpisodeData,
-        reward: np.ndarray,
-        values: np.ndarray,
-        value_after: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    ) -> np.ndarray:
-        """Return [T, B] of values [T, B] and what finds those of cut episodes."""
-        ends = window.terminated, window.truncated
-        following = following_values(values, *ends, value_after)
-        h = self.hyperparams
-        return advantages(
-            reward, values, following, *ends, h["discount"], h["gae_lambda"]
-        )
 
     @abc.abstractmethod
     def _prepare(self, window: EpisodeData, reward: np.ndarray) -> tuple[Any, int]:
@@ -237,6 +180,23 @@ class FeedForwardAgent(ProximalAgent):
             extras[self.drawn] = action
         return self._decoded(action), extras
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation."""
+        return {"observation": self.view.shape(self.modules["actor"])}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the parameters of the distribution, and its mode as "action"."""
+        actions = self.distribution(
+            self.modules["actor"](self.view.exported(observation))
+        )
+        return {**actions.parameters(), "action": self._bounded(actions.mode())}
+
+    def _bounded(self, action: torch.Tensor) -> torch.Tensor:
+        """Return the environment's action of the agent's."""
+        return action
+
     def _decoded(self, action: np.ndarray) -> np.ndarray:
         return action
 
@@ -255,7 +215,7 @@ class FeedForwardAgent(ProximalAgent):
                 after = self.view(window.next_observations[steps, envs])
                 return self._value(after).cpu().numpy()
 
-            gains = self._advantages(
+            gains = self.advantages(
                 window, reward, values.cpu().numpy().reshape(lead), value_after
             )
             drawn = self._drawn(window)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
 from optix_torch.actions import Categorical
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense, network
 from optix_torch.on_policy import FeedForwardAgent
 

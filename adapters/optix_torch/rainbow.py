@@ -18,13 +18,13 @@ from torch.optim import Optimizer
 from optix import checks
 from optix.agents.rainbow import HYPERPARAMS
 from optix.host.agent import HyperparamSet
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import replay_floats, replay_sizes
 from optix.types import Discrete
 from optix_torch.dqn import TargetAgent
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.networks import encoder
 from optix_torch.noisy import RainbowQNetwork, noise, noisy_layers
-from optix_torch.off_policy import replay_floats, replay_sizes
 
 
 def project(
@@ -184,6 +184,14 @@ class TorchRainbowDQNAgent(TargetAgent):
             raise checks.OptionError(
                 f"value_min must be below value_max={high}, got {low}"
             )
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "q_values" [B, n], means of the distributions, and the best "action"."""
+        logits = self._logits(self.q_network, self.view.exported(observation))
+        values = logits.softmax(-1) @ self._atoms(logits.shape[-1])
+        return {"q_values": values, "action": self._best(logits)}
 
     def _choose(self, obs, explore):
         if not explore:

@@ -16,11 +16,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
+from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
 from optix_torch.actions import Categorical
-from optix_torch.for_env import env_spaces, observed_options, split
-from optix_torch.given import Hyperparams
 from optix_torch.memory_cell import Cell
 from optix_torch.networks import Dense, dense_layers, encoder
 from optix_torch.on_policy import ProximalAgent, Samples, one_value
@@ -171,6 +171,21 @@ class TorchRecurrentPPOAgent(ProximalAgent):
             return action, {}
         return action, {"log_prob": log_prob, "began": began, "memory": held}
 
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one observation and of one row of the carry."""
+        first = self.modules.get("torso", self.modules["rnn"])
+        return {"observation": self.view.shape(first), "carry": (self.cell.size,)}
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the logits, the likeliest "action", and "next_carry"."""
+        inputs = self._inputs(self.view.exported(observation))
+        after, features = self.cell.step(carry[0], inputs)
+        logits = self.modules["actor_head"](features)
+        action = Categorical(logits).mode()
+        return {"logits": logits, "action": action, "next_carry": after}
+
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of the actions, [n], with the memory of the episode.
 
@@ -211,7 +226,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
                 held, _ = self.cell.step(self.to_tensor(memory[steps, envs]), seen)
                 return self._value(self.cell.step(held, after)[1]).cpu().numpy()
 
-            gains = self._advantages(
+            gains = self.advantages(
                 window,
                 reward,
                 values.cpu().numpy().reshape(window.rewards.shape),

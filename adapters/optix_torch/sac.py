@@ -16,11 +16,12 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.sac import HYPERPARAMS, LOG_SCALE
-from optix_torch.actions import squashed
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import replay_floats, replay_sizes
+from optix_torch.actions import decoded, squashed
 from optix_torch.critics import TwinCriticAgent
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense
-from optix_torch.off_policy import follow, replay_floats, replay_sizes
+from optix_torch.off_policy import follow
 
 
 class TorchSACAgent(TwinCriticAgent):
@@ -142,6 +143,14 @@ class TorchSACAgent(TwinCriticAgent):
             return Dense(width, 2 * size)
 
         return cls._fitting(env, head, hidden, activation, options)
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return "mean" and "log_scale" before tanh, and the "action" of the mean."""
+        mean, log_scale = self._gaussian(self.view.exported(observation))
+        action = decoded(self.bounds, mean.tanh())
+        return {"mean": mean, "log_scale": log_scale, "action": action}
 
     def _choose(self, obs, explore):
         if not explore:

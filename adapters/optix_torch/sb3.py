@@ -10,7 +10,6 @@ are not used. A window goes into its rollout buffer, or into its replay.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -22,12 +21,15 @@ from optix.host.agent import HyperparamSet
 from optix.host.window import EpisodeData
 from optix_torch import state as tensors
 from optix_torch.agent import ModuleAgent
+from optix_torch.sb3_export import model_inputs, model_outputs
 from optix_torch.sb3_model import (
     FLOATS,
     SIZES,
     check_schedules,
     constant,
+    decoded,
     is_on_policy,
+    transposed,
 )
 from optix_torch.sb3_parts import (
     ModelCounters,
@@ -144,7 +146,7 @@ class SB3Agent(ModuleAgent):
             "drawn": drawn,
             "began": began,
         }
-        return self._decoded(drawn), extras
+        return decoded(self.model, drawn), extras
 
     def learn(self, episode_data: EpisodeData) -> dict[str, float]:
         """Let the model train on a window; return the numbers that it logged."""
@@ -184,6 +186,16 @@ class SB3Agent(ModuleAgent):
             seen = policy.obs_to_tensor(self._seen(row))[0]
             actions = policy.get_distribution(seen).distribution
         return actions.probs[0].cpu().numpy()
+
+    def policy_inputs(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of one observation as the model has it, channels first."""
+        return model_inputs(self.model)
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return what the model's actions are chosen from, and its "action"."""
+        return model_outputs(self.model, observation)
 
     def _explored(self, seen: Any, num_envs: int) -> np.ndarray:
         """Return actions of a model with a replay, as if each step had been counted."""
@@ -320,24 +332,7 @@ class SB3Agent(ModuleAgent):
 
     def _transposed(self, observations: Any) -> Any:
         """Return images channels first, as SB3 keeps them."""
-        from stable_baselines3.common.preprocessing import maybe_transpose
-
-        space = self.model.observation_space
-        if isinstance(observations, Mapping):
-            return {
-                key: maybe_transpose(x, space.spaces[key])
-                for key, x in observations.items()
-            }
-        return maybe_transpose(np.asarray(observations), space)
-
-    def _decoded(self, action: np.ndarray) -> np.ndarray:
-        """Return what the environment takes of what an on-policy model drew."""
-        space = self.model.action_space
-        if not hasattr(space, "low"):
-            return action
-        if self.model.policy.squash_output:
-            return self.model.policy.unscale_action(action)
-        return np.clip(action, space.low, space.high)
+        return transposed(self.model.observation_space, observations)
 
     def _count_act(self, num_envs: int) -> None:
         """Count a step; with state-dependent exploration draw its noise when due."""

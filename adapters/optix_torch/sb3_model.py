@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from optix import checks
 
@@ -50,6 +52,28 @@ def is_on_policy(model: Any) -> bool:
             f"{kind.__name__}; use ReplayBuffer"
         )
     return False
+
+
+def decoded(model: Any, action: np.ndarray) -> np.ndarray:
+    """Return what the environment takes of what an on-policy model drew."""
+    space = model.action_space
+    if not hasattr(space, "low"):
+        return action
+    if model.policy.squash_output:
+        return model.policy.unscale_action(action)
+    return np.clip(action, space.low, space.high)
+
+
+def transposed(space: Any, observations: Any) -> Any:
+    """Return observations of a model's space, images channels first, as SB3 has them."""
+    from stable_baselines3.common.preprocessing import maybe_transpose
+
+    if isinstance(observations, Mapping):
+        return {
+            key: maybe_transpose(x, space.spaces[key])
+            for key, x in observations.items()
+        }
+    return maybe_transpose(np.asarray(observations), space)
 
 
 def constant(value: Callable[[float], float] | float | None) -> float | None:

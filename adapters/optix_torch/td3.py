@@ -15,10 +15,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix.agents.td3 import HYPERPARAMS
+from optix.host.network_agent import Hyperparams
+from optix.host.replaying import replay_floats, replay_sizes
+from optix_torch.actions import decoded
 from optix_torch.critics import TwinCriticAgent
-from optix_torch.given import Hyperparams
 from optix_torch.networks import Dense
-from optix_torch.off_policy import follow, replay_floats, replay_sizes
+from optix_torch.off_policy import follow
 
 
 class TorchTD3Agent(TwinCriticAgent):
@@ -121,6 +123,13 @@ class TorchTD3Agent(TwinCriticAgent):
             return nn.Sequential(Dense(width, size), nn.Tanh())
 
         return cls._fitting(env, head, hidden, activation, options)
+
+    def policy_outputs(
+        self, observation: torch.Tensor, *carry: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return the "unit_action" in [-1, 1] and the environment's "action"."""
+        action = self._propose("actor", self.view.exported(observation))
+        return {"unit_action": action, "action": decoded(self.bounds, action)}
 
     def _choose(self, obs, explore):
         if explore and not self.warm:

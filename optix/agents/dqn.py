@@ -146,6 +146,7 @@ def dqn(
         view.observe,
         outputs,
         axis_name,
+        output_names=("q_values",),
     )
 
 

@@ -224,9 +224,11 @@ def ppo(
         checks.function("distribution", distribution, "it makes one of parameters")
     name = f"network of {reading.agent}"
     check_heads(name, network, observation_shape, action_space, distribution)
+    output_names = ()  # a distribution of the user's own has parameters of its own
     if distribution is None:
         discrete = isinstance(action_space, Discrete)
         distribution = categorical if discrete else gaussian
+        output_names = ("logits",) if discrete else ("mean", "log_scale")
 
     def check_window(num_steps, num_envs):
         """Return the rows of a window, or raise ValueError."""
@@ -367,4 +369,5 @@ def ppo(
         outputs=outputs,
         axis_name=axis_name,
         check_window=check_window,
+        output_names=output_names,
     )

@@ -182,6 +182,7 @@ def rainbow(
         view.observe,
         outputs,
         axis_name,
+        output_names=("q_values",),
     )
 
 

@@ -207,4 +207,5 @@ def sac(
         view.observe,
         outputs,
         axis_name,
+        output_names=("mean", "log_scale"),
     )

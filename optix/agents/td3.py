@@ -171,4 +171,5 @@ def td3(
         view.observe,
         outputs,
         axis_name,
+        output_names=("unit_action",),
     )

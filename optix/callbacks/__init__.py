@@ -1,8 +1,9 @@
 """Observers of a run on the host.
 
-base: the hooks, and what calls them. console: a progress bar. terminal: text on streams
-that can not show everything. jsonl: a log with one line per round and seed. curve: the
-learning curve as a picture.
+base: the hooks, and what calls them. console: a progress bar. dashboard: a panel in the
+terminal. terminal: text on streams that can not show everything. jsonl: a log with one
+line per round and seed. curve: the learning curve as a picture. tensorboard, wandb: the
+same loggers as elsewhere; scalars: under which tags.
 """
 
 from typing import TYPE_CHECKING
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from optix.callbacks.console import Console as Console
     from optix.callbacks.curve import CurvePlot as CurvePlot
     from optix.callbacks.curve import learning_curve as learning_curve
+    from optix.callbacks.dashboard import RichDashboardCallback as RichDashboardCallback
     from optix.callbacks.jsonl import JsonlLog as JsonlLog
     from optix.callbacks.jsonl import read_log as read_log
+    from optix.callbacks.tensorboard import TensorBoardCallback as TensorBoardCallback
+    from optix.callbacks.wandb import WandbCallback as WandbCallback
 
 export(
     globals(),
@@ -25,6 +29,9 @@ export(
         "base": ("EvalMetrics", "LoopCallback", "PolicySnapshot"),
         "console": ("Console",),
         "curve": ("CurvePlot", "learning_curve"),
+        "dashboard": ("RichDashboardCallback",),
         "jsonl": ("JsonlLog", "read_log"),
+        "tensorboard": ("TensorBoardCallback",),
+        "wandb": ("WandbCallback",),
     },
 )

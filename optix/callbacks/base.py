@@ -7,6 +7,7 @@ to the device, so nothing in a callback can change the run or slow a round down.
 import contextlib
 import inspect
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,13 @@ class EvalMetrics(NamedTuple):
     metrics: dict[str, float]
     episode_id: int  # the round, from 0
     seed: int  # its place among the seeds of the run, from 0
-    report: StepReport  # everything else, as NumPy scalars
+    report: StepReport | None  # everything else, as NumPy scalars; None where only the
+    # log knows the round
+
+    @property
+    def generalization_gap(self) -> float:
+        """How much better the episodes of training were than those of the score."""
+        return self.metrics.get("return", math.nan) - self.primary_score
 
 
 class PolicySnapshot(NamedTuple):
@@ -37,6 +44,8 @@ class PolicySnapshot(NamedTuple):
 
     eval_metrics: EvalMetrics
     hyperparams: dict[str, float]  # those of the tuner's centre, never a probe's
+    weights_path: Path | None = None  # what `load_weights` of the agent reads; None
+    # until a run of `RLOptimizer` is over
 
 
 class RunInfo(NamedTuple):
@@ -50,6 +59,7 @@ class RunInfo(NamedTuple):
     config: dict[str, Any]  # as in run.json: the recipe with all options, the platform
     resumed_from: tuple[int, ...] | None  # rounds behind each seed; None at a beginning
     hyperparams: tuple[dict[str, float], ...]  # per seed, those of the tuner's centre
+    env_steps: tuple[int, ...] = ()  # behind each seed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from optix.callbacks.base import LoopCallback, Rounds
-from optix.callbacks.terminal import Stream, spelt
+from optix.callbacks.terminal import Stream, clock_time, short, spelt
 from optix.types import LoopState, Phase
 
 _LOGGER = logging.getLogger("optix.callbacks")
@@ -116,10 +116,10 @@ class Console(LoopCallback):
         seconds = self._last - clock
         if seconds < _WARM_UP_SECONDS or steps <= 0 or share <= first_share:
             return []
-        texts = [f"{_short(steps / seconds)} steps/s"]
+        texts = [f"{short(steps / seconds)} steps/s"]
         if share < 1.0:
             left = seconds * (1.0 - share) / (share - first_share)
-            texts += [f"≤ {_clock(left)} left"]
+            texts += [f"≤ {clock_time(left)} left"]
         return texts
 
     def _drawn(self) -> Any:
@@ -149,7 +149,7 @@ class Console(LoopCallback):
             ProgressBar(total=1.0, completed=share, width=16),
             f"{share:4.0%}",
             _Cut(self._spelt(self.status()), self._spelt("…")),
-            _clock(time.monotonic() - self._start),
+            clock_time(time.monotonic() - self._start),
         )
         return grid
 
@@ -184,16 +184,3 @@ class _Cut:
 
         longest = min(len(self.text), options.max_width)
         return Measurement(min(len(self.dots), longest), longest)
-
-
-def _short(number: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from optix.callbacks.base import LoopCallback
 from optix.callbacks.jsonl import read_log
+from optix.files import replacing
 
 _PHASES = {"COOLING": ("#f3dfb8", "cooling"), "DORMANT": ("#c9cedb", "dormant")}
 _SCORE, _BEST, _EVENT = "#2f6db3", "#1b1b1b", "#b8342b"
@@ -62,9 +63,8 @@ def learning_curve(
     else:
         _many_seeds(axes, runs)
     _decorate(axes, runs, title)
-    unfinished = Path(path).with_name(f"{Path(path).name}.tmp")
-    figure.savefig(unfinished, format="png")
-    unfinished.replace(path)
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
     return True
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from optix.callbacks.base import LoopCallback, Rounds
 from optix.checks import OptionError
+from optix.files import replacing
 from optix.types import Event, Phase, StopReason, Verdict
 
 _NUMBER = int | float | None
@@ -57,14 +58,13 @@ class JsonlLog(LoopCallback):
         self.path = Path(path)
         if self.path.is_dir():
             raise OptionError(f"the log must be a file, {self.path} is a folder")
-        cut, kept = self.path.with_name(f"{self.path.name}.tmp"), 0
-        with cut.open("w", encoding="utf-8") as file:
+        kept = 0
+        with replacing(self.path) as file:
             if rounds is not None and self.path.exists():
                 for record in read_log(self.path):  # one at a time: logs may be long
                     if _is_before(record, rounds):
-                        file.write(_line(record))
+                        file.write(_line(record).encode())
                         kept += 1
-        cut.replace(self.path)
         missing = sum(rounds or ()) - kept
         if missing > 0:
             warnings.warn(

@@ -1,8 +1,12 @@
 """Text on whatever stream there is: ASCII, Latin-1, a pipe, narrow, or closed."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 _PLAIN = {"±": "+-", "≤": "<=", "…": "...", "━": "-", "╸": "-", "╺": "-"}
+BARS = "▁▂▃▄▅▆▇█"
+_PLAIN |= {bar: str(height) for height, bar in enumerate(BARS, 1)}
 
 
 def spelt(text: str, encoding: str | None) -> str:
@@ -91,3 +95,53 @@ def say(text: str, stream: Any) -> None:
     out = Stream(stream)
     out.write(f"{text}\n")
     out.flush()
+
+
+def short(number: float) -> str:
+    """Return a number in few signs.
+
+    Example:
+        >>> short(12345.6), short(7.0)
+        ('12.3k', '7')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration as a clock shows it.
+
+    Example:
+        >>> clock_time(75), clock_time(3700)
+        ('1:15', '1:01:40')
+    """
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Return the values as bars, the lowest an eighth high and the highest full.
+
+    What is not finite is a gap; values that are all the same are of half height.
+
+    Example:
+        >>> sparkline([0.0, 7.0, float("nan"), 3.0]), sparkline([2.0, 2.0])
+        ('▁█ ▄', '▅▅')
+    """
+    known = [value for value in values if math.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    top = len(BARS) - 1
+
+    def bar(value: float) -> str:
+        if not math.isfinite(value):
+            return " "
+        if high == low:
+            return BARS[len(BARS) // 2]
+        # halves first: the difference of two great numbers may be none
+        share = (value / 2 - low / 2) / (high / 2 - low / 2)
+        return BARS[round(share * top)]
+
+    return "".join(map(bar, values))

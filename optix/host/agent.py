@@ -199,7 +199,10 @@ class BaseAgent(abc.ABC):
         raise self._missing("perturb_weights")
 
     def export_onnx(self, path: str) -> None:
-        """Write the deterministic policy as an ONNX file."""
+        """Write the deterministic policy as an ONNX file, in place of one that is there.
+
+        `optix.load(DIR).export_onnx` and `optix export` call it with the best weights.
+        """
         raise self._missing("export_onnx")
 
     def _missing(self, method: str) -> NotImplementedError:

@@ -36,16 +36,37 @@ def evaluator(
       ValueError: no episodes, an environment that does not keep to its record, or an
         agent whose actions are not the environment's.
     """
+    returns = episode_returns(
+        agent, env, episodes=episodes, deterministic=deterministic
+    )
+    axis_name = agent.axis_name
+
+    def evaluate(policy, hyperparams, key):
+        score = returns(policy, hyperparams, own_key(key, axis_name)).mean()
+        return score if axis_name is None else jax.lax.pmean(score, axis_name)
+
+    return evaluate
+
+
+def episode_returns(
+    agent: Agent,
+    env: Environment,
+    *,
+    episodes: int,
+    deterministic: bool = True,
+) -> Callable[[Policy, Hyperparams, jax.Array], jax.Array]:
+    """Return `(policy, hyperparams, key) -> [episodes]`: the return of each episode.
+
+    What `evaluator` takes the mean of; the arguments are its.
+    """
     checks.record("agent", agent, Agent, "make one by its factory, as in ppo(...)")
     checks.record("env", env, Environment, "make one by optix.envs.device.device(...)")
     checks.positive_int("episodes", episodes)
     checks.boolean("deterministic", deterministic)
     check_environment(env, "play", episodes)
     _check_fit(agent, env)
-    axis_name = agent.axis_name
 
     def returns(policy, hyperparams, key):
-        """The return of each episode, [episodes]."""
         reset_key, play_key = split(key)
         state, obs = env.reset(reset_key, episodes)
         if env.claim is not None:
@@ -80,13 +101,7 @@ def evaluator(
         return jax.lax.while_loop(unfinished, play, start)[1]
 
     # a loop whose seeds end apart has no callbacks in it
-    played = returns if env.claim is None else sequential_vmap(returns)
-
-    def evaluate(policy, hyperparams, key):
-        score = played(policy, hyperparams, own_key(key, axis_name)).mean()
-        return score if axis_name is None else jax.lax.pmean(score, axis_name)
-
-    return evaluate
+    return returns if env.claim is None else sequential_vmap(returns)
 
 
 def _check_fit(agent: Agent, env: Environment) -> None:

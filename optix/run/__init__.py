@@ -7,4 +7,9 @@ its run.json; place: what a path must be for that; lock: who may write to it; en
 stays when a run is over. result: how a run ended. evaluate: its best policy, played.
 load: its best policy as an object that acts;
 loaded_agent: that of an agent outside JAX.
+
+rl_optimizer: a host agent and its pipeline as one object, a facade over all that.
+binding: how it makes loops; score_function: what decides; home: where it keeps a run;
+relay: what it tells; best: the best policy, given to the agent; trials: short runs before
+the long one.
 """

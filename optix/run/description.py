@@ -1,8 +1,8 @@
 """What run.json says of a run: one schema, by which it is written and read."""
 
+import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from optix import checks
 from optix.checks import OptionError
+from optix.files import replacing
 from optix.types import MAX_INT32
 
 FORMAT = 1
@@ -48,22 +49,25 @@ def read(path: Path) -> dict[str, Any]:
             f"format {FORMAT}; use the version that wrote it"
         )
     try:
-        return checked(decoded(content))
+        config = checked(decoded(content))
+        _check_sum(content)
+        config.pop("checksum", None)
+        return config
     except (ValueError, RecursionError) as error:
         raise RunFolderError(
             f"{path} can not be read ({_said(error)}); restore it from a copy"
         ) from error
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a description, or another record of a run, atomically."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    text = json.dumps(encoded(content), indent=2, allow_nan=False)
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+def write(path: Path, config: Mapping[str, Any]) -> None:
+    """Write a description atomically, with a checksum of all that it says."""
+    content = encoded(config)
+    _write(path, content | {"checksum": _checksum(content)})
+
+
+def write_record(path: Path, content: Mapping[str, Any]) -> None:
+    """Write another record of a run, atomically."""
+    _write(path, encoded(content))
 
 
 def checked(config: Any) -> dict[str, Any]:
@@ -86,6 +90,8 @@ def checked(config: Any) -> dict[str, Any]:
     checks.record("vectorize", config["vectorize"], bool, "write true or false")
     if config.get("drop_stopped") is not None:
         checks.record("drop_stopped", config["drop_stopped"], bool, "null is for none")
+    if "max_snapshots" in config:
+        checks.positive_int("max_snapshots", config["max_snapshots"], minimum=2)
     checks.record("budgets", config["budgets"], dict, "write {} for none")
     check_budgets(config["budgets"])
     checks.record("platform", config["platform"], dict, "it names the versions")
@@ -162,6 +168,26 @@ def decoded(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise OptionError(f"{value} is not JSON")
     return value
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write(json.dumps(content, indent=2, allow_nan=False).encode())
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _check_sum(content: dict[str, Any]) -> None:
+    """Raise OptionError for entries that were not written with their checksum."""
+    entries = {name: value for name, value in content.items() if name != "checksum"}
+    if content.get("checksum", _checksum(entries)) != _checksum(entries):
+        raise OptionError(
+            "its entries do not match their checksum; if it was edited on purpose, remove "
+            "the line of the checksum"
+        )
 
 
 def _check_recipe(recipe: Any, environment: Any) -> None:

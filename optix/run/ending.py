@@ -17,7 +17,7 @@ def keep(folder: RunFolder, loop: Loop, result: Result) -> None:
     policy, figures = folder.best.directory, folder.result
     for path, write in (
         (policy, lambda: folder.save_best(result.state, loop, result.best_seed, True)),
-        (figures, lambda: description.write(figures, summary(result))),
+        (figures, lambda: description.write_record(figures, summary(result))),
     ):
         try:
             write()

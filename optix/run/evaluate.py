@@ -1,17 +1,20 @@
 """Playing the best policy of a run."""
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from optix import checks
+from optix.learners.evaluate import episode_returns
 from optix.run.folder import RunFolder
 from optix.run.programs import own_errors
 from optix.run.train import loop_of
-from optix.types import Loop
+from optix.types import Best, Loop
 
+_SIDE_BY_SIDE = 16  # environments of Gymnasium
 _NO_ROUND = 2**31 - 1  # folded into the key: no round of a run has this number
 
 
@@ -65,25 +68,15 @@ def evaluate(
     checks.positive_int("episodes", episodes, minimum=2)
     checks.positive_int("seed", seed, 0, 2**32 - 1)
     folder = RunFolder.open(directory, write=False)
-    loop = loop_of(folder, loop, evaluation_episodes=1)
+    by_name, loop = loop is None, loop_of(folder, loop, evaluation_episodes=1)
     target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
     best, snapshot = folder.load_best(target, loop)
-    keys = jax.random.split(
-        jax.random.fold_in(jax.random.key(seed), _NO_ROUND), episodes
+    key = jax.random.fold_in(jax.random.key(seed), _NO_ROUND)
+    play = jax.jit(
+        _played(loop, episodes, folder.config["recipe"] if by_name else None)
     )
-
-    @jax.jit
-    def play(best: Any, keys: jax.Array) -> jax.Array:
-        if loop.learner.host is None:
-            return jax.vmap(loop.learner.evaluate, (None, None, 0))(
-                best.policy, best.hyperparams, keys
-            )
-        return jax.lax.map(
-            lambda key: loop.learner.evaluate(best.policy, best.hyperparams, key), keys
-        )
-
     with own_errors(loop):
-        scores = np.asarray(play(best, keys))
+        scores = np.asarray(play(best, key))
     mean, sd = float(scores.mean()), float(scores.std(ddof=1))
     margin = _student(episodes - 1) * sd / episodes**0.5
     about = snapshot.metadata
@@ -98,6 +91,35 @@ def evaluate(
         stored=float(best.score),
         final=about.get("final", False),
     )
+
+
+def _played(
+    loop: Loop, episodes: int, recipe: Mapping[str, Any] | None
+) -> Callable[[Best, jax.Array], jax.Array]:
+    """Return `(best, key) -> [episodes]`, the scores."""
+    learner = loop.learner
+    agent, env = learner.agent, learner.env
+    if recipe and agent is not None and env is not None and env.host is not None:
+        # side by side in as many environments, and again until there are enough
+        together = min(episodes, _SIDE_BY_SIDE)
+        deterministic = recipe["options"].get("deterministic_evaluation", True)
+        times = -(-episodes // together)
+        score = episode_returns(
+            agent, env, episodes=together, deterministic=deterministic
+        )
+    else:
+        times, score = episodes, learner.evaluate
+
+    def play(best, key):
+        keys = jax.random.split(key, times)
+        if learner.host is None:
+            return jax.vmap(score, (None, None, 0))(best.policy, best.hyperparams, keys)
+        scores = jax.lax.map(
+            lambda key: score(best.policy, best.hyperparams, key), keys
+        )
+        return scores.reshape(-1)[:episodes]
+
+    return play
 
 
 def _student(degrees: int) -> float:

@@ -22,7 +22,7 @@ from optix.run.description import RunFolderError
 from optix.trees import take
 from optix.types import Loop, LoopState, PyTree
 
-_STATES_KEPT, _POLICIES_KEPT = 3, 5
+_STATES_KEPT, POLICIES_KEPT = 3, 5
 
 
 class RunFolder:
@@ -45,7 +45,8 @@ class RunFolder:
         self.states = CheckpointRegistry(
             path / "checkpoints", _STATES_KEPT, protect=_has_memory
         )
-        self.best = CheckpointRegistry(path / "best", _POLICIES_KEPT, protect=_is_final)
+        kept = config.get("max_snapshots", POLICIES_KEPT)
+        self.best = CheckpointRegistry(path / "best", kept, protect=_is_final)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
         self.result = path / "result.json"
         self._lock: int | None = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from optix import checks
 from optix.host.slots import HostStore
+from optix.onnx.policy import export_policy
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.train import loop_of
@@ -24,6 +25,7 @@ class LoadedPolicy:
     hyperparams: {name: [] float32} that it was trained with.
     env: the `Environment` it was trained in.
     score: how it was scored.
+    name: of the algorithm, None where the run does not say.
     """
 
     agent: Agent
@@ -31,14 +33,23 @@ class LoadedPolicy:
     hyperparams: dict[str, Any]
     env: Environment
     score: float
+    name: str | None
 
-    def __init__(self, agent: Agent, env: Environment, best: Best, seed: int = 0):
+    def __init__(
+        self,
+        agent: Agent,
+        env: Environment,
+        best: Best,
+        seed: int = 0,
+        name: str | None = None,
+    ):
         """See the class; `seed` is of actions that are drawn."""
         checks.record("agent", agent, Agent, "take it from Learner.agent")
         checks.record("env", env, Environment, "take it from Learner.env")
         checks.positive_int("seed", seed, minimum=0)
         self.agent, self.env, self.policy = agent, env, best.policy
         self.hyperparams, self.score = dict(best.hyperparams), float(best.score)
+        self.name = name
         self._key, self._turn = jax.random.key(seed), 0
         self._carry: Any = None
         self._rows: int | None = None  # of the carry
@@ -121,6 +132,23 @@ class LoadedPolicy:
             self._carry,
         )
 
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write the policy as an ONNX file, `optix.onnx.export_policy` says how.
+
+        Raises:
+            ValueError: a path that can not be written to, or an operation of the network
+                that has no ONNX form.
+            ImportError: the package onnx is not installed.
+        """
+        export_policy(
+            self.agent,
+            self.policy,
+            path,
+            env=self.env,
+            hyperparams=self.hyperparams,
+            about={"agent": self.name, "score": f"{self.score:.6g}"},
+        )
+
     def __repr__(self) -> str:
         """Say what it plays and how well."""
         kind = "discrete" if isinstance(self.env.action_space, Discrete) else "box"
@@ -166,7 +194,8 @@ def load(
             f"{folder.path} holds a learner without an agent or an environment; play it "
             "with optix.evaluate"
         )
-    return LoadedPolicy(agent, env, _best(folder, loop), seed)
+    recipe = folder.config["recipe"] or {}
+    return LoadedPolicy(agent, env, _best(folder, loop), seed, recipe.get("agent"))
 
 
 def _best(folder: RunFolder, loop: Loop) -> Best:

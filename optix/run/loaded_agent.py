@@ -1,5 +1,6 @@
 """The best policy of a run with an agent outside JAX, as an object that acts."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
+from optix.onnx.file import annotate, checked_path
 from optix.types import PyTree
 
 
@@ -16,7 +18,7 @@ class LoadedAgent:
 
     An agent that remembers (`carry`) goes on from what it has acted on until `reset`.
 
-    agent: the agent itself, `agent.export_onnx` say.
+    agent: the agent itself, `agent.action_probs` say.
     hyperparams: {name: float} that it was trained with.
     score: how it was scored.
     """
@@ -83,6 +85,18 @@ class LoadedAgent:
                 f"{which.shape}"
             )
         self.agent.begin_episode(which)
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Write the deterministic policy as an ONNX file, as the agent does.
+
+        Raises:
+            NotImplementedError: the agent has no way to.
+            ValueError: a path that can not be written to.
+            ImportError: a package that it needs is not installed.
+        """
+        where = checked_path(path)
+        self.agent.export_onnx(os.fspath(where))
+        annotate(where, {"score": f"{self.score:.6g}"})
 
     def __repr__(self) -> str:
         """Say what it is and how well it plays."""

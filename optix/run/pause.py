@@ -21,6 +21,9 @@ class Pause:
     the run is saved, and `Result.paused` is the reason. A handle that was stopped stays
     so: it pauses every later run at once, and `resume` takes a new one.
 
+    continue_with: what goes on with the runs, for the message of one that was paused, by
+        whatever; None for `optix resume`.
+
     Example:
         >>> pause = Pause()
         >>> pause.stop("the trial was pruned")
@@ -29,9 +32,10 @@ class Pause:
         'the trial was pruned'
     """
 
-    def __init__(self):
+    def __init__(self, continue_with: str | None = None):
         """See the class."""
         self._reason: str | None = None
+        self.continue_with = continue_with
 
     @property
     def reason(self) -> str | None:
@@ -79,6 +83,11 @@ class Watch:
     def reason(self) -> str | None:
         """None to go on, else the name of a signal, "max_seconds" or the handle's."""
         return self.asked or ("max_seconds" if self._late() else None)
+
+    @property
+    def continue_with(self) -> str | None:
+        """What goes on with the run, as the handle says it."""
+        return self._pause.continue_with
 
     @property
     def asked(self) -> str | None:

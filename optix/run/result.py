@@ -26,6 +26,7 @@ class Result(NamedTuple):
     seconds: float  # of this call
     steps_per_second: float  # environment steps of all seeds, without compilation
     directory: Path | None  # of the run, None if nothing was kept
+    continue_with: str | None = None  # what goes on with it, None for `optix resume`
 
     @property
     def log(self) -> Path | None:
@@ -50,6 +51,8 @@ class Result(NamedTuple):
             )
         known = self.paused in ("max_seconds", *signal.Signals.__members__)
         paused = f"paused by {self.paused}" if known else f"paused: {self.paused}"
+        if self.continue_with is not None:
+            return f"{paused}; continue with {self.continue_with}"
         if self.directory is None:
             return f"{paused}; nothing was saved, for want of a directory"
         return f"{paused}; continue with `optix resume {self.directory}`"

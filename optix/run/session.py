@@ -74,6 +74,7 @@ class Session(NamedTuple):
                 seconds=time.monotonic() - began,
                 steps_per_second=speed,
                 directory=None if self.folder is None else self.folder.path,
+                continue_with=self.watch.continue_with,
             )
             if paused is None and self.folder is not None:
                 keep(self.folder, self.loop, result)
@@ -178,6 +179,7 @@ class Session(NamedTuple):
             config=copy.deepcopy(dict(self.config)),
             resumed_from=rounds if any(rounds) else None,
             hyperparams=tuple(dict(centre) for centre in centres),
+            env_steps=tuple(np.asarray(state.env_steps).tolist()),
         )
 
 

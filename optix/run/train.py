@@ -15,7 +15,7 @@ from optix import checks
 from optix.callbacks.base import checked
 from optix.make import make, usual_agent
 from optix.run import description
-from optix.run.folder import RunFolder, RunFolderError
+from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
 from optix.run.pause import Pause, Watch
 from optix.run.programs import (
     Programs,
@@ -44,6 +44,7 @@ def train(
     progress: bool = True,
     vectorize: bool | None = None,
     drop_stopped: bool | None = None,
+    max_snapshots: int = POLICIES_KEPT,
     **options: Any,
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
@@ -79,6 +80,7 @@ def train(
             in a batch of another size. None drops where a trial round has the same bits;
             True drops without a trial, so that the other seeds, and a resumed run, may
             differ by rounding; False never does.
+        max_snapshots: how many of the best policies `directory` keeps, at least 2.
         **options: of `optix.make`: sizes, hyperparameters, budgets.
 
     Raises:
@@ -98,6 +100,7 @@ def train(
     for name, switch in (("vectorize", vectorize), ("drop_stopped", drop_stopped)):
         if switch is not None:
             checks.boolean(name, switch)
+    checks.positive_int("max_snapshots", max_snapshots, minimum=2)
     if isinstance(environment_or_loop, Loop):
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
@@ -115,6 +118,7 @@ def train(
         "seed": seed,
         "vectorize": vectorized(loop, vectorize),
         "drop_stopped": drop_stopped,
+        "max_snapshots": max_snapshots,
         "budgets": {},
         "platform": _platform(),
     }

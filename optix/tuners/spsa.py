@@ -1,11 +1,11 @@
 """Simultaneous perturbation: every hyperparameter at once, two measurements a step."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from optix import checks
 from optix.tuners.space import space
@@ -100,7 +100,10 @@ def spsa(
         raise checks.OptionError(
             f"lanes must be 1 or 2, got {lanes!r}; at equal training more gain nothing"
         )
-    step_size, probe = _gain("step_size", step_size), _gain("probe", probe)
+    step_size, probe = (
+        checks.within_or_traced(name, value, 0.0, math.inf, open_ends=True)
+        for name, value in (("step_size", step_size), ("probe", probe))
+    )
     outcome = _compare_forks if lanes == 2 else _compare_rounds
 
     def reach():
@@ -171,13 +174,6 @@ def spsa(
         return {**state.base, **box.decode(state.average)}
 
     return Tuner(lanes, box.bounds, init, ask, tell, centre)
-
-
-def _gain(name: str, value: float | jax.Array) -> float | jax.Array:
-    """Return a positive number; one that is traced is not looked at."""
-    if isinstance(value, Tracer):
-        return value
-    return checks.within(name, value, 0.0, float("inf"), open_ends=True)
 
 
 def _compare_forks(sequence: tuple, signals: Signals) -> _Outcome:

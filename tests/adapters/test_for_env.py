@@ -9,6 +9,7 @@ from torch import nn
 
 import optix_torch
 from optix.host.agent import HyperparamSet
+from optix.host.bounds import bounds
 from optix.host.window import EpisodeData
 from optix_torch import (
     NoisyLinear,
@@ -22,10 +23,10 @@ from optix_torch import (
     TorchSACAgent,
     TorchTD3Agent,
 )
-from optix_torch.actions import bounds
 from optix_torch.given import chosen_device
 from optix_torch.networks import Dense, Duel, Image, OneHot
-from tests.adapters.windows import AGENTS, BOX, DISCRETE, Spaces, make, play
+from tests.adapters.acting import BOX, DISCRETE, Spaces, play
+from tests.adapters.windows import AGENTS, make
 
 KINDS = [
     (TorchPPOAgent, DISCRETE),

@@ -7,7 +7,7 @@ from torch import nn
 
 from optix.host.agent import HyperparamSet
 from optix_torch import TorchAgent
-from tests.adapters.windows import play, same
+from tests.adapters.acting import play, same
 
 
 def reinforce(module, window, hyperparams):

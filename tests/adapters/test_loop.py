@@ -1,6 +1,5 @@
 """Torch agents in the loop: seeds apart, resets, memories, the policy back at the end."""
 
-import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -12,34 +11,7 @@ from optix.loop.loop import loop
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
 from optix_torch import TorchPPOAgent, TorchRecurrentPPOAgent, TorchSACAgent
-from tests.adapters.windows import same
-
-
-class Reach(gymnasium.Env):
-    """A point that is paid for being near zero; seven steps."""
-
-    observation_space = gymnasium.spaces.Box(-4, 4, (2,), np.float32)
-
-    def __init__(self, discrete):
-        spaces = gymnasium.spaces
-        box = spaces.Box(np.float32([-2.0]), np.float32([2.0]))
-        self.action_space = spaces.Discrete(3) if discrete else box
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at, self.steps = self.np_random.uniform(-1, 1), 0
-        return self.seen(), {}
-
-    def seen(self):
-        return np.float32([self.at, self.steps / 7])
-
-    def step(self, action):
-        discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
-        move = float(action) - 1 if discrete else float(action[0])
-        self.at = float(np.clip(self.at + 0.3 * move, -3, 3))
-        self.steps += 1
-        return self.seen(), -abs(self.at), False, self.steps == 7, {}
-
+from tests.adapters.acting import Reach, same
 
 KINDS = {
     "ppo": (TorchPPOAgent, True, {"num_epochs": 1}),

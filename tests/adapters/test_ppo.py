@@ -10,12 +10,15 @@ from torch import nn
 from optix.agents import ppo
 from optix.agents.reading import Batch
 from optix.host.advantages import advantages
+from optix.host.bounds import bounds
 from optix.host.normalizers import RewardNormalizer
+from optix.host.proximal import INFO
 from optix.host.window import EpisodeData
 from optix_torch import TorchGaussianPPOAgent, TorchPPOAgent
-from optix_torch.actions import Categorical, Gaussian, bounds, squashed
-from optix_torch.on_policy import INFO, Samples, proximal_loss
-from tests.adapters.windows import make, play, same
+from optix_torch.actions import Categorical, Gaussian, squashed
+from optix_torch.on_policy import Samples, proximal_loss
+from tests.adapters.acting import play, same
+from tests.adapters.windows import make
 
 H = {"clip_ratio": 0.2, "value_coefficient": 0.7, "entropy_coefficient": 0.03}
 
@@ -211,7 +214,7 @@ def test_observations_and_rewards_are_seen_as_the_jax_agent_sees_them():
     second = play(agent, seed=2, fresh=False)
     # rewards are divided by a deviation that has seen this window already
     wanted = agent.records["returns"].state()
-    scaled = agent._scaled(second)
+    scaled = agent.scaled(second)
     assert agent.records["returns"].state()["count"] == wanted["count"] + 16
     np.testing.assert_allclose(
         scaled, second.rewards * agent.records["returns"].inverse(), rtol=1e-6

@@ -10,7 +10,8 @@ from optix.host.window import EpisodeData
 from optix_torch import TorchRecurrentPPOAgent
 from optix_torch.memory_cell import Cell
 from optix_torch.segments import segments
-from tests.adapters.windows import make, play
+from tests.adapters.acting import play
+from tests.adapters.windows import make
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 50])
@@ -103,7 +104,7 @@ def test_the_value_after_a_cut_is_found_with_the_memory_of_the_steps_before():
         found["after"] = value_after(steps, envs)
         return np.zeros_like(values)
 
-    agent._advantages = advantages
+    agent.advantages = advantages
     agent._prepare(window, window.rewards)
     for place, t in enumerate((2, 5)):
         carry = torch.tensor(window.extras["memory"][t])

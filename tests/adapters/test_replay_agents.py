@@ -8,7 +8,8 @@ from torch import nn
 from optix.host.agent import HyperparamSet
 from optix.host.replay import Replay
 from optix_torch import NoisyLinear, TorchDQNAgent, TorchRainbowDQNAgent
-from tests.adapters.windows import make, play
+from tests.adapters.acting import play
+from tests.adapters.windows import make
 
 
 def test_rainbow_draws_afresh_at_every_step_and_rests_when_evaluated():

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: 
 from optix.host.agent import HyperparamSet  # noqa: E402
 from optix.host.window import EpisodeData  # noqa: E402
 from optix_torch import SB3Agent  # noqa: E402
-from tests.adapters.windows import same  # noqa: E402
+from tests.adapters.acting import same  # noqa: E402
 
 REPLAY = {"learning_starts": 6, "batch_size": 4, "buffer_size": 40}
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from optix_torch import TorchPPOAgent, TorchSACAgent
-from tests.adapters.windows import AGENTS, make, play, same
+from tests.adapters.acting import play, same
+from tests.adapters.windows import AGENTS, make
 
 
 def learned(agent, windows=2):

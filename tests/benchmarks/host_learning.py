@@ -4,7 +4,9 @@ The tuner is fixed, and there is no target score: a run uses its whole budget. T
 is the mean return of the best policy over 64 episodes on keys that no choice has seen.
 Seeds run one after another, each in this process, and are kept in a folder, so that the
 next call runs only those that are missing; of all that there are the table is printed.
-`--only NAME` takes the cases whose name contains it, `--seeds 0` runs none.
+`--only NAME` takes the cases whose name contains it, `--seeds 0` runs none. `--updates`
+times the updates of PPO in Torch and in TensorFlow instead, in turn, where both are
+installed.
 """
 
 import argparse
@@ -135,6 +137,19 @@ CASES = [
         score_every=32_768,
     ),
 ]
+TENSORFLOW_PPO = "TorchPPOAgent", "TFPPOAgent"
+TENSORFLOW = {
+    "TorchPPOAgent": "TFPPOAgent",
+    "TorchGaussianPPOAgent": "TFGaussianPPOAgent",
+    "TorchDQNAgent": "TFDQNAgent",
+    "TorchSACAgent": "TFSACAgent",
+    "TorchTD3Agent": "TFTD3Agent",
+}
+CASES += [  # at the same settings
+    case._replace(agent=TENSORFLOW[case.agent])
+    for case in CASES
+    if case.agent in TENSORFLOW
+]
 
 
 def maker(case: Case) -> Callable[[], gymnasium.Env]:
@@ -153,6 +168,8 @@ def agent_of(case: Case, seed: int):
         with contextlib.closing(maker(case)()) as env:
             agent = optix.make_agent(env, case.agent.split()[1], **case.options)
             return optix.as_base_agent(agent, env)
+    if case.agent.startswith("TF"):
+        return tensorflow_agent_of(case, seed)
     import torch
 
     import optix_torch
@@ -168,6 +185,17 @@ def agent_of(case: Case, seed: int):
         return optix_torch.SB3Agent(model)
     kind = getattr(optix_torch, case.agent)
     return kind.for_env(env, device="cpu", **case.options)
+
+
+def tensorflow_agent_of(case: Case, seed: int):
+    """Return a new agent of TensorFlow, where it is installed."""
+    import keras
+
+    import optix_tensorflow
+
+    keras.utils.set_random_seed(seed)
+    kind = getattr(optix_tensorflow, case.agent)
+    return kind.for_env(maker(case)(), **case.options)
 
 
 def measure(case: Case, seed: int) -> dict[str, Any]:
@@ -219,14 +247,40 @@ def row(case: Case, results: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def time_updates(turns: int = 15):
+    """Print what a window's updates take in both frameworks, a median of turns."""
+    (case,) = [c for c in CASES if c.name == "TorchPPOAgent CartPole-v1 128 x 8"]
+    agents = {name: agent_of(case._replace(agent=name), 0) for name in TENSORFLOW_PPO}
+    pipeline = VectorBatchPipeline([maker(case)] * case.num_envs, window_size=128)
+    envs = pipeline.open()
+    window = pipeline.collect(agents["TorchPPOAgent"], envs, 0)
+    taken: dict[str, list] = {name: [] for name in agents}
+    for _ in range(turns + 1):  # the first traces
+        for name, agent in agents.items():
+            wall, busy = time.perf_counter(), time.process_time()
+            agent.learn(window)
+            wall, busy = time.perf_counter() - wall, time.process_time() - busy
+            taken[name].append((1e3 * wall, 1e3 * busy))
+    envs.close()
+    pipeline.close()
+    for name, rows in taken.items():
+        wall, busy = np.median(rows[1:], axis=0)
+        print(f"{name}: {wall:.1f} ms a window of 8 x 128, {busy:.1f} ms of CPU")
+    print(f"load average {os.getloadavg()[0]:.1f}")
+
+
 def main():
     """Run what is asked for, print the table of all that there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--only", default="", help="cases whose name contains it")
     parser.add_argument("--directory", type=Path, default="host_learning_results")
+    parser.add_argument("--updates", action="store_true", help="time those of PPO")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if args.updates:
+        time_updates()
+        return
     args.directory.mkdir(exist_ok=True)
     titles = "agent|options|bar|seeds at the bar|score|worst|steps|steps/s"
     print("| " + titles.replace("|", " | ") + " |")

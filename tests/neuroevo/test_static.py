@@ -8,10 +8,10 @@ import pytest
 import optix
 from optix.neuroevo.graph.build import layered
 from optix.neuroevo.graph.graph import NeuronGraph
-from optix.neuroevo.graph.network import graph_actor_critic, graph_network
+from optix.neuroevo.graph.network import graph_actor_critic, graph_network, graph_of
 from optix.neuroevo.graph.static import freeze, static_weights
 from optix.trees import all_finite
-from optix.types import Discrete
+from optix.types import Discrete, Policy
 from tests.neuroevo import reference
 
 B, T = 3, 5
@@ -44,6 +44,38 @@ def test_it_computes_what_the_graph_does(dale):
             )
             if ended[t, row]:
                 state = reference.rest(graph)
+
+
+@pytest.mark.parametrize("dale", ["clamp", "softplus"])
+def test_the_graph_of_what_it_learned_is_had_again(dale):
+    graph = sample(dale)
+    frozen = freeze(graph)
+    params, _ = graph_network(frozen).init(jax.random.key(0))
+    same = graph_of(frozen, Policy(params, (), (), ()))
+    jax.tree.map(np.testing.assert_array_equal, same, graph)
+
+    learned = jax.tree.map(lambda x: 1.5 * x + 0.1 * (x != 0), params)
+    thawed = jax.jit(lambda params: graph_of(frozen, Policy(params, (), (), ())))(
+        learned
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal, static_weights(frozen, thawed.weights), learned
+    )
+    obs = np.ones((B, graph.num_inputs), np.float32)
+    of = {}
+    for name, given, network in (
+        ("static", learned, graph_network(frozen)),
+        ("graph", thawed.weights, graph_network(graph)),
+    ):
+        rest = () if name == "static" else thawed.structure
+        carry = network.initial_carry(B)
+        for _ in range(3):
+            carry, of[name] = network.apply(given, rest, carry, obs)
+    np.testing.assert_allclose(of["static"], of["graph"], rtol=1e-5, atol=1e-5)
+
+    other = graph_network(freeze(layered(2, (3,), 1))).init(jax.random.key(0))[0]
+    with pytest.raises(ValueError, match="must be of the static graph"):
+        graph_of(frozen, Policy(other, (), (), ()))
 
 
 def operations(function, *arguments):

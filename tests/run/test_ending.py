@@ -230,6 +230,7 @@ def test_a_target_can_be_taken_away_again(by_name, tmp_path):
 def test_a_description_that_names_no_run_of_ours_is_named(by_name, tmp_path):
     directory = shutil.copytree(by_name, tmp_path / "run")
     config = json.loads((directory / "run.json").read_text())
+    config.pop("checksum")
     for change in ({"agent": "pop"}, {"options": {"num_envs": "x"}}):
         text = json.dumps(config | {"recipe": config["recipe"] | change})
         (directory / "run.json").write_text(text)

@@ -16,6 +16,7 @@ import pytest
 from optix.checkpoints import store
 from optix.checkpoints.record import _digest
 from optix.checkpoints.registry import CheckpointError, CheckpointRegistry
+from optix.checks import OptionError
 from optix.loop.loop import loop
 from optix.run import train as driver
 from optix.run.evaluate import evaluate
@@ -287,6 +288,7 @@ RIGHT = {  # what is right of `WRONG`, by its place
     "seed": [],
     "vectorize": [True],
     "drop_stopped": [None, True, False],
+    "max_snapshots": [],
     "budgets": [{}],
     "platform": [{}],
 }
@@ -296,10 +298,11 @@ def test_entries_of_the_description(folder, run):
     """Each is missing, or of another type: an error that names it, and no more."""
     path = folder / "run.json"
     config = json.loads(path.read_text())
+    config.pop("checksum")
     assert set(config) == set(RIGHT)
     for name in config:
         path.write_text(json.dumps({k: v for k, v in config.items() if k != name}))
-        if name != "drop_stopped":  # which may be left out
+        if name not in ("drop_stopped", "max_snapshots"):  # which may be left out
             with pytest.raises(RunFolderError, match=rf"run.json.*{name}"):
                 RunFolder.open(folder, write=False)
         for value in WRONG:
@@ -336,6 +339,26 @@ def test_what_an_entry_must_be_is_said(folder, entry, words):
     path.write_text(json.dumps(json.loads(path.read_text()) | entry))
     with pytest.raises(RunFolderError, match=words):
         RunFolder.open(folder, write=True)
+
+
+def test_a_number_that_was_changed_is_told(folder):
+    path = folder / "run.json"
+    config = json.loads(path.read_text())
+    for entry in ({"seed": config["seed"] + 1}, {"checksum": "x"}, {"more": 1}):
+        path.write_text(json.dumps(config | entry))
+        with pytest.raises(RunFolderError, match="run.json.*match their checksum"):
+            RunFolder.open(folder, write=False)
+    config.pop("checksum")  # as the message says, and as earlier versions wrote it
+    path.write_text(json.dumps(config | {"seed": config["seed"] + 1}))
+    read = RunFolder.open(folder, write=False)
+    assert read.config["seed"] == config["seed"] + 1 and "checksum" not in read.config
+
+
+@pytest.mark.parametrize("name", ["run.json.tmp", "log.jsonl.tmp"])
+def test_a_folder_where_a_file_is_written_is_named(folder, run, name):
+    (folder / name).mkdir()
+    with pytest.raises(OptionError, match=f"{name} must be a file to be written"):
+        resume(folder, run, max_rounds=99, **QUIET)
 
 
 def test_a_mistake_in_a_budget_touches_nothing(folder, run, whole):

@@ -9,6 +9,7 @@ import pytest
 from optix.registry import TUNERS
 from optix.tuners.fixed import fixed
 from optix.tuners.spsa import spsa
+from optix.tuners.trust import trust
 from optix.types import Signals
 from tests.optimised import jit
 
@@ -18,6 +19,7 @@ TABLE = {
     "fixed": fixed,
     "spsa, two lanes": lambda: spsa(BOUNDS),
     "spsa, one lane": lambda: spsa(BOUNDS, lanes=1),
+    "trust": lambda: trust({"rate": (0.1, 1.0)}),
 }
 ROUNDS = 150
 
@@ -28,11 +30,14 @@ def test_every_tuner_with_a_name_is_in_the_table():
 
 def signals(score, asked):
     zero, key = jnp.float32(0), jax.random.key(0)
-    return Signals(score, *[zero] * 6, hyperparams=asked, metrics={}, key=key)
+    divergence = 0.01 * (asked["rate"] / 0.8) ** 2
+    return Signals(
+        score, *[zero] * 6, hyperparams=asked, metrics={"kl": divergence}, key=key
+    )
 
 
 def play(tuner, state, inputs):
-    """One round on a quadratic without noise, best at a rate of 0.8."""
+    """One round on a quadratic without noise, best and of the right divergence at 0.8."""
     scale, key = inputs
     asked = tuner.ask(state)
     score = scale * (1 - (asked["rate"] - 0.8) ** 2)

@@ -11,17 +11,29 @@ from optix.neuroevo.graph import forward
 from optix.neuroevo.graph.build import draw, layered
 from optix.neuroevo.graph.graph import NeuronGraph, Structure
 from optix.neuroevo.graph.optimizer import graph_optimizer
-from optix.neuroevo.graph.static import StaticGraph
+from optix.neuroevo.graph.static import StaticGraph, static_weights, thawed
 from optix.neuroevo.graph.static_network import static_network
 from optix.types import Box, Discrete, Network, Policy, PyTree
 
 
-def graph_of(graph: NeuronGraph, policy: Policy) -> NeuronGraph:
+def graph_of(graph: NeuronGraph | StaticGraph, policy: Policy) -> NeuronGraph:
     """Return the graph that a policy is now; `graph` is the one it began with.
+
+    Of a static graph it is the one that was frozen, with the weights of now: it can grow
+    again.
 
     Raises:
       ValueError: the policy's network is no graph, or one with other room or outputs.
     """
+    if isinstance(graph, StaticGraph):
+        own = jax.tree.map(jnp.shape, policy.params)
+        given = jax.eval_shape(lambda w: static_weights(graph, w), graph.graph.weights)
+        if own != jax.tree.map(jnp.shape, given):
+            raise checks.OptionError(
+                "a policy must be of the static graph it is asked for, got parameters of "
+                f"other shapes, {own}; give the one that network= was"
+            )
+        return thawed(graph, policy.params)
     own, given = _sizes(policy.structure), _sizes(graph.structure)
     if own != given:
         raise checks.OptionError(

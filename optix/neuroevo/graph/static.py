@@ -168,3 +168,27 @@ def static_weights(frozen: StaticGraph, weights: Weights) -> StaticWeights:
         tuple(weights.bias[np.array(block.slots, int)] for block in frozen.blocks),
         weights.gate[..., np.array(frozen.cells, int)],
     )
+
+
+def thawed(frozen: StaticGraph, weights: StaticWeights) -> NeuronGraph:
+    """Return the graph with the weights that its static form was trained to.
+
+    What reaches no output, and so is not in the static form, is as it was frozen.
+    """
+    edge, bias, gate = frozen.graph.weights
+    places = {0: tuple(range(frozen.num_inputs))}
+    for number, block in enumerate(frozen.blocks, 1):
+        places[number] = block.slots
+        before = np.array([s for below in block.sources for s in places[below]], int)
+        slots = np.array(block.slots, int)
+        to, source = slots[:, None], before[None]
+        kernel = jnp.where(
+            block.mask.T, weights.kernel[number - 1].T, edge[0][to, source]
+        )
+        edge = edge.at[0, to, source].set(kernel)
+        bias = bias.at[slots].set(weights.bias[number - 1])
+    at, order = np.array(frozen.rows, int).reshape(-1, 2), np.array(frozen.order, int)
+    to = at[:, :1], order, at[:, 1:]
+    edge = edge.at[to].set(jnp.where(frozen.mask, weights.delayed, edge[to]))
+    gate = gate.at[..., np.array(frozen.cells, int)].set(weights.gate)
+    return frozen.graph.replace(weights=Weights(edge, bias, gate))

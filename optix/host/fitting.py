@@ -1,23 +1,25 @@
-"""What `for_env` of every agent needs: the spaces of an environment, options by name."""
+"""An agent that fits an environment: its spaces, options by name, layers of an image.
+
+What `for_env` of the agents of every framework needs.
+"""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from optix import checks
 from optix.envs.names import is_gymnasium
 from optix.envs.spaces import spaces
 from optix.types import Box, Discrete
-from optix_torch.networks import dense_layers
 
 Options = dict[str, Any]
 
 
-def env_spaces(agent: type, env: Any, actions: type) -> tuple[Any, Any]:
+def env_spaces(agent: Any, env: Any, actions: type) -> tuple[Any, Any]:
     """Return the observation and action space of one Gymnasium environment.
 
     Args:
-      agent: for messages.
+      agent: a class with `TAKES`, the names of agents by the actions that they take.
       env: an environment, single or vectorised.
       actions: `Discrete` or `Box` of `optix.types`, what the agent takes.
 
@@ -31,13 +33,10 @@ def env_spaces(agent: type, env: Any, actions: type) -> tuple[Any, Any]:
         )
     _, taken, name = spaces(env)
     if not isinstance(taken, actions):
-        others = {
-            Discrete: "TorchGaussianPPOAgent, TorchSACAgent or TorchTD3Agent",
-            Box: "TorchPPOAgent, TorchDQNAgent or TorchRainbowDQNAgent",
-        }
+        other = Box if actions is Discrete else Discrete
         raise checks.OptionError(
             f"{agent.__name__} takes {actions.__name__} actions, but {name} has {taken}; "
-            f"use {others[actions]}"
+            f"use {agent.TAKES[other]}"
         )
     observed = getattr(env, "single_observation_space", env.observation_space)
     acted = getattr(env, "single_action_space", env.action_space)
@@ -52,7 +51,9 @@ def split(agent: Any, given: Mapping[str, Any]) -> tuple[Options, Options]:
     """
     hyperparams = {*agent.FLOATS, *agent.SIZES, *agent.OPTIONAL}
     parameters = inspect.signature(agent.__init__).parameters.values()
-    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} | {"device"}
+    options = {
+        p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.name == "device"
+    }
     checks.known_names(f"option of {agent.__name__}", given, hyperparams | options)
     return (
         {name: value for name, value in given.items() if name in hyperparams},
@@ -66,6 +67,38 @@ def observed_options(space: Any, given: Mapping[str, Any]) -> Options:
     return {**usual, "observation_shape": tuple(space.shape), **given}
 
 
-def check_hidden(hidden: Any, activation: str) -> None:
-    """Raise ValueError unless layers can be made so."""
-    dense_layers(1, hidden, activation=activation)
+class Image(NamedTuple):
+    """How images of a shape are seen: the smaller axis at an end holds the channels.
+
+    A convolution of 3 by 3 as in MinAtar (https://arxiv.org/abs/1903.03176), or from 36
+    pixels on the three of the Nature paper (https://doi.org/10.1038/nature14236).
+    """
+
+    channels_first: bool
+    channels: int
+    size: tuple[int, int]  # height, width
+    layers: tuple[tuple[int, int, int], ...]  # (filters, size, stride) of each
+
+
+def image(shape: Sequence[int]) -> Image:
+    """Return how images of this shape are seen.
+
+    Raises:
+      ValueError: fewer than 3 by 3 pixels.
+
+    >>> image((5, 6, 3))
+    Image(channels_first=False, channels=3, size=(5, 6), layers=((16, 3, 1),))
+    """
+    channels_first = shape[0] < shape[-1]
+    channels, *size = shape if channels_first else (shape[-1], *shape[:-1])
+    height, width = size
+    if min(size) < 3:
+        raise checks.OptionError(
+            f"an image must be at least 3 by 3 pixels, got shape {tuple(shape)}; "
+            "flatten it in the environment"
+        )
+    small = ((16, 3, 1),)
+    large = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    return Image(
+        channels_first, channels, (height, width), small if min(size) < 36 else large
+    )

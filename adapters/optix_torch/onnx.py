@@ -1,0 +1,127 @@
+"""The deterministic policy of a Torch agent as an ONNX file.
+
+By Torch's own exporter, which knows the operations of whatever module a user has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from optix.checks import OptionError
+from optix.onnx.file import INSTALL, checked_path, require_onnx, save
+
+OPSET = 18
+MEANINGS = {
+    "observation": "as the environment gives it",
+    "logits": "unnormalised log-probabilities of the actions",
+    "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
+    "log_scale": "logarithm of its standard deviation",
+    "q_values": "the value of each action",
+    "unit_action": "the action in [-1, 1]",
+    "action": "the greedy action, as the environment takes it",
+    "carry": "what is remembered before the step, zeros where an episode begins",
+    "next_carry": "carry of the next step",
+}
+
+
+class Exported(nn.Module):
+    """A function of tensors and the modules that it calls, as one module."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        function: Callable[..., Mapping[str, torch.Tensor]],
+    ):
+        """Take both."""
+        super().__init__()
+        self.held = nn.ModuleDict(modules)
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the outputs in the order of the function."""
+        return tuple(self.function(*inputs).values())
+
+
+def write(
+    path: str | os.PathLike,
+    modules: Mapping[str, nn.Module],
+    function: Callable[..., Mapping[str, torch.Tensor]],
+    inputs: Mapping[str, Sequence[int]],
+    *,
+    device: torch.device,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a function of Torch as an ONNX file, whose first axis is "batch".
+
+    Args:
+      path: of the file; one that is there is replaced.
+      modules: that the function calls, as they shall act.
+      function: `(*inputs [B, ...]) -> {name: [B, ...]}`.
+      inputs: {name: shape of one row}, float32, in the order of the arguments.
+      device: of the modules.
+      about: metadata by name.
+
+    Raises:
+      ValueError: a path that can not be written to, a module that Torch can not export
+        for any batch.
+      ImportError: onnx or onnxscript is not installed.
+    """
+    onnx = require_onnx()
+    if importlib.util.find_spec("onnxscript") is None:
+        raise ImportError(
+            "an ONNX file of a Torch agent needs the package onnxscript; install it by "
+            f"{INSTALL}"
+        )
+    checked_path(path)
+    module = Exported(modules, function).eval()
+    # two rows: of one Torch would take the batch for a constant
+    rows = tuple(torch.zeros(2, *shape, device=device) for shape in inputs.values())
+    with torch.no_grad():
+        names = list(function(*rows))
+    batch = torch.export.Dim("batch")
+    try:
+        with _quiet(), torch.no_grad():
+            program: Any = torch.onnx.export(
+                module,
+                rows,
+                input_names=list(inputs),
+                output_names=names,
+                dynamic_shapes=(tuple({0: batch} for _ in rows),),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        model = onnx.ModelProto.FromString(program.model_proto.SerializeToString())
+    except Exception as error:
+        raise OptionError(
+            "the networks must be such that torch.onnx can export them for any batch, got "
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0]}; what they do "
+            "must not hang on the values of tensors, or on how many rows there are"
+        ) from error
+    for value in (*model.graph.input, *model.graph.output):
+        value.doc_string = MEANINGS.get(value.name, "")
+    save(model, path, about)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch tells of packages that it does without, and warns of its own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,189 @@
+"""A panel in the terminal that shows how a run stands."""
+
+import collections
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from optix import checks
+from optix.callbacks.base import LoopCallback, Rounds, RunInfo
+from optix.callbacks.terminal import Stream, clock_time, short, sparkline, spelt
+from optix.types import Phase, StepReport
+
+_LOGGER = logging.getLogger("optix.callbacks")
+_PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
+_ROWS = 12  # seeds that are shown one by one
+
+
+class RichDashboardCallback(LoopCallback):
+    """A live panel: score, best, phase, learning curve, hyperparameters and speed.
+
+    Where there is no terminal it writes a line every ten seconds, and one at the end. Take
+    it in place of the progress bar (`progress=False`): two live displays disturb each
+    other.
+
+    Args:
+        history: how many of the latest scores the small curve shows.
+        stream: where to write, None for standard output.
+
+    Raises:
+        ValueError: `history` is no positive integer.
+    """
+
+    def __init__(self, history: int = 40, *, stream: Any = None):
+        """See the class."""
+        self._history = checks.positive_int("history", history)
+        self._stream, self._encoding = stream, "utf-8"
+        self._title = "training"
+        self._terminal = self._live = None
+        self._begin(1, 0)
+
+    def on_loop_start(self, info: RunInfo) -> None:  # type: ignore[override]
+        """Open the panel."""
+        from rich.console import Console as Terminal
+        from rich.live import Live
+
+        self._begin(info.seeds, sum(info.env_steps))
+        words = [info.environment or "training", info.agent or ""]
+        self._title = " ".join(" ".join(words).split())
+        self._hyperparams = dict(info.hyperparams[0]) if info.hyperparams else {}
+        stream = Stream(sys.stdout if self._stream is None else self._stream)
+        self._encoding = stream.encoding
+        self._terminal = Terminal(file=stream, highlight=False)  # type: ignore
+        self._live = None
+        if self._terminal.is_terminal and not self._terminal.is_dumb_terminal:
+            self._live = Live(
+                get_renderable=self._drawn, console=self._terminal, refresh_per_second=4
+            )
+            self._live.start(refresh=True)
+
+    def on_rounds(self, rounds: Rounds) -> None:
+        """Take the rounds of a dispatch into account."""
+        for seed, report in rounds:
+            self._reports[seed] = report
+            self._scores[seed].append(float(report.score))
+            if seed == 0:
+                self._hyperparams = {n: float(v) for n, v in report.centre.items()}
+        now, steps = time.monotonic(), self._env_steps()
+        if self._first is None:  # the time before was the compiler's
+            self._first = now, steps
+        self._last = now, steps
+        if self._live is None and now - self._printed >= _PLAIN_SECONDS:
+            self._line()
+
+    def on_loop_stop(self) -> None:
+        """Leave how the run stands."""
+        if self._live is not None:
+            self._live.stop()
+        elif self._terminal is not None:
+            self._line()
+        self._live = self._terminal = None
+
+    def status(self) -> str:
+        """Return how the run stands in a line."""
+        reports = [report for report in self._reports if report is not None]
+        if not reports:
+            return "no round yet"
+        texts = [f"round {max(int(report.round) for report in reports) + 1}"]
+        if len(self._reports) == 1:
+            texts += _standing(reports[0])
+        else:
+            best = max(float(report.best_score) for report in reports)
+            running = sum(int(report.phase) != Phase.STOPPED for report in reports)
+            running += len(self._reports) - len(reports)
+            texts += [f"best {best:.4g}"]
+            texts += [f"{running}/{len(self._reports)} seeds running"]
+        return "  ".join([*texts, *self._speed(), *self._settings()])
+
+    def _begin(self, seeds: int, env_steps: int) -> None:
+        """Forget another run."""
+        self._start, self._printed = time.monotonic(), -math.inf
+        self._steps_before = env_steps
+        self._reports: list[StepReport | None] = [None] * seeds
+        self._scores = [collections.deque(maxlen=self._history) for _ in range(seeds)]
+        self._hyperparams: dict[str, float] = {}
+        self._first: tuple[float, int] | None = None
+        self._last: tuple[float, int] | None = None
+        self._failed = False
+
+    def _env_steps(self) -> int:
+        known = [
+            int(report.env_steps) for report in self._reports if report is not None
+        ]
+        return sum(known) if known else self._steps_before
+
+    def _speed(self) -> list[str]:
+        """Return the steps per second, once two moments are known."""
+        if self._first is None or self._last is None:
+            return []
+        seconds, steps = (b - a for a, b in zip(self._first, self._last, strict=True))
+        return [f"{short(steps / seconds)} steps/s"] if seconds > 0 < steps else []
+
+    def _settings(self) -> list[str]:
+        return [f"{name} {value:.3g}" for name, value in self._hyperparams.items()]
+
+    def _drawn(self) -> Any:
+        """Return the panel, for the thread that draws: an error must not end it."""
+        from rich.text import Text
+
+        try:
+            return self._panel()
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                _LOGGER.exception("the dashboard can not be drawn; the run goes on")
+            return Text("")
+
+    def _panel(self) -> Any:
+        from rich import box
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("seed", "round", "score", "best", "phase", "latest scores"):
+            table.add_column(name, justify="left" if name[0] in "pl" else "right")
+        for seed, report in enumerate(self._reports[:_ROWS]):
+            cells = ["-"] * 4
+            if report is not None:
+                cells = [str(int(report.round) + 1), f"{float(report.score):.4g}"]
+                cells += [f"{float(report.best_score):.4g}", _phase(report)]
+            curve = self._spelt(sparkline(self._scores[seed]))
+            table.add_row(str(seed), *cells, Text(curve, no_wrap=True))
+        left = len(self._reports) - _ROWS
+        clock = clock_time(time.monotonic() - self._start)
+        steps = f"{self._env_steps():,} environment steps"
+        lines = [f"and {left} more seeds"] if left > 0 else []
+        lines += ["  ".join([clock, steps, *self._speed()])]
+        lines += ["  ".join(self._settings())] if self._hyperparams else []
+        parts = [table, *(Text(self._spelt(line)) for line in lines)]
+        ascii_only = not self._encoding.lower().startswith("utf")
+        return Panel(
+            Group(*parts),
+            title=Text(self._spelt(self._title)),
+            title_align="left",
+            box=box.ASCII if ascii_only else box.ROUNDED,
+            expand=False,
+        )
+
+    def _line(self) -> None:
+        assert self._terminal is not None
+        self._printed = time.monotonic()
+        line = self._spelt(f"{self._title}  {self.status()}")
+        self._terminal.print(line, soft_wrap=True, markup=False, emoji=False)
+
+    def _spelt(self, text: str) -> str:
+        return spelt(text, self._encoding)
+
+
+def _standing(report: StepReport) -> list[str]:
+    """Return score, best and phase of the only seed."""
+    score, best = float(report.score), float(report.best_score)
+    return [f"score {score:.4g}", f"best {best:.4g}", _phase(report)]
+
+
+def _phase(report: StepReport) -> str:
+    return Phase(int(report.phase)).name.lower()

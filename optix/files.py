@@ -1,0 +1,46 @@
+"""Files that are there as a whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from optix.checks import OptionError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file to write, which takes the place of `path` once all of it is on the disk.
+
+    If anything fails, what was there stays.
+
+    Raises:
+        OSError: it can not be written to.
+        OptionError: a folder is in the way.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "note"
+        >>> with replacing(path) as file:
+        ...     _ = file.write(b"whole")
+        >>> path.read_bytes()
+        b'whole'
+    """
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.tmp")
+    for place in (unfinished, path):
+        if place.is_dir():
+            raise OptionError(
+                f"{place} must be a file to be written, it is a folder; move it away"
+            )
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise

@@ -1,0 +1,101 @@
+"""An ONNX model as a file: checked, with metadata, and whole or not there.
+
+The package `onnx` is imported where a file is written, never by `import optix`.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optix.checks import OptionError
+
+INSTALL = "pip install 'tensor-optix-jax[onnx]'"
+
+
+def require_onnx() -> Any:
+    """Return the package `onnx`, or raise ImportError that says how to install it."""
+    try:
+        import onnx
+        import onnx.helper
+        import onnx.numpy_helper
+    except ImportError as error:
+        raise ImportError(
+            f"an ONNX file needs the package onnx; install it by {INSTALL}"
+        ) from error
+    return onnx
+
+
+def checked_path(path: str | os.PathLike) -> Path:
+    """Return where a file can be written, before anything is computed for it.
+
+    Raises:
+      ValueError: no path, one in a folder that is not there, or the path of a folder.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise OptionError(f"path must name a file, like 'policy.onnx', got {path!r}")
+    where = Path(os.fsdecode(path))
+    if where.is_dir():
+        raise OptionError(f"path must name a file, got the folder {where}")
+    if not where.parent.is_dir():
+        raise OptionError(
+            f"path must be in a folder that is there, got {where}; make {where.parent} "
+            "first"
+        )
+    return where
+
+
+def save(
+    model: Any, path: str | os.PathLike, about: Mapping[str, Any] | None = None
+) -> None:
+    """Check a model and write it in place of any file of that name.
+
+    Args:
+      model: an `onnx.ModelProto`.
+      path: of the file.
+      about: what is said in its metadata, {name: text or what JSON can hold}; None among
+        the values is left out.
+
+    Raises:
+      ValueError: a path that can not be written to.
+      ImportError: onnx is not installed.
+    """
+    onnx, where = require_onnx(), checked_path(path)
+    said = {name: value for name, value in (about or {}).items() if value is not None}
+    for name, value in said.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        entry = next((e for e in model.metadata_props if e.key == name), None)
+        if entry is None:
+            entry = model.metadata_props.add()
+            entry.key = name
+        entry.value = text
+    onnx.checker.check_model(model, full_check=True)
+    data = model.SerializeToString()
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
+    except OSError as error:
+        raise OptionError(f"path can not be written to: {error}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, where)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def annotate(path: str | os.PathLike, about: Mapping[str, Any]) -> None:
+    """Add to the metadata of a file; entries of the same names are replaced."""
+    onnx = require_onnx()
+    save(onnx.load(os.fspath(path)), path, about)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

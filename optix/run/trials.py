@@ -1,0 +1,207 @@
+"""Short runs that choose the hyperparameters of a long one."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from optix import checks
+from optix.host.agent import BaseAgent
+from optix.run.best import give_best
+from optix.run.binding import Binding, Pipelines
+from optix.run.pause import Pause
+from optix.run.result import Result
+from optix.run.train import train
+from optix.trees import take
+
+KINDS = ("float", "log_float", "int", "log_int", "categorical")
+
+
+def checked_space(space: Any) -> dict[str, tuple]:
+    """Return {name: (kind, ...)} of what trials choose from.
+
+    Raises:
+        ValueError: no mapping, an unknown kind, bounds that are none, no choices.
+
+    >>> checked_space({"rate": ("log_float", 1e-4, 1e-2)})
+    {'rate': ('log_float', 0.0001, 0.01)}
+    """
+    if not isinstance(space, Mapping) or not space:
+        raise checks.OptionError(
+            "param_space must be {name: (kind, low, high)}, like "
+            f"{{'learning_rate': ('log_float', 1e-4, 1e-2)}}, got {space!r}"
+        )
+    return {name: _checked(name, entry) for name, entry in space.items()}
+
+
+def sample(
+    space: Mapping[str, tuple], count: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Return `count` settings, spread evenly in each parameter (a Latin hypercube).
+
+    >>> rng = np.random.default_rng(0)
+    >>> drawn = sample({"epochs": ("int", 1, 4)}, 4, rng)
+    >>> sorted(setting["epochs"] for setting in drawn)
+    [1, 2, 3, 4]
+    """
+    columns = {}
+    for name, entry in space.items():
+        shares = (rng.permutation(count) + rng.random(count)) / count
+        columns[name] = [_value(entry, share) for share in shares.tolist()]
+    return [{name: columns[name][row] for name in space} for row in range(count)]
+
+
+def _checked(name: str, entry: Any) -> tuple:
+    remedy = "write ('float', low, high), or ('categorical', *values)"
+    if isinstance(entry, str) or not isinstance(entry, Sequence) or not entry:
+        raise checks.OptionError(f"{name} in param_space is {entry!r}; {remedy}")
+    kind, *values = entry
+    checks.known_names(f"kind of {name!r} in param_space:", [kind], KINDS)
+    if kind == "categorical":
+        if not values:
+            raise checks.OptionError(f"{name} in param_space has no values; {remedy}")
+        return tuple(entry)
+    if len(values) != 2:
+        raise checks.OptionError(f"{name} in param_space is {entry!r}; {remedy}")
+    ((low, high),) = checks.bounds({name: tuple(values)}).values()
+    if kind.startswith("log_") and low <= 0:
+        raise checks.OptionError(
+            f"{name} in param_space must begin above 0 for {kind}, got {values[0]!r}"
+        )
+    if kind.endswith("int"):
+        if not (low.is_integer() and high.is_integer()):
+            raise checks.OptionError(
+                f"{name} in param_space must have whole bounds for {kind}, got {entry!r}"
+            )
+        return kind, int(low), int(high)
+    return kind, low, high
+
+
+def _value(entry: tuple, share: float) -> Any:
+    """Return the value at a share in [0, 1) of the range."""
+    kind, *values = entry
+    if kind == "categorical":
+        return values[int(share * len(values))]
+    low, high = values
+    if kind.endswith("int"):
+        # as much room for both ends as for what is between them
+        low, high = low - 0.5, high + 0.5
+    if kind.startswith("log_"):
+        value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+    else:
+        value = low + share * (high - low)
+    if kind.endswith("int"):
+        return int(min(max(round(value), values[0]), values[1]))
+    return min(max(value, values[0]), values[1])
+
+
+def trials(
+    agent: Any,
+    agent_factory: Any,
+    param_space: Any,
+    count: int,
+    episodes: int,
+    seed: int,
+) -> "Trials | None":
+    """Return the trials that are asked for, None where an agent is given.
+
+    Raises:
+        ValueError: neither or both are asked for, or a part of them is missing.
+    """
+    if (agent is None) == (agent_factory is None):
+        raise checks.OptionError(
+            "RLOptimizer takes agent= or agent_factory=, got "
+            f"{'neither' if agent is None else 'both'}"
+        )
+    if (agent_factory is None) != (param_space is None):
+        raise checks.OptionError(
+            "agent_factory and param_space belong together: the factory makes the agents "
+            "of trials, whose values are of the space; pass both, or agent= alone"
+        )
+    if agent_factory is None:
+        return None
+    return Trials(agent_factory, param_space, count, episodes, seed)
+
+
+class Trials:
+    """Short runs, each of an agent with other settings.
+
+    params: the settings of the best one so far, None before there is one.
+    agent: the agent of that one, with its best weights.
+
+    Args:
+        agent_factory: `(params) -> agent`.
+        param_space: what to choose from.
+        count: how many trials.
+        episodes: rounds of each.
+        seed: of the settings, and of each trial.
+    """
+
+    params: dict[str, Any] | None = None
+    agent: BaseAgent | None = None
+
+    def __init__(
+        self,
+        agent_factory: Callable[[dict[str, Any]], BaseAgent],
+        param_space: Mapping[str, tuple],
+        count: int,
+        episodes: int,
+        seed: int,
+    ):
+        """Draw the settings."""
+        checks.function("agent_factory", agent_factory, "it takes {name: value}")
+        checks.positive_int("n_trials", count)
+        self._make, self._seed = agent_factory, seed
+        self._episodes = checks.positive_int("trial_episodes", episodes)
+        rng = np.random.default_rng(seed)
+        self.settings = sample(checked_space(param_space), count, rng)
+        self.scores: list[float] = []  # of the trials that are over
+
+    def take(self, params: dict[str, Any]) -> BaseAgent:
+        """Return an agent of settings that were chosen before."""
+        self.agent, self.params = self._make(dict(params)), params
+        return self.agent
+
+    def run(
+        self,
+        binding: Binding,
+        pipelines: Pipelines,
+        pause: Pause,
+        max_seconds: float | None,
+    ) -> Result | None:
+        """Play the trials that are left; return the one that was paused, or None.
+
+        Raises:
+            RuntimeError: none of them had a finite score.
+        """
+        short = binding.within(max_episodes=self._episodes)
+        began = time.monotonic()
+        for setting in self.settings[len(self.scores) :]:
+            left = max_seconds
+            if max_seconds is not None:
+                left = max(max_seconds - (time.monotonic() - began), 1e-3)
+            agent = self._make(dict(setting))
+            with pipelines.trial() as pipeline:
+                loop = short.loop(short.learner(agent, pipeline), agent)
+                result = train(
+                    loop,
+                    seed=self._seed,
+                    pause=pause,
+                    max_seconds=left,
+                    progress=False,
+                )
+            if result.paused is not None:
+                return result
+            score = float(result.scores[0])
+            if math.isfinite(score) and score > max(self.scores, default=-math.inf):
+                give_best(agent, loop, take(result.state.best, 0))
+                self.agent, self.params = agent, setting
+            self.scores.append(score if math.isfinite(score) else -math.inf)
+        if self.agent is None:
+            raise RuntimeError(
+                f"none of {len(self.scores)} trials had a finite score; look into "
+                "param_space, or let a trial be longer (trial_episodes)"
+            )
+        return None

@@ -1,0 +1,122 @@
+"""A learning rate that keeps the policy's moves the same size."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from optix import checks
+from optix.types import Hyperparams, Tuner
+
+_NEAR = math.log(
+    4.0
+)  # so far from the target a divergence may be noise, and counts half
+_LEAST = 1e-12  # a divergence below is none
+
+
+class TrustState(NamedTuple):
+    """The rate, and where it last made moves of the size that is wanted."""
+
+    base: Hyperparams  # {name: []} all hyperparameters as they came
+    log_rate: jax.Array  # [] float32
+    log_anchor: jax.Array  # [] float32 mean of the rates that hit; infinity before any
+
+
+def trust(
+    bounds: Mapping[str, tuple[float, float]],
+    *,
+    target: float | jax.Array = 0.01,
+    metric: str = "kl",
+    up: float | jax.Array = 4.0,
+    down: float | jax.Array = 10.0,
+    headroom: float | jax.Array = 4.0,
+) -> Tuner:
+    """Return a tuner that steers a learning rate by how far each round moves the policy.
+
+    After a round whose divergence from the policy before was too small the rate rises,
+    after one that was too large it falls; divergence grows like the square of the rate.
+    Nothing is probed: there is one lane, and the signal has no noise of episodes in it.
+    The rule is the "adaptive" schedule of rsl_rl and rl_games
+    (https://arxiv.org/abs/2109.11978), with steps in proportion to the error.
+
+    A policy that has converged hardly moves at any rate. So once a rate has hit the
+    target, later ones stay within `headroom` of those that do.
+
+    Args:
+        bounds: {name: (low, high)} of the rate, the only name.
+        target: wanted divergence of a round, in nats; may be traced, as the factors.
+        metric: the learner's number that tells it; of PPO "kl".
+        up: the largest factor of one step up.
+        down: the largest factor of one step down: too large a rate does harm.
+        headroom: the largest factor above the rates that have hit the target.
+
+    Raises:
+        ValueError: more names than one, bounds that are not positive or reversed, factors
+            below 1; from `init`, a name that the hyperparameters do not have; from
+            `tell`, a learner that does not report the metric.
+
+    Example:
+        >>> tuner = trust({"learning_rate": (1e-5, 1e-1)})
+        >>> state = tuner.init({"learning_rate": 1e-3}, jax.random.key(0))
+        >>> round(float(tuner.ask(state)["learning_rate"][0]), 5)
+        0.001
+    """
+    bounds = checks.bounds(bounds)
+    if not isinstance(metric, str):
+        raise checks.OptionError(f"metric must be a name, as 'kl', got {metric!r}")
+    if len(bounds) != 1:
+        raise checks.OptionError(
+            f"bounds must name one learning rate, got {list(bounds)}; the others stay as "
+            "they are"
+        )
+    ((name, (low, high)),) = bounds.items()
+    if low <= 0:
+        raise checks.OptionError(
+            f"bounds of {name!r} must be positive, got {bounds[name]}; raise the lower one"
+        )
+    target = checks.within_or_traced("target", target, 0.0, math.inf, open_ends=True)
+    up, down, headroom = (
+        jnp.log(checks.within_or_traced(keyword, factor, 1.0, math.inf))
+        for keyword, factor in (("up", up), ("down", down), ("headroom", headroom))
+    )
+    ends = math.log(low), math.log(high)
+
+    def init(base, key):
+        del key
+        checks.known_names("tuned hyperparameter", bounds, base)
+        base = {n: jnp.asarray(value, jnp.float32) for n, value in base.items()}
+        log_rate = jnp.clip(jnp.log(base[name]), *ends)
+        return TrustState(base, log_rate, jnp.float32(jnp.inf))
+
+    def centre(state):
+        rate = jnp.clip(jnp.exp(state.log_rate), low, high)
+        return {**state.base, name: rate}
+
+    def ask(state):
+        return {n: value[None] for n, value in centre(state).items()}
+
+    def tell(state, signals, key):
+        del key
+        if metric not in signals.metrics:
+            raise checks.OptionError(
+                f"trust needs a learner that reports {metric!r}, as PPO does, got one of "
+                f"{sorted(signals.metrics)}; tuner='fixed' suits all"
+            )
+        divergence = signals.metrics[metric][0]
+        used = jnp.log(signals.hyperparams[name][0])  # with the factors of transforms
+        gap = jnp.log(target / jnp.maximum(divergence, _LEAST))  # > 0: too small
+        hit = jnp.abs(gap) <= _NEAR
+        anchor = jnp.where(
+            jnp.isinf(state.log_anchor), used, 0.5 * (state.log_anchor + used)
+        )
+        anchor = jnp.where(hit, anchor, state.log_anchor)
+        move = jnp.clip(0.5 * gap - 0.25 * jnp.clip(gap, -_NEAR, _NEAR), -down, up)
+        failed = ~jnp.isfinite(divergence)
+        log_rate = state.log_rate + jnp.where(failed, -down, move)
+        log_rate = jnp.clip(jnp.minimum(log_rate, anchor + headroom), *ends)
+        anchor = jnp.where(failed, state.log_anchor, anchor)
+        return TrustState(state.base, log_rate, anchor), jnp.zeros(1, jnp.int32)
+
+    return Tuner(1, bounds, init, ask, tell, centre)
