@@ -8,7 +8,8 @@ callbacks. slots: the host's half of its state, which is snapshots of weights, m
 run and streams of episodes, packed into a checkpoint. told: what a window tells.
 jax_agent: a JAX agent with the methods of a host agent, of jax_view, jax_programs,
 jax_learning and jax_weights; flax_ppo: one of these; bound: such an agent in the loop.
-ensemble: several agents that act as one.
+ensemble: several agents that act as one. adapter: where agents of other frameworks are
+found.
 network_agent, proximal, replaying: what agents of networks are in every framework, PPO
 and those with a replay. fitting, observing, bounds, numbers: what these see, do and count.
 replay, priorities, advantages: their learning in NumPy. normalizers, regime: running

@@ -23,6 +23,7 @@ from optix.host.replay import Replay
 from optix.host.told import not_finite
 from optix.host.window import EpisodeData
 from optix.learners.memory import importance
+from optix.onnx.policy import export_policy
 from optix.trees import select_rows
 from optix.types import Agent, PyTree, Trajectory
 
@@ -101,6 +102,7 @@ class JaxAgent(PolicyAgent):
         self._programs = programs(agent, self._view)
         self.hyperparams = {k: float(v) for k, v in agent.hyperparams.items()} | floats
         self._shape: tuple[int, ...] | None = None  # of a raw observation
+        self._seen: Any = None  # shape and dtype of it, to the agent
         self._discrete = False
         if self._view.shape is not None and self._view.dtype is not None:
             self._settle(self._view.shape, self._view.dtype)
@@ -199,6 +201,38 @@ class JaxAgent(PolicyAgent):
         odds = np.exp(row - row.max())
         return odds / odds.sum()
 
+    def export_onnx(self, path: str) -> None:
+        """Write the deterministic policy as an ONNX file, see `optix.onnx.export_policy`.
+
+        The "observation" is one as the agent sees it, an image with its channels last and
+        the number of a state one-hot; the "action" is as the environment takes it.
+
+        Raises:
+          ValueError: no observation is known yet, a path that can not be written to, or
+            an operation of the network that has no ONNX form.
+          ImportError: the package onnx is not installed.
+        """
+        if self._seen is None:
+            raise checks.OptionError(
+                "the shape of an observation must be known to export; give as_base_agent "
+                "its env, or act once"
+            )
+
+        def act(*given):
+            carry, action, extras = self.agent.act(*given)
+            return carry, jax.vmap(self._view.decode)(action), extras
+
+        export_policy(
+            self.agent._replace(act=act),
+            self.policy,
+            path,
+            observation_shape=self._seen.shape[1:],
+            observation_dtype=self._seen.dtype,
+            hyperparams={
+                name: self.hyperparams[name] for name in self.agent.hyperparams
+            },
+        )
+
     def make_memory(self) -> Replay | None:
         """Return an empty replay for one run; None on policy."""
         if self.learner == ON_POLICY:
@@ -227,7 +261,7 @@ class JaxAgent(PolicyAgent):
                 "options of as_base_agent are for agents with a replay, but this one "
                 f"learns from windows, got {self.options}; leave them out"
             )
-        self._shape = shape
+        self._shape, self._seen = shape, seen
 
     def _carried(self, count: int) -> tuple[PyTree, np.ndarray]:
         """Return what is remembered of so many episodes, and which of them begin."""

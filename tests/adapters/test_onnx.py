@@ -102,7 +102,7 @@ def trained(agent):
     with torch.no_grad():
         for parameter in agent.learned():
             parameter.add_(torch.empty_like(parameter).normal_(0, 0.4))
-    if agent.view._normalised:
+    if agent.view.normalised:
         agent.view.observe(random.normal(1, [2, 5, 0.1], (50, 3)).astype(np.float32), 1)
     return agent
 
