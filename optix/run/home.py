@@ -56,7 +56,7 @@ class Home:
 
     def note_trials(self, params: dict[str, Any]) -> None:
         """Write down the settings that trials have chosen."""
-        description.write(self.path / _TRIALS, params)
+        description.write_record(self.path / _TRIALS, params)
 
     def chosen(self) -> dict[str, Any] | None:
         """Return the settings that trials have chosen for the run here, if they have.

@@ -41,8 +41,15 @@ def test_trials_choose_and_the_best_agent_goes_on(tmp_path):
     assert [pipeline.closed for pipeline in pipelines] == [True, True, False]
     opt.close()
     assert pipelines[-1].closed
-    again = RLOptimizer(agent_factory=a_walker, **about)
+    given = []
+
+    def noting(params):
+        given.append(params)
+        return a_walker(params)
+
+    again = RLOptimizer(agent_factory=noting, **about)
     again.run()  # the trials are not played again
+    assert [set(params) for params in given] == [set(SPACE)]  # and nothing else
     assert again.agent.steps == (max(steps),) or again.agent.steps == [max(steps)]
     assert len(pipelines) == 4
 
