@@ -14,19 +14,9 @@ from typing import Any
 import numpy as np
 
 from optix.checks import OptionError, known_names
+from optix.host.observing import CLIP
 from optix.onnx.emitter import Emitter, Tensor
-from optix.onnx.file import checked_path, require_onnx, save
-
-CLIP = 10.0  # deviations of a normalised observation
-MEANINGS = {
-    "observation": "as the environment gives it",
-    "logits": "unnormalised log-probabilities of the actions",
-    "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
-    "log_scale": "logarithm of its standard deviation",
-    "q_values": "the value of each action",
-    "unit_action": "the action in [-1, 1]",
-    "action": "the greedy action, as the environment takes it",
-}
+from optix.onnx.file import MEANINGS, checked_path, require_onnx, save
 
 
 def export(

@@ -17,17 +17,10 @@ import torch
 from torch import nn
 
 from optix.checks import OptionError
-from optix.onnx.file import INSTALL, checked_path, require_onnx, save
+from optix.onnx.file import INSTALL, MEANINGS, checked_path, require_onnx, save
 
 OPSET = 18
-MEANINGS = {
-    "observation": "as the environment gives it",
-    "logits": "unnormalised log-probabilities of the actions",
-    "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
-    "log_scale": "logarithm of its standard deviation",
-    "q_values": "the value of each action",
-    "unit_action": "the action in [-1, 1]",
-    "action": "the greedy action, as the environment takes it",
+CARRIES = {
     "carry": "what is remembered before the step, zeros where an episode begins",
     "next_carry": "carry of the next step",
 }
@@ -108,8 +101,9 @@ def write(
             f"{type(error).__name__}: {str(error).strip().splitlines()[0]}; what they do "
             "must not hang on the values of tensors, or on how many rows there are"
         ) from error
+    meanings = {**MEANINGS, **CARRIES}
     for value in (*model.graph.input, *model.graph.output):
-        value.doc_string = MEANINGS.get(value.name, "")
+        value.doc_string = meanings.get(value.name, "")
     save(model, path, about)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from optix import checks
 from optix.callbacks.base import LoopCallback, Rounds, RunInfo
 from optix.callbacks.scalars import package, scalars
+from optix.files import replacing
 
 FILE = "wandb.json"  # in the folder of a run
 
@@ -91,9 +92,8 @@ class WandbCallback(LoopCallback):
     def _keep(self) -> None:
         """Write down what a resumed run needs, at once or not at all."""
         if self._place is not None:
-            unfinished = self._place.with_name(f"{FILE}.tmp")
-            unfinished.write_text(json.dumps(self._kept), encoding="utf-8")
-            unfinished.replace(self._place)
+            with replacing(self._place) as file:
+                file.write(json.dumps(self._kept).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

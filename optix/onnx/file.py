@@ -5,13 +5,22 @@ The package `onnx` is imported where a file is written, never by `import optix`.
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from optix.checks import OptionError
+from optix.files import replacing
 
+MEANINGS = {  # of inputs and outputs that have these names in every framework
+    "observation": "as the environment gives it",
+    "logits": "unnormalised log-probabilities of the actions",
+    "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
+    "log_scale": "logarithm of its standard deviation",
+    "q_values": "the value of each action",
+    "unit_action": "the action in [-1, 1]",
+    "action": "the greedy action, as the environment takes it",
+}
 INSTALL = "pip install 'tensor-optix-jax[onnx]'"
 
 
@@ -74,28 +83,13 @@ def save(
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
+        with replacing(where) as file:
+            file.write(data)
     except OSError as error:
         raise OptionError(f"path can not be written to: {error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, where)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def annotate(path: str | os.PathLike, about: Mapping[str, Any]) -> None:
     """Add to the metadata of a file; entries of the same names are replaced."""
     onnx = require_onnx()
     save(onnx.load(os.fspath(path)), path, about)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,20 +11,10 @@ import numpy as np
 
 from optix import checks
 from optix.onnx.carries import carries
-from optix.onnx.file import checked_path, require_onnx, save
+from optix.onnx.file import MEANINGS, checked_path, require_onnx, save
 from optix.onnx.row import row_model
 from optix.onnx.steps import UnsupportedError
 from optix.types import Agent, Environment, Policy, PyTree
-
-MEANINGS = {
-    "observation": "as the environment gives it",
-    "logits": "unnormalised log-probabilities of the actions",
-    "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
-    "log_scale": "logarithm of its standard deviation",
-    "q_values": "the value of each action",
-    "unit_action": "the action in [-1, 1]",
-    "action": "the greedy action, as the environment takes it",
-}
 
 
 def export_policy(
