@@ -11,7 +11,6 @@ held as float32, which holds it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from optix import checks
+from optix.host.weights import check_shape, weights_file
 
 SUFFIX = ".h5"
 
@@ -73,7 +73,7 @@ class Variables:
         """
         # in order, so that the message names the first layer that differs
         for name in dict.fromkeys((*self._specs, *arrays)):
-            _check(name, self._specs.get(name), arrays.get(name))
+            check_shape(name, self._specs.get(name), arrays.get(name))
         self._write(
             [
                 tf.convert_to_tensor(arrays[name], spec.dtype)
@@ -84,7 +84,7 @@ class Variables:
 
 def save(path: str, state: Mapping[str, np.ndarray]) -> None:
     """Write arrays as an HDF5 file: `path`, with the ending .h5 added if it lacks."""
-    with h5py.File(_file(path), "w") as file:
+    with h5py.File(weights_file(path, SUFFIX), "w") as file:
         for name, array in state.items():
             file.create_dataset(name, data=array)
 
@@ -97,9 +97,7 @@ def load(path: str) -> dict[str, np.ndarray]:
         that it holds more than it does.
       FileNotFoundError: there is none.
     """
-    file = _file(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there are no weights at {file}; save_weights first")
+    file = weights_file(path, SUFFIX, written=True)
     try:
         with h5py.File(file, "r") as arrays:
             return dict(_datasets(arrays, "", depth=1))
@@ -108,11 +106,6 @@ def load(path: str) -> dict[str, np.ndarray]:
             f"{file} must be an HDF5 file that save_weights wrote, got one that can not "
             f"be read as such ({error}); only numbers are loaded, no pickles and no code"
         ) from error
-
-
-def _file(path: str) -> Path:
-    text = str(path)
-    return Path(text if text.endswith(SUFFIX) else text + SUFFIX)
 
 
 def _datasets(group: Any, before: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -149,15 +142,3 @@ def _named(parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 # the rest is the name of a layer, of which Keras counts all it ever made
                 own = own.rpartition("_")[-1]
             yield f"{name}.{place}.{own}", variable
-
-
-def _check(name: str, spec: Any, array: np.ndarray | None) -> None:
-    found = None if array is None else tuple(np.shape(array))
-    wanted = None if spec is None else tuple(spec.shape)
-    if found == wanted:
-        return
-    rule = "not be there" if wanted is None else f"be of the shape {list(wanted)}"
-    got = "nothing" if found is None else f"the shape {list(found)}"
-    raise checks.OptionError(
-        f"{name} of the state must {rule}, got {got}; it is of another network or agent"
-    )

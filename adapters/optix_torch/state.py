@@ -5,7 +5,6 @@ copied bit for bit; bfloat16, which NumPy has not, is held as float32, which hol
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
+from optix.host.weights import check_shape, weights_file
 
 Part = nn.Module | Optimizer | nn.Parameter
 ADAM = (torch.optim.Adam, torch.optim.AdamW)
@@ -43,7 +43,7 @@ def restore(parts: Mapping[str, Part], state: Mapping[str, np.ndarray]) -> None:
     # in order, so that the message names the first layer that differs
     for name in dict.fromkeys((*present, *state)):
         if name not in free:
-            _check(name, present.get(name), state.get(name))
+            check_shape(name, present.get(name), state.get(name))
     for own, parameter, names in differing:
         own.clear()
         for name in names & state.keys():
@@ -88,7 +88,10 @@ def forget(optimizer: Optimizer) -> None:
 
 def save(path: str, state: Mapping[str, np.ndarray]) -> None:
     """Write arrays as a safetensors file: `path`, with that ending added if it lacks."""
-    save_file({name: x.copy(order="C") for name, x in state.items()}, _file(path))
+    save_file(
+        {name: x.copy(order="C") for name, x in state.items()},
+        weights_file(path, SUFFIX),
+    )
 
 
 def load(path: str) -> dict[str, np.ndarray]:
@@ -98,9 +101,7 @@ def load(path: str) -> dict[str, np.ndarray]:
       ValueError: it is no safetensors file.
       FileNotFoundError: there is none.
     """
-    file = _file(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there are no weights at {file}; save_weights first")
+    file = weights_file(path, SUFFIX, written=True)
     try:
         return load_file(file)
     except SafetensorError as error:
@@ -108,11 +109,6 @@ def load(path: str) -> dict[str, np.ndarray]:
             f"{file} must be a safetensors file that save_weights wrote, got one that "
             f"can not be read as such ({error}); pickles are never loaded"
         ) from error
-
-
-def _file(path: str) -> Path:
-    text = str(path)
-    return Path(text if text.endswith(SUFFIX) else text + SUFFIX)
 
 
 def _tensors(parts: Mapping[str, Part]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -155,18 +151,6 @@ def _differing(
             )
             if not have or not wanted:
                 yield part.state[parameter], parameter, have | wanted
-
-
-def _check(name, tensor, array) -> None:
-    found = None if array is None else tuple(array.shape)
-    wanted = None if tensor is None else tuple(tensor.shape)
-    if found == wanted:
-        return
-    rule = "not be there" if wanted is None else f"be of the shape {list(wanted)}"
-    got = "nothing" if found is None else f"the shape {list(found)}"
-    raise checks.OptionError(
-        f"{name} of the state must {rule}, got {got}; it is of another network or agent"
-    )
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -11,7 +11,8 @@ jax_learning and jax_weights; flax_ppo: one of these; bound: such an agent in th
 ensemble: several agents that act as one. adapter: where agents of other frameworks are
 found.
 network_agent, proximal, replaying: what agents of networks are in every framework, PPO
-and those with a replay. fitting, observing, bounds, numbers: what these see, do and count.
+and those with a replay. fitting, observing, bounds, numbers, weights: what these see, do,
+count and keep.
 replay, priorities, advantages: their learning in NumPy. normalizers, regime: running
 statistics for code outside JAX.
 """

@@ -211,6 +211,14 @@ class BaseAgent(abc.ABC):
         )
 
 
+def hand_over(agent: BaseAgent, hyperparams: Mapping[str, Any]) -> None:
+    """Leave an agent those of a run's hyperparameters that it has, and no episodes."""
+    own = agent.get_hyperparams().params
+    known = {name: float(value) for name, value in hyperparams.items() if name in own}
+    agent.set_hyperparams(HyperparamSet({**own, **known}))
+    agent.carry = None
+
+
 class Pipeline(Protocol):
     """A source of experience for host agents.
 

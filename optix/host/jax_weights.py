@@ -1,7 +1,6 @@
 """Policies as plain arrays, {name: array}, files of them, and agents kept so."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from zipfile import BadZipFile
 
@@ -12,6 +11,7 @@ import numpy as np
 from optix import checks
 from optix.host.agent import BaseAgent
 from optix.host.packed import arrays_of, bytes_of_arrays
+from optix.host.weights import averaged, check_shape, weights_file
 from optix.types import Policy
 
 SUFFIX = ".npz"
@@ -36,37 +36,9 @@ def restored(policy: Policy, arrays: Mapping[str, np.ndarray]) -> Policy:
     """
     leaves = named(policy)
     for name in dict.fromkeys((*leaves, *arrays)):
-        leaf, array = leaves.get(name), arrays.get(name)
-        wanted = "not there" if leaf is None else f"of the shape {list(leaf.shape)}"
-        got = "nothing" if array is None else f"the shape {list(np.shape(array))}"
-        if leaf is None or array is None or leaf.shape != np.shape(array):
-            raise checks.OptionError(
-                f"{name} of the state must be {wanted}, got {got}; it is of another "
-                "network or agent"
-            )
+        check_shape(name, leaves.get(name), arrays.get(name))
     new = [_like(arrays[name], leaf) for name, leaf in leaves.items()]
     return jax.tree.unflatten(jax.tree.structure(policy), new)
-
-
-def averaged(policy: Policy, others: Sequence[Policy]) -> Policy:
-    """Return the mean of policies; whole numbers of the first, moments of `policy`.
-
-    Args:
-      policy: whose optimizer goes on.
-      others: at least one, of the same form.
-    """
-    tree = jax.tree.structure(policy)
-    rows = [named(other) for other in others]
-    new = []
-    for name, leaf in named(policy).items():
-        if name.startswith(_MOMENTS):
-            new.append(leaf)
-        elif jnp.issubdtype(leaf.dtype, jnp.floating):
-            total = np.mean([np.asarray(row[name], np.float64) for row in rows], 0)
-            new.append(jnp.asarray(total, leaf.dtype))
-        else:
-            new.append(rows[0][name])
-    return jax.tree.unflatten(tree, new)
 
 
 def perturbed(policy: Policy, noise: float, key: jax.Array) -> Policy:
@@ -82,7 +54,7 @@ def perturbed(policy: Policy, noise: float, key: jax.Array) -> Policy:
 
 def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as an .npz file: `path`, with that ending added if it lacks."""
-    _file(path).write_bytes(bytes_of_arrays(arrays))
+    weights_file(path, SUFFIX).write_bytes(bytes_of_arrays(arrays))
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -92,9 +64,7 @@ def read(path: str) -> dict[str, np.ndarray]:
       ValueError: it is no such file.
       FileNotFoundError: there is none.
     """
-    file = _file(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there are no weights at {file}; save_weights first")
+    file = weights_file(path, SUFFIX, written=True)
     try:
         return arrays_of(file.read_bytes())
     except (BadZipFile, ValueError, EOFError, OSError) as error:
@@ -188,7 +158,9 @@ class PolicyAgent(BaseAgent):
         states = [self._arrays(read(path)) for path in paths]
         if not states:
             raise checks.OptionError("paths must name at least one file, got none")
-        self.take(averaged(self.policy, [restored(self.policy, x) for x in states]))
+        others = [named(restored(self.policy, state)) for state in states]
+        mean = averaged(named(self.policy), others, (_MOMENTS,))
+        self.policy, self.untouched = restored(self.policy, mean), False
 
     def perturb_weights(self, noise: float) -> None:
         """Multiply every parameter by 1 + `noise` times a standard normal number."""
@@ -202,11 +174,6 @@ class PolicyAgent(BaseAgent):
     def _next_key(self) -> jax.Array:
         self._turn += 1
         return jax.random.fold_in(self._key, self._turn)
-
-
-def _file(path: str) -> Path:
-    text = str(path)
-    return Path(text if text.endswith(SUFFIX) else text + SUFFIX)
 
 
 def _like(array: Any, leaf: jax.Array) -> jax.Array:

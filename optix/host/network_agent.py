@@ -15,6 +15,7 @@ import numpy as np
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.numbers import Numbers
+from optix.host.weights import averaged
 from optix.host.window import EpisodeData
 
 Floats = Mapping[str, tuple[float, float, float]]
@@ -167,15 +168,7 @@ class NetworkAgent(BaseAgent):
         kept = tuple(f"{name}." for name in self.optimizers)
         for one in states:
             self.restore(one)  # refuses what is of another network
-        mean = dict(present)
-        for name, first in states[0].items():
-            if name.startswith(kept):
-                continue
-            if first.dtype.kind == "f":
-                rows = [one[name].astype(np.float64) for one in states]
-                mean[name] = np.asarray(np.mean(rows, 0), first.dtype)
-            else:
-                mean[name] = first
+        mean = averaged(present, states, kept)
         self.restore(mean)
         self._own_weights = False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optix.callbacks.base import EvalMetrics, PolicySnapshot
 from optix.callbacks.jsonl import read_log
-from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.agent import BaseAgent, hand_over
 from optix.types import Best, Loop
 
 
@@ -21,10 +21,7 @@ def give_best(agent: BaseAgent, loop: Loop, best: Best) -> None:
             f"{type(store).__name__} can not give an agent its weights: it has no agent_of"
         )
     agent_of(best.policy)
-    own = agent.get_hyperparams().params
-    known = {n: float(v) for n, v in best.hyperparams.items() if n in own}
-    agent.set_hyperparams(HyperparamSet({**own, **known}))
-    agent.carry = None
+    hand_over(agent, best.hyperparams)
     if callable(release := getattr(store, "release", None)):
         release()  # from now on the agent is its owner's, who may change its weights
 

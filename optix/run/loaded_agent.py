@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from optix import checks
-from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.agent import BaseAgent, hand_over
 from optix.onnx.file import annotate, checked_path
 from optix.types import PyTree
 
@@ -31,10 +31,7 @@ class LoadedAgent:
         """See the class; the weights are in the agent already."""
         self.agent, self.score = agent, float(score)
         self.hyperparams = {name: float(value) for name, value in hyperparams.items()}
-        own = agent.get_hyperparams().params
-        known = {n: v for n, v in self.hyperparams.items() if n in own}
-        agent.set_hyperparams(HyperparamSet({**own, **known}))
-        agent.carry = None
+        hand_over(agent, self.hyperparams)
         self._rows: int | None = None
 
     def act(self, observation: Any, explore: bool = False) -> PyTree:
