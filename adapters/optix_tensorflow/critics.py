@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from optix import checks
-from optix.host.bounds import action_bounds
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.bounds import BoxActions, action_bounds
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams, check_two
 from optix.types import Box
 from optix_tensorflow.agent import one_value
@@ -22,7 +21,7 @@ from optix_tensorflow.networks import critic, network
 from optix_tensorflow.off_policy import Batch, ReplayAgent, follow
 
 
-class TwinCriticAgent(ReplayAgent):
+class TwinCriticAgent(BoxActions, ReplayAgent):
     """What the two agents share. Critics get observation and action as one row [N, *]."""
 
     FOLLOWED: ClassVar[tuple[str, ...]] = ("critic1", "critic2")
@@ -75,23 +74,17 @@ class TwinCriticAgent(ReplayAgent):
 
         `head` is `(number of actions) -> (features) -> what the actor gives`.
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
-        critics = [critic(observed, size, hidden, activation) for _ in range(2)]
-        made: Any = cls  # its constructor takes the networks themselves
-        agent = made(
-            network(observed, hidden, head(size), activation),
-            *critics,
-            size,
-            hyperparams=hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, size):
+            one, two = (critic(observed, size, hidden, activation) for _ in range(2))
+            return {
+                "actor": network(observed, hidden, head(size), activation),
+                "critic1": one,
+                "critic2": two,
+                "action_dim": size,
+            }
+
+        return fitted(cls, env, Box, networks, options)
 
     def values(self, obs: Any, action: Any, before: str = "", training=False) -> Any:
         """Return the values [N] of both critics, or of their targets."""
@@ -120,16 +113,6 @@ class TwinCriticAgent(ReplayAgent):
             target, source = self.modules[f"target_{name}"], self.modules[name]
             follow(target.weights, source.weights, rate)
 
-    def checked(self, out: Any, per_action: int, what: str) -> Any:
-        """Return what the actor gave, or raise ValueError if it is of another form."""
-        (size,) = self.size
-        if out.shape.rank != 2 or out.shape[1] != per_action * size:
-            raise checks.OptionError(
-                f"actor must give {what} of {size} actions, [N, {per_action * size}], "
-                f"got the shape {list(out.shape)}"
-            )
-        return out
-
     def _entries(self) -> int:
         return int(np.prod(self.shape or (1,))) + self.size[0]
 
@@ -140,9 +123,3 @@ class TwinCriticAgent(ReplayAgent):
         for name in self.FOLLOWED:
             weights = self.modules[name].get_weights()
             self.modules[f"target_{name}"].set_weights(weights)
-
-    def _encoded(self, actions: np.ndarray) -> np.ndarray:
-        return self.bounds.encode(actions)
-
-    def _decoded(self, action: np.ndarray) -> np.ndarray:
-        return self.bounds.decode(action)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.types import Discrete
@@ -121,27 +121,21 @@ class TFDQNAgent(ReplayAgent):
         >>> TFDQNAgent.for_env(env, hidden=(32,), dueling=True).n_actions
         2
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        n = int(acted.n)
 
-        def head(x):
-            if not checks.boolean("dueling", dueling):
-                return dense(n)(x)
-            value, advantage = (
-                dense(outputs)(hidden_layers(x, [x.shape[-1]], activation))
-                for outputs in (1, n)
-            )
-            return Duel()(value, advantage)
+        def networks(observed, n):
+            def head(x):
+                if not checks.boolean("dueling", dueling):
+                    return dense(n)(x)
+                value, advantage = (
+                    dense(outputs)(hidden_layers(x, [x.shape[-1]], activation))
+                    for outputs in (1, n)
+                )
+                return Duel()(value, advantage)
 
-        agent = cls(
-            network(observed, hidden, head, activation),
-            n,
-            hyperparams=hyperparams,
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+            q_network = network(observed, hidden, head, activation)
+            return {"q_network": q_network, "n_actions": n}
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return one for the action that it plays without exploring, [n]."""

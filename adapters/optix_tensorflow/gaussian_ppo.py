@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from optix import checks
-from optix.host.bounds import action_bounds
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.bounds import BoxActions, action_bounds
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.host.window import EpisodeData
@@ -22,7 +21,7 @@ from optix_tensorflow.networks import LogScale, dense, network
 from optix_tensorflow.on_policy import ProximalAgent
 
 
-class TFGaussianPPOAgent(ProximalAgent):
+class TFGaussianPPOAgent(BoxActions, ProximalAgent):
     """PPO (https://arxiv.org/abs/1707.06347) of continuous actions.
 
     Actions are drawn from a Gaussian; -1 and 1 are the bounds of the environment's, and
@@ -114,39 +113,22 @@ class TFGaussianPPOAgent(ProximalAgent):
         >>> agent.bounds.unit.tolist()
         [2.0]
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
 
-        def head(x):
-            return LogScale()(dense(size, scale=0.01)(x))
+        def networks(observed, size):
+            def head(x):
+                return LogScale()(dense(size, scale=0.01)(x))
 
-        agent = cls(
-            network(observed, hidden, head, activation),
-            network(observed, hidden, dense(1), activation),
-            None,
-            size,
-            hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+            return {
+                "actor": network(observed, hidden, head, activation),
+                "critic": network(observed, hidden, dense(1), activation),
+                "action_dim": size,
+            }
+
+        return fitted(cls, env, Box, networks, options)
 
     def _actions(self, obs, training=False):
         out = self.modules["actor"](obs, training=training)
-        (size,) = self.size
-        if out.shape.rank != 2 or out.shape[1] != 2 * size:
-            raise checks.OptionError(
-                f"actor must give a mean and a log scale of {size} actions, "
-                f"[N, {2 * size}], got the shape {list(out.shape)}"
-            )
-        return self.distribution(out)
-
-    def _decoded(self, action: np.ndarray) -> np.ndarray:
-        return self.bounds.decode(action)
+        return self.distribution(self.checked(out, 2, "a mean and a log scale"))
 
     def _drawn(self, window: EpisodeData) -> np.ndarray:
         drawn = window.extras.get("drawn")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
@@ -108,16 +108,14 @@ class TFPPOAgent(ProximalAgent):
         >>> agent.hyperparams["clip_ratio"], agent.action_probs(np.zeros(4)).shape
         (0.1, (2,))
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        agent = cls(
-            network(observed, hidden, dense(int(acted.n)), activation),
-            network(observed, hidden, dense(1), activation),
-            hyperparams=hyperparams,
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, n):
+            return {
+                "actor": network(observed, hidden, dense(n), activation),
+                "critic": network(observed, hidden, dense(1), activation),
+            }
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of the actions, [n]."""

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.host.bounds import action_bounds
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.bounds import BoxActions, action_bounds
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams, check_two
 from optix.types import Box
 from optix_torch.networks import (
@@ -27,7 +27,7 @@ from optix_torch.off_policy import Batch, ReplayAgent
 from optix_torch.on_policy import one_value
 
 
-class TwinCriticAgent(ReplayAgent):
+class TwinCriticAgent(BoxActions, ReplayAgent):
     """What the two agents share. Critics get observation and action as one row [N, *]."""
 
     FOLLOWED: ClassVar[tuple[str, ...]] = ("critic1", "critic2")
@@ -80,23 +80,20 @@ class TwinCriticAgent(ReplayAgent):
 
         `head` is `(width, number of actions) -> the actor's last layers`.
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
-        critics = [critic(observed, size, hidden, activation) for _ in range(2)]
-        made: Any = cls  # its constructor takes the networks themselves
-        agent = made(
-            network(observed, hidden, lambda width: head(width, size), activation),
-            *critics,
-            size,
-            hyperparams=hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, size):
+            def last(width):
+                return head(width, size)
+
+            one, two = (critic(observed, size, hidden, activation) for _ in range(2))
+            return {
+                "actor": network(observed, hidden, last, activation),
+                "critic1": one,
+                "critic2": two,
+                "action_dim": size,
+            }
+
+        return fitted(cls, env, Box, networks, options)
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, before: str = "") -> Any:
         """Return the values [N] of both critics, or of their targets."""
@@ -119,26 +116,10 @@ class TwinCriticAgent(ReplayAgent):
         size = count, len(self.bounds.unit)
         return torch.rand(size, generator=self.generator, device=self.device) * 2 - 1
 
-    def checked(self, out: torch.Tensor, per_action: int, what: str) -> torch.Tensor:
-        """Return what the actor gave, or raise ValueError if it is of another form."""
-        size = len(self.bounds.unit)
-        if out.ndim != 2 or out.shape[1] != per_action * size:
-            raise checks.OptionError(
-                f"actor must give {what} of {size} actions, [N, {per_action * size}], "
-                f"got the shape {list(out.shape)}"
-            )
-        return out
-
     def _after_reset(self) -> None:
         for name in self.FOLLOWED:
             source = self.modules[name].state_dict()
             self.modules[f"target_{name}"].load_state_dict(source)
-
-    def _encoded(self, actions: np.ndarray) -> np.ndarray:
-        return self.bounds.encode(actions)
-
-    def _decoded(self, action: np.ndarray) -> np.ndarray:
-        return self.bounds.decode(action)
 
 
 def critic(

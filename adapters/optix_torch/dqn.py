@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.types import Discrete
@@ -178,30 +178,24 @@ class TorchDQNAgent(TargetAgent):
         >>> TorchDQNAgent.for_env(env, hidden=(32,), dueling=True).n_actions
         2
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        n = int(acted.n)
 
-        def head(width):
-            if not checks.boolean("dueling", dueling):
-                return Dense(width, n)
-            value, advantage = (
-                nn.Sequential(
-                    *dense_layers(width, [width], activation=activation),
-                    Dense(width, outputs),
+        def networks(observed, n):
+            def head(width):
+                if not checks.boolean("dueling", dueling):
+                    return Dense(width, n)
+                value, advantage = (
+                    nn.Sequential(
+                        *dense_layers(width, [width], activation=activation),
+                        Dense(width, outputs),
+                    )
+                    for outputs in (1, n)
                 )
-                for outputs in (1, n)
-            )
-            return Duel(value, advantage, n, None)
+                return Duel(value, advantage, n, None)
 
-        agent = cls(
-            network(observed, hidden, head, activation),
-            n,
-            hyperparams=hyperparams,
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+            q_network = network(observed, hidden, head, activation)
+            return {"q_network": q_network, "n_actions": n}
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def policy_outputs(
         self, observation: torch.Tensor, *carry: torch.Tensor

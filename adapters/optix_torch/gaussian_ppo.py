@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.host.bounds import action_bounds
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.host.window import EpisodeData
@@ -110,24 +110,21 @@ class TorchGaussianPPOAgent(FeedForwardAgent):
         >>> agent.bounds.unit.tolist()
         [2.0]
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Box)
-        size = int(np.prod(acted.shape))
-        agent = cls(
-            network(
-                observed, hidden, lambda width: GaussianHead(width, size), activation
-            ),
-            network(observed, hidden, lambda width: Dense(width, 1), activation),
-            None,
-            size,
-            hyperparams,
-            **{
-                "bounds": (acted.low, acted.high),
-                **observed_options(observed, keywords),
-            },
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, size):
+            def actor(width):
+                return GaussianHead(width, size)
+
+            def critic(width):
+                return Dense(width, 1)
+
+            return {
+                "actor": network(observed, hidden, actor, activation),
+                "critic": network(observed, hidden, critic, activation),
+                "action_dim": size,
+            }
+
+        return fitted(cls, env, Box, networks, options)
 
     def _bounded(self, action: torch.Tensor) -> torch.Tensor:
         return decoded(self.bounds, action)

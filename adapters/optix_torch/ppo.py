@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
@@ -106,17 +106,20 @@ class TorchPPOAgent(FeedForwardAgent):
         >>> agent.hyperparams["clip_ratio"], agent.action_probs(np.zeros(4)).shape
         (0.1, (2,))
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        outputs = int(acted.n)
-        agent = cls(
-            network(observed, hidden, lambda width: Dense(width, outputs), activation),
-            network(observed, hidden, lambda width: Dense(width, 1), activation),
-            hyperparams=hyperparams,
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, n):
+            def actor(width):
+                return Dense(width, n)
+
+            def critic(width):
+                return Dense(width, 1)
+
+            return {
+                "actor": network(observed, hidden, actor, activation),
+                "critic": network(observed, hidden, critic, activation),
+            }
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of the actions, [n]."""

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from optix import checks
 from optix.agents.rainbow import HYPERPARAMS
 from optix.host.agent import HyperparamSet
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import replay_floats, replay_sizes
 from optix.types import Discrete
@@ -152,26 +152,21 @@ class TorchRainbowDQNAgent(TargetAgent):
         >>> TorchRainbowDQNAgent.for_env(env, hidden=(32,)).n_actions
         2
         """
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        encode, inputs, _ = encoder(observed)
-        network = RainbowQNetwork.build(
-            inputs,
-            int(acted.n),
-            hidden,
-            num_atoms,
-            activation=activation,
-            noise_scale=noise_scale,
-            encoder=encode,
-        )
-        agent = cls(
-            network,
-            int(acted.n),
-            hyperparams=hyperparams,
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, n):
+            encode, inputs, _ = encoder(observed)
+            q_network = RainbowQNetwork.build(
+                inputs,
+                n,
+                hidden,
+                num_atoms,
+                activation=activation,
+                noise_scale=noise_scale,
+                encoder=encode,
+            )
+            return {"q_network": q_network, "n_actions": n}
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Use these from now on; those that are not named stay as they are."""

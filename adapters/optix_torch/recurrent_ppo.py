@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.host.fitting import env_spaces, observed_options, split
+from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
@@ -135,21 +135,19 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         cells: Mapping[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}
         checks.known_names("cell", [cell], cells)
         width = checks.positive_int("cell_size", cell_size)
-        hyperparams, keywords = split(cls, options)
-        observed, acted = env_spaces(cls, env, Discrete)
-        encode, inputs, _ = encoder(observed)
-        layers = dense_layers(inputs, hidden, activation=activation)
-        agent = cls(
-            cells[cell](hidden[-1], width, batch_first=True),
-            Dense(width, int(acted.n)),
-            Dense(width, 1),
-            int(acted.n),
-            hyperparams=hyperparams,
-            torso=nn.Sequential(*([] if encode is None else [encode]), *layers),
-            **observed_options(observed, keywords),
-        )
-        agent.made_for_env()
-        return agent
+
+        def networks(observed, n):
+            encode, inputs, _ = encoder(observed)
+            layers = dense_layers(inputs, hidden, activation=activation)
+            return {
+                "rnn": cells[cell](hidden[-1], width, batch_first=True),
+                "actor_head": Dense(width, n),
+                "critic_head": Dense(width, 1),
+                "n_actions": n,
+                "torso": nn.Sequential(*([] if encode is None else [encode]), *layers),
+            }
+
+        return fitted(cls, env, Discrete, networks, options)
 
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B], and while exploring what `learn` needs of them."""

@@ -85,3 +85,25 @@ def action_bounds(action_dim: int, ends: Any) -> Bounds:
             f"bounds must be of action_dim={size} actions, got {len(made.unit)}"
         )
     return made
+
+
+class BoxActions:
+    """What agents of a box of actions have in every framework."""
+
+    bounds: Any  # `Bounds`
+
+    def checked(self, out: Any, per_action: int, what: str) -> Any:
+        """Return what the actor gave, or raise ValueError if it is of another form."""
+        size = len(self.bounds.unit)
+        if len(out.shape) != 2 or out.shape[1] != per_action * size:
+            raise checks.OptionError(
+                f"actor must give {what} of {size} actions, [N, {per_action * size}], "
+                f"got the shape {list(out.shape)}"
+            )
+        return out
+
+    def _encoded(self, actions: np.ndarray) -> np.ndarray:
+        return self.bounds.encode(actions)
+
+    def _decoded(self, action: np.ndarray) -> np.ndarray:
+        return self.bounds.decode(action)

@@ -4,8 +4,10 @@ What `for_env` of the agents of every framework needs.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from optix import checks
 from optix.envs.names import is_gymnasium
@@ -13,6 +15,43 @@ from optix.envs.spaces import spaces
 from optix.types import Box, Discrete
 
 Options = dict[str, Any]
+
+
+def fitted(
+    agent: Any,
+    env: Any,
+    actions: type,
+    networks: Callable[[Any, int], Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> Any:
+    """Return an agent with networks that fit a Gymnasium environment.
+
+    Args:
+      agent: a class with `TAKES`, the names of agents by the actions that they take.
+      env: an environment, single or vectorised.
+      actions: `Discrete` or `Box` of `optix.types`, what the agent takes.
+      networks: `(observation space, number of actions or entries of one) -> {name: what
+        the constructor takes}`.
+      options: hyperparameters, and keywords of the constructor.
+
+    Raises:
+      ValueError: no Gymnasium environment, spaces that the agent can not use, or an
+        unknown option.
+    """
+    hyperparams, keywords = split(agent, options)
+    observed, acted = env_spaces(agent, env, actions)
+    if actions is Box:
+        size = int(np.prod(acted.shape))
+        keywords = {"bounds": (acted.low, acted.high), **keywords}
+    else:
+        size = int(acted.n)
+    made = agent(
+        **networks(observed, size),
+        hyperparams=hyperparams,
+        **observed_options(observed, keywords),
+    )
+    made.made_for_env()
+    return made
 
 
 def env_spaces(agent: Any, env: Any, actions: type) -> tuple[Any, Any]:
