@@ -1,9 +1,10 @@
 """Observers of a run on the host.
 
 base: the hooks, and what calls them. console: a progress bar. dashboard: a panel in the
-terminal. terminal: text on streams that can not show everything. jsonl: a log with one
-line per round and seed. curve: the learning curve as a picture. tensorboard, wandb: the
-same loggers as elsewhere; scalars: under which tags.
+terminal. display: what both are, live or line by line. terminal: text on streams that can
+not show everything. jsonl: a log with one line per round and seed. curve: the learning
+curve as a picture. tensorboard, wandb: the same loggers as elsewhere; scalars: under
+which tags.
 """
 
 from typing import TYPE_CHECKING

@@ -1,24 +1,21 @@
 """Progress of a run in the terminal."""
 
-import logging
 import math
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from optix.callbacks.base import LoopCallback, Rounds
-from optix.callbacks.terminal import Stream, clock_time, short, spelt
+from optix.callbacks.base import Rounds
+from optix.callbacks.display import Display
+from optix.callbacks.terminal import clock_time, short
 from optix.types import LoopState, Phase
 
-_LOGGER = logging.getLogger("optix.callbacks")
-_PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 _WARM_UP_SECONDS = 0.2  # of measuring, before a speed is shown
 
 
-class Console(LoopCallback):
+class Console(Display):
     """A progress bar in a terminal, a line every ten seconds elsewhere.
 
     The bar is the share of the budget that is spent, mean over the seeds. A run that
@@ -31,42 +28,24 @@ class Console(LoopCallback):
             are spelt with others; once it is closed nothing is shown any more.
     """
 
+    NAME = "the progress bar"
+
     def __init__(self, state: LoopState, title: str = "", stream: Any = None):
         """See the class."""
-        self._title, self._stream = " ".join(title.split()), stream
-        self._encoding = "utf-8"
+        super().__init__(stream)
+        self._title = " ".join(title.split())
         self._max_rounds = np.array(state.limits.max_rounds)
         self._max_env_steps = np.array(state.limits.max_env_steps)
         self._rounds, self._env_steps = np.array(state.round), np.array(state.env_steps)
         self._phases = np.array(state.progress.phase)
         self._best = np.array(state.best.score)
         self._scores = np.full(self._rounds.shape, np.nan)
-        self._terminal = self._live = None
-        self._printed = self._last = -math.inf
+        self._last = -math.inf
         self._first: tuple[float, int, float] | None = None  # when reports began
-        self._failed = False
 
     def on_loop_start(self) -> None:
         """Open the bar."""
-        from rich.console import Console as Terminal
-        from rich.live import Live
-
-        self._start = time.monotonic()
-        stream = Stream(sys.stdout if self._stream is None else self._stream)
-        self._encoding = stream.encoding
-        self._terminal = Terminal(file=stream, highlight=False)  # type: ignore
-        if self._terminal.is_terminal and not self._terminal.is_dumb_terminal:
-            self._live = Live(
-                get_renderable=self._drawn, console=self._terminal, refresh_per_second=4
-            )
-            self._live.start(refresh=True)
-
-    def on_loop_stop(self) -> None:
-        """Leave how the run stands."""
-        if self._live is not None:
-            self._live.stop()
-        elif self._terminal is not None:
-            self._line()
+        self._open()
 
     def on_rounds(self, rounds: Rounds) -> None:
         """Take the rounds of a dispatch into account."""
@@ -80,8 +59,7 @@ class Console(LoopCallback):
         self._last = time.monotonic()
         if self._first is None:  # the time before was the compiler's
             self._first = self._last, int(self._env_steps.sum()), self._share()
-        if self._live is None and self._last - self._printed >= _PLAIN_SECONDS:
-            self._line()
+        self._moved(self._last)
 
     def status(self) -> str:
         """Return how the run stands in a line."""
@@ -122,19 +100,7 @@ class Console(LoopCallback):
             texts += [f"≤ {clock_time(left)} left"]
         return texts
 
-    def _drawn(self) -> Any:
-        """Return the bar, for the thread that draws: an error there must not end it."""
-        from rich.text import Text
-
-        try:
-            return self._bar()
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                _LOGGER.exception("the progress bar can not be drawn; the run goes on")
-            return Text("")
-
-    def _bar(self) -> Any:
+    def _picture(self) -> Any:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
@@ -153,16 +119,8 @@ class Console(LoopCallback):
         )
         return grid
 
-    def _line(self) -> None:
-        assert self._terminal is not None
-        self._printed = time.monotonic()
-        line = f"{self._title}  {self._share():.0%}  {self.status()}".strip()
-        self._terminal.print(
-            self._spelt(line), soft_wrap=True, markup=False, emoji=False
-        )
-
-    def _spelt(self, text: str) -> str:
-        return spelt(text, self._encoding)
+    def _line(self) -> str:
+        return f"{self._title}  {self._share():.0%}  {self.status()}".strip()
 
 
 class _Cut:

@@ -1,23 +1,19 @@
 """A panel in the terminal that shows how a run stands."""
 
 import collections
-import logging
-import math
-import sys
 import time
 from typing import Any
 
 from optix import checks
-from optix.callbacks.base import LoopCallback, Rounds, RunInfo
-from optix.callbacks.terminal import Stream, clock_time, short, sparkline, spelt
+from optix.callbacks.base import Rounds, RunInfo
+from optix.callbacks.display import Display
+from optix.callbacks.terminal import clock_time, short, sparkline
 from optix.types import Phase, StepReport
 
-_LOGGER = logging.getLogger("optix.callbacks")
-_PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
 _ROWS = 12  # seeds that are shown one by one
 
 
-class RichDashboardCallback(LoopCallback):
+class RichDashboardCallback(Display):
     """A live panel: score, best, phase, learning curve, hyperparameters and speed.
 
     Where there is no terminal it writes a line every ten seconds, and one at the end. Take
@@ -32,32 +28,22 @@ class RichDashboardCallback(LoopCallback):
         ValueError: `history` is no positive integer.
     """
 
+    NAME = "the dashboard"
+
     def __init__(self, history: int = 40, *, stream: Any = None):
         """See the class."""
         self._history = checks.positive_int("history", history)
-        self._stream, self._encoding = stream, "utf-8"
+        super().__init__(stream)
         self._title = "training"
-        self._terminal = self._live = None
         self._begin(1, 0)
 
     def on_loop_start(self, info: RunInfo) -> None:  # type: ignore[override]
         """Open the panel."""
-        from rich.console import Console as Terminal
-        from rich.live import Live
-
         self._begin(info.seeds, sum(info.env_steps))
         words = [info.environment or "training", info.agent or ""]
         self._title = " ".join(" ".join(words).split())
         self._hyperparams = dict(info.hyperparams[0]) if info.hyperparams else {}
-        stream = Stream(sys.stdout if self._stream is None else self._stream)
-        self._encoding = stream.encoding
-        self._terminal = Terminal(file=stream, highlight=False)  # type: ignore
-        self._live = None
-        if self._terminal.is_terminal and not self._terminal.is_dumb_terminal:
-            self._live = Live(
-                get_renderable=self._drawn, console=self._terminal, refresh_per_second=4
-            )
-            self._live.start(refresh=True)
+        self._open()
 
     def on_rounds(self, rounds: Rounds) -> None:
         """Take the rounds of a dispatch into account."""
@@ -70,16 +56,7 @@ class RichDashboardCallback(LoopCallback):
         if self._first is None:  # the time before was the compiler's
             self._first = now, steps
         self._last = now, steps
-        if self._live is None and now - self._printed >= _PLAIN_SECONDS:
-            self._line()
-
-    def on_loop_stop(self) -> None:
-        """Leave how the run stands."""
-        if self._live is not None:
-            self._live.stop()
-        elif self._terminal is not None:
-            self._line()
-        self._live = self._terminal = None
+        self._moved(now)
 
     def status(self) -> str:
         """Return how the run stands in a line."""
@@ -99,14 +76,12 @@ class RichDashboardCallback(LoopCallback):
 
     def _begin(self, seeds: int, env_steps: int) -> None:
         """Forget another run."""
-        self._start, self._printed = time.monotonic(), -math.inf
         self._steps_before = env_steps
         self._reports: list[StepReport | None] = [None] * seeds
         self._scores = [collections.deque(maxlen=self._history) for _ in range(seeds)]
         self._hyperparams: dict[str, float] = {}
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
-        self._failed = False
 
     def _env_steps(self) -> int:
         known = [
@@ -124,19 +99,7 @@ class RichDashboardCallback(LoopCallback):
     def _settings(self) -> list[str]:
         return [f"{name} {value:.3g}" for name, value in self._hyperparams.items()]
 
-    def _drawn(self) -> Any:
-        """Return the panel, for the thread that draws: an error must not end it."""
-        from rich.text import Text
-
-        try:
-            return self._panel()
-        except Exception:
-            if not self._failed:
-                self._failed = True
-                _LOGGER.exception("the dashboard can not be drawn; the run goes on")
-            return Text("")
-
-    def _panel(self) -> Any:
+    def _picture(self) -> Any:
         from rich import box
         from rich.console import Group
         from rich.panel import Panel
@@ -169,14 +132,8 @@ class RichDashboardCallback(LoopCallback):
             expand=False,
         )
 
-    def _line(self) -> None:
-        assert self._terminal is not None
-        self._printed = time.monotonic()
-        line = self._spelt(f"{self._title}  {self.status()}")
-        self._terminal.print(line, soft_wrap=True, markup=False, emoji=False)
-
-    def _spelt(self, text: str) -> str:
-        return spelt(text, self._encoding)
+    def _line(self) -> str:
+        return f"{self._title}  {self.status()}"
 
 
 def _standing(report: StepReport) -> list[str]:

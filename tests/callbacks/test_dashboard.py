@@ -75,7 +75,7 @@ def test_signs_that_the_stream_lacks_are_spelt():
     stream = Latin()
     dashboard = RichDashboardCallback(stream=stream)
     play(dashboard, [0.0], [1.0, 2.0])
-    panel = dashboard._panel()
+    panel = dashboard._picture()
     dashboard._terminal.print(panel)
     assert "+-" in stream.text() and "18" in stream.text()
 
@@ -100,7 +100,7 @@ def test_another_run_begins_with_nothing(clock):
 
 def test_a_panel_that_can_not_be_drawn_does_not_end_the_run(clock, caplog, monkeypatch):
     dashboard = RichDashboardCallback(stream=Terminal())
-    monkeypatch.setattr(dashboard, "_panel", lambda: 1 / 0)
+    monkeypatch.setattr(dashboard, "_picture", lambda: 1 / 0)
     play(dashboard, clock, [1.0, 2.0]).stop()
     told = [r for r in caplog.records if "can not be drawn" in r.message]
     assert len(told) == 1

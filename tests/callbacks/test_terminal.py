@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import sys
 import threading
 import time
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from rich.console import Console as Rich
 
-from optix.callbacks import console as module
 from optix.callbacks.base import Hooks
 from optix.callbacks.console import Console
 from optix.callbacks.terminal import Stream, say, spelt
@@ -114,7 +114,7 @@ def test_a_stream_that_is_gone_costs_nothing(broken, terminal, caplog, monkeypat
     raw = Hangs() if broken == "pipe" else io.StringIO()
     raw.isatty = lambda: terminal
     if broken == "nothing":
-        monkeypatch.setattr(module.sys, "stdout", None)
+        monkeypatch.setattr(sys, "stdout", None)
     console = Console(a_state(1), "toy", None if broken == "nothing" else raw)
     hooks = play(console, seeds=1)
     if broken == "closed":
