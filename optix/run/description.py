@@ -183,7 +183,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 def _check_sum(content: dict[str, Any]) -> None:
     """Raise OptionError for entries that were not written with their checksum."""
     entries = {name: value for name, value in content.items() if name != "checksum"}
-    if content.get("checksum", _checksum(entries)) != _checksum(entries):
+    if "checksum" in content and content["checksum"] != _checksum(entries):
         raise OptionError(
             "its entries do not match their checksum; if it was edited on purpose, remove "
             "the line of the checksum"
