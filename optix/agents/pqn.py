@@ -211,9 +211,9 @@ def valued(network: Network) -> Network:
     def apply(*arguments):
         return with_best(network.apply(*arguments))
 
-    def sequence(*arguments):
-        return with_best(network.sequence(*arguments))
+    whole = network.sequence
 
-    return network._replace(
-        apply=apply, sequence=None if network.sequence is None else sequence
-    )
+    def sequence(*arguments):
+        return with_best(whole(*arguments)) if whole else None
+
+    return network._replace(apply=apply, sequence=sequence if whole else None)

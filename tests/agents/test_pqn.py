@@ -1,5 +1,7 @@
 """PQN: one update in NumPy, exploration, known values, memory, refusals."""
 
+from typing import Any, cast
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +52,10 @@ def build(keep=0.0, **options):
     if keep:
         return recurrent_pqn(network, (2,), Discrete(ACTIONS), **options)
     return pqn(network, (2,), Discrete(ACTIONS), **options)
+
+
+def values_of(agent, policy, obs):
+    return agent.outputs(policy, (), obs)[1]
 
 
 def window(agent, policy):
@@ -153,7 +159,7 @@ def test_it_is_greedy_but_for_epsilon(env_steps, epsilon):
         return agent.act(policy, (), obs, agent.hyperparams, key, explore)[1][0]
 
     keys = jax.random.split(jax.random.key(3), 4000)
-    best = int(jnp.argmax(agent.outputs(policy, (), obs)[1]))
+    best = int(jnp.argmax(values_of(agent, policy, obs)))
     chances = np.full(ACTIONS, epsilon / ACTIONS)
     chances[best] += 1 - epsilon
     counts = np.bincount(jax.vmap(lambda key: act(key, True))(keys), minlength=ACTIONS)
@@ -218,15 +224,15 @@ def train(agent, probe, windows):
 
 def test_values_are_discounted_and_bootstrapped_at_a_time_limit():
     network = action_values((1,), Discrete(2), hidden=(16,), layer_norm=False)
-    options = {"discount": 0.9, "learning_rate": 5e-3, "epsilon_end": 1.0}
+    options: Any = {"discount": 0.9, "learning_rate": 5e-3, "epsilon_end": 1.0}
     agent = pqn(network, (1,), Discrete(2), **options)
     policy, _ = train(agent, probes.Endless(), 200)
-    values = agent.outputs(policy, (), jnp.array([[0.0], [1.0]]))[1].max(-1)
+    values = values_of(agent, policy, jnp.array([[0.0], [1.0]])).max(-1)
     np.testing.assert_allclose(values, [19.0, 10.0], rtol=0.03)
 
 
 def test_only_who_remembers_can_recall():
-    options = {"learning_rate": 5e-3, "discount": 0.9, "epsilon_steps": 5_000.0}
+    options: Any = {"learning_rate": 5e-3, "discount": 0.9, "epsilon_steps": 5_000.0}
     spaces = (2,), Discrete(2)
     network = recurrent_action_values(*spaces, hidden=(8,), cell_size=16)
     assert (
@@ -259,7 +265,7 @@ def test_networks_and_spaces_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="a value of each of 2 actions"):
         pqn(actor_critic((2,), Discrete(2)), (2,), Discrete(2))
     with pytest.raises(ValueError, match="action_space of pqn"):
-        pqn(linear(), (2,), Box((1,)))
+        pqn(linear(), (2,), cast(Any, Box((1,))))
     agent = build(num_minibatches=5)
     policy = agent.init(jax.random.key(0))
     with pytest.raises(ValueError, match="num_minibatches=5, got 18"):
