@@ -137,7 +137,9 @@ def population(
             lambda key: loop.init(key, hyperparams),
             jnp.concatenate([key[None], others]),
         )
-        return begin(parts, members, limits(take(members, 0), max_spawns), own_key, max_spawns)
+        return begin(
+            parts, members, limits(take(members, 0), max_spawns), own_key, max_spawns
+        )
 
     @jax.jit
     def restart(state, policy, hyperparams, key):
