@@ -9,6 +9,7 @@ import pytest
 import optix
 from optix.callbacks.jsonl import read_log
 from optix.callbacks.members import MembersLog, read_members
+from optix.callbacks.scalars import scalars
 from optix.checks import OptionError
 from optix.cli import main
 from optix.loop.loop import loop
@@ -126,6 +127,18 @@ def test_by_name_it_is_rebuilt_from_its_folder(tmp_path, capsys):
     assert main(["eval", str(folder), "--episodes", "2"]) == 0
     assert "score" in capsys.readouterr().out
     assert optix.load(folder).hyperparams.keys() == ended.state.tuner.keys()
+
+
+def test_loggers_are_told_of_policies_and_spawns():
+    tags = []
+
+    class Tags(optix.LoopCallback):
+        def on_episode_end(self, episode_id, eval_metrics):
+            tags.append(scalars(eval_metrics.report))
+
+    optix.train(regression(), callbacks=[Tags()], progress=False)
+    assert [t["population/spawns"] for t in tags[::LIFE]] == [0, 1, 2, 3]
+    assert tags[-1]["population/policies"] == 2
 
 
 def test_the_console_counts_policies_and_spawns(capsys):
