@@ -33,6 +33,7 @@ _FLAGS = {
     "environment",
     "env",
     "tuner",
+    "policies",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
 _LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
@@ -80,6 +81,7 @@ def _train(
     agent: str | None = None,
     network: str | None = None,
     tuner: str = "fixed",
+    policies: int | None = None,
     seeds: int = 1,
     seed: int = 0,
     num_envs: int | None = None,
@@ -104,6 +106,8 @@ def _train(
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
+        policies: places of a population: where one run has gone dormant another one is
+            spawned from the best, first near to it and then further out.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
@@ -125,6 +129,8 @@ def _train(
     options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
     if network is not None:
         options["network"] = network
+    if policies is not None:
+        options["policies"] = policies
     if num_envs is not None:
         options["num_envs"] = num_envs
     if async_envs:

@@ -330,6 +330,7 @@ class StopReason(enum.IntEnum):
     NON_FINITE_DATA = 6
     NON_FINITE_SCORE = 7
     NO_SIGNAL = 8
+    SETTLED = 9  # of a population
 
     def describe(self) -> str:
         """Return the reason as a sentence for people."""
@@ -349,6 +350,8 @@ _STOP_SENTENCES = {
     "updates were finite",
     StopReason.NO_SIGNAL: "no learning signal: the scores have not moved since the first "
     "rounds",
+    StopReason.SETTLED: "the population has settled: no policy trains any more, and no "
+    "other is spawned",
 }
 
 
@@ -365,6 +368,18 @@ class Event(enum.IntFlag):
     NON_FINITE = 64
     STRUCTURE = 128  # a transform changed the network's structure
     STOPPED = 256
+    SPAWN = 1024  # a population has a new member
+    PRUNE = 2048  # a member has left it
+
+
+class Decision(enum.IntEnum):
+    """What a population's meta-controller says of a member that trains no more."""
+
+    NONE = 0  # nobody asked
+    SPAWN = 1  # it stays as it is, and another one begins
+    PRUNE = 2  # it leaves, and its place is free for another one
+    STOP = 3  # it stays as it is, and no other one begins
+    GO_ON = 4  # it trains on
 
 
 class Signals(NamedTuple):
@@ -502,6 +517,32 @@ class LoopState(NamedTuple):
         return self.progress.phase
 
 
+class Members(NamedTuple):
+    """A round of a population by place, `P` of them, for people and callbacks."""
+
+    trained: jax.Array  # [P] bool: a member there has played the round
+    alive: jax.Array  # [P] bool: a policy there counts after it
+    weight: jax.Array  # [P] float32 of that policy among all, 0 where none counts
+    round: jax.Array  # [P] int32 of the member
+    env_steps: jax.Array  # [P] int32 of the member so far
+    score: jax.Array  # [P] float32
+    best_score: jax.Array  # [P] float32
+    phase: jax.Array  # [P] int32 Phase
+    verdict: jax.Array  # [P] int32 Verdict
+    events: jax.Array  # [P] int32 Event bits
+    stop_reason: jax.Array  # [P] int32 StopReason
+    decision: jax.Array  # [P] int32 Decision
+    gap: jax.Array  # [P] float32 train less validation, in standard errors
+    gap_slope: jax.Array  # [P] float32 of the last policy over the best, in the same
+    gain_limit: jax.Array  # [P] float32 as `Signals.gain_limit`
+    child: jax.Array  # [P] int32 the place of who was spawned then, -1 for nobody
+    parent: (
+        jax.Array
+    )  # [P] int32 from which place it was spawned, -1 for a fresh policy
+    reach: jax.Array  # [P] int32 how far from its parent, 0 is nearest
+    spawns: jax.Array  # [] int32 so far
+
+
 class StepReport(NamedTuple):
     """One round, for people and callbacks."""
 
@@ -517,6 +558,7 @@ class StepReport(NamedTuple):
     events: jax.Array  # [] int32 Event bits
     stop_reason: jax.Array  # [] int32 StopReason
     metrics: dict[str, jax.Array]  # {name: [] float32} means over windows and lanes
+    members: PyTree = ()  # Members of a population
 
 
 class Loop(NamedTuple):

@@ -13,7 +13,12 @@ from optix.files import replacing
 
 _PHASES = {"COOLING": ("#f3dfb8", "cooling"), "DORMANT": ("#c9cedb", "dormant")}
 _SCORE, _BEST, _EVENT = "#2f6db3", "#1b1b1b", "#b8342b"
-_MARKED = {"ROLLBACK": ("v", "rollback"), "NON_FINITE": ("x", "not finite")}
+_MARKED = {
+    "ROLLBACK": ("v", "rollback"),
+    "NON_FINITE": ("x", "not finite"),
+    "SPAWN": ("^", "spawn"),
+    "PRUNE": ("_", "prune"),
+}
 
 
 class CurvePlot(LoopCallback):

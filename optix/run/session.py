@@ -14,8 +14,10 @@ from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
 from optix.callbacks.jsonl import JsonlLog
+from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
+from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
 from optix.run.folder import RunFolder
@@ -152,9 +154,12 @@ class Session(NamedTuple):
     ) -> Hooks:
         observers = list(callbacks)
         if self.folder is not None:
-            log = JsonlLog(self.folder.log, np.asarray(state.round).tolist())
+            rounds = np.asarray(state.round).tolist()
+            logs: list[Any] = [JsonlLog(self.folder.log, rounds)]
+            if isinstance(state, PopulationState):
+                logs.append(MembersLog(self.folder.members, rounds))
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
-            observers = [log, *observers, curve]
+            observers = [*logs, *observers, curve]
         if progress:
             observers.append(Console(state, title))
         return Hooks(observers, centres)

@@ -1,0 +1,39 @@
+"""Populations of autonomous runs.
+
+population: the factory. state: what a population is. round: one of its rounds. decisions:
+what becomes of members that train no more, by meta, which decides. spawning: where new
+ones begin. finish: which policy is kept. duties: weights, boosts, regime, status, report.
+turns: work that is done as often as it is due.
+
+`population` is named like its module:
+`from optix.population.population import population`.
+"""
+
+from typing import TYPE_CHECKING
+
+from optix.exports import export
+
+if TYPE_CHECKING:
+    from optix.population.duties import Policies as Policies
+    from optix.population.duties import boost as boost
+    from optix.population.duties import policies as policies
+    from optix.population.duties import pruned as pruned
+    from optix.population.duties import ranked as ranked
+    from optix.population.duties import report as report
+    from optix.population.duties import status as status
+    from optix.population.duties import weights as weights
+    from optix.population.duties import with_regime as with_regime
+    from optix.population.meta import Figures as Figures
+    from optix.population.meta import MetaController as MetaController
+    from optix.population.meta import meta_controller as meta_controller
+
+export(
+    globals(),
+    {
+        "duties": (
+            *("Policies", "boost", "policies", "pruned", "ranked", "report"),
+            *("status", "weights", "with_regime"),
+        ),
+        "meta": ("Figures", "MetaController", "meta_controller"),
+    },
+)
