@@ -33,6 +33,7 @@ _FLAGS = {
     "environment",
     "env",
     "tuner",
+    "diagnostics",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
 _LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
@@ -80,6 +81,7 @@ def _train(
     agent: str | None = None,
     network: str | None = None,
     tuner: str = "fixed",
+    diagnostics: bool = False,
     seeds: int = 1,
     seed: int = 0,
     num_envs: int | None = None,
@@ -104,6 +106,8 @@ def _train(
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
+        diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
+            stale exploration, and act against them.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
@@ -129,6 +133,8 @@ def _train(
         options["num_envs"] = num_envs
     if async_envs:
         options["async_envs"] = True
+    if diagnostics:
+        options["diagnostics"] = True
     agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
@@ -185,7 +191,10 @@ def _resume(
 
 
 def _eval(
-    directory: tyro.conf.Positional[Path], episodes: int = 100, seed: int = 0
+    directory: tyro.conf.Positional[Path],
+    episodes: int = 100,
+    seed: int = 0,
+    ensemble: int | None = None,
 ) -> int:
     """Play the best policy of a run on fresh random numbers.
 
@@ -193,8 +202,10 @@ def _eval(
         directory: of the run, which may still be under way.
         episodes: how many to play.
         seed: of the random numbers of these episodes.
+        ensemble: let so many of the best policies act as one; by default the best alone.
     """
-    say(evaluate(directory, episodes, seed=seed).message, sys.stdout)
+    played = evaluate(directory, episodes, seed=seed, ensemble=ensemble)
+    say(played.message, sys.stdout)
     return 0
 
 

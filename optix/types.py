@@ -365,6 +365,19 @@ class Event(enum.IntFlag):
     NON_FINITE = 64
     STRUCTURE = 128  # a transform changed the network's structure
     STOPPED = 256
+    COPY = 512  # a lane goes on from another one
+    LOSS_SPIKE = 4096  # this and the next ones by `optix.loop.diagnostics`
+    ENTROPY_COLLAPSE = 8192
+    DIVERGENCE = 16384  # the policy has moved too far
+    STALE_EXPLORATION = 32768
+
+
+DIAGNOSES = {  # in words
+    Event.LOSS_SPIKE: "loss spike",
+    Event.ENTROPY_COLLAPSE: "entropy collapse",
+    Event.DIVERGENCE: "divergence too high",
+    Event.STALE_EXPLORATION: "stale exploration",
+}
 
 
 class Signals(NamedTuple):
@@ -420,11 +433,16 @@ class Transform(NamedTuple):
         `modulation` is {name: [] float32} factors that multiply the next
         round's hyperparameters, within bounds, unknown to the tuner.
     hyperparams: {"name/parameter": default float}, tunable like any other.
+    events: `(state) -> [] int32`, Event bits of what the last update found; None for
+        none.
+    trajectory: whether it looks at `report.trajectory`, which else is not kept.
     """
 
     init: Callable[[Policy], PyTree]
     update: Callable[..., tuple[PyTree, Policy, PyTree, dict]]
     hyperparams: Mapping[str, float]
+    events: Callable[[PyTree], jax.Array] | None = None
+    trajectory: bool = True
 
 
 class Limits(NamedTuple):
