@@ -242,6 +242,8 @@ def _present(result: Result) -> int:
     console.print(duration, soft_wrap=True)
     if result.directory is not None:
         console.print(f"learning curve: {result.curve}", soft_wrap=True)
+        if result.hyperparams is not None:
+            console.print(f"hyperparameters: {result.hyperparams}", soft_wrap=True)
         console.print(
             f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
         )

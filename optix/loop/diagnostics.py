@@ -138,15 +138,15 @@ def diagnostics(
     def update(state, policy, rollout, report, signals):
         del report
         metrics, hyperparams = signals.metrics, signals.hyperparams
-        faults = dict.fromkeys(DETECTORS, jnp.bool_(False))
+        faults: dict[str, Any] = dict.fromkeys(DETECTORS, jnp.bool_(False))
         if "loss" in used:
             values = jnp.stack(
                 [jnp.float32(metrics.get(name, jnp.nan)) for name in LOSSES]
             )
-            faults["loss"], losses, seen = jax.vmap(
-                lambda *x: spike(*x, loss_factor, loss_deviations)
-            )(state.losses, state.seen, values)
-            faults["loss"] = faults["loss"].any()
+            leaps, losses, seen = jax.vmap(spike, (0, 0, 0, None, None))(
+                state.losses, state.seen, values, loss_factor, loss_deviations
+            )
+            faults["loss"] = leaps.any()
             state = state._replace(losses=losses, seen=seen)
         if "entropy" in used and "entropy" in metrics and action_space is not None:
             now = jnp.float32(metrics["entropy"])
@@ -166,7 +166,8 @@ def diagnostics(
             faults["exploration"] = stale >= stale_rounds
             state = state._replace(stale=stale)
 
-        fired = jnp.stack([faults[name] for name in DETECTORS]) & (state.silent == 0)
+        found: list[jax.Array] = [faults[name] for name in DETECTORS]
+        fired = jnp.stack(found) & (state.silent == 0)
         silent = jnp.where(fired, pause, jnp.maximum(state.silent - 1, 0))
         loss, entropy, divergence, exploration = fired
 

@@ -51,5 +51,6 @@ def chain(*transforms: Transform) -> Transform:
                 found |= transform.events(state)
         return found
 
+    says = any(transform.events is not None for transform in transforms)
     looks = any(transform.trajectory for transform in transforms)
-    return Transform(init, update, hyperparams, events, looks)
+    return Transform(init, update, hyperparams, events if says else None, looks)

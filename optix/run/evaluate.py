@@ -70,6 +70,8 @@ def evaluate(
     """
     checks.positive_int("episodes", episodes, minimum=2)
     checks.positive_int("seed", seed, 0, 2**32 - 1)
+    if ensemble is not None:
+        checks.positive_int("ensemble", ensemble)
     folder = RunFolder.open(directory, write=False)
     by_name, loop = loop is None, loop_of(folder, loop, evaluation_episodes=1)
     agent, members = None, 1

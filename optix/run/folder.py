@@ -36,6 +36,7 @@ class RunFolder:
     result.json     what was reported at the last end of the run
     log.jsonl       one line per round and seed
     curve.png       the learning curve
+    hyperparams.png the hyperparameters, where one has changed
 
     Made by `create` and `open`; it is a context manager that gives the lock back.
     """
@@ -49,6 +50,7 @@ class RunFolder:
         kept = config.get("max_snapshots", POLICIES_KEPT)
         self.best = CheckpointRegistry(path / "best", kept, protect=_is_final)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
+        self.hyperparams = path / "hyperparams.png"
         self.result = path / "result.json"
         self._lock: int | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
+from optix.callbacks.hyperparams import HyperparamsPlot
 from optix.callbacks.jsonl import JsonlLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
@@ -154,7 +155,10 @@ class Session(NamedTuple):
         if self.folder is not None:
             log = JsonlLog(self.folder.log, np.asarray(state.round).tolist())
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
-            observers = [log, *observers, curve]
+            hyperparams = HyperparamsPlot(
+                self.folder.log, self.folder.hyperparams, title, self.loop.tuner.bounds
+            )
+            observers = [log, *observers, curve, hyperparams]
         if progress:
             observers.append(Console(state, title))
         return Hooks(observers, centres)
