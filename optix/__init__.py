@@ -22,6 +22,7 @@ from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
 from optix.run.load import LoadedPolicy, load
 from optix.run.loaded_agent import LoadedAgent
+from optix.run.members import load_average, load_ensemble
 from optix.run.pause import Pause
 from optix.run.result import Result
 from optix.run.rl_optimizer import RLOptimizer
@@ -55,6 +56,8 @@ __all__ = [
     "as_base_agent",
     "evaluate",
     "load",
+    "load_average",
+    "load_ensemble",
     "make",
     "make_agent",
     "resume",

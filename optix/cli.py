@@ -34,6 +34,7 @@ _FLAGS = {
     "env",
     "tuner",
     "policies",
+    "diagnostics",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
 _LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
@@ -82,6 +83,7 @@ def _train(
     network: str | None = None,
     tuner: str = "fixed",
     policies: int | None = None,
+    diagnostics: bool = False,
     seeds: int = 1,
     seed: int = 0,
     num_envs: int | None = None,
@@ -108,6 +110,8 @@ def _train(
         tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
         policies: places of a population: where one run has gone dormant another one is
             spawned from the best, first near to it and then further out.
+        diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
+            stale exploration, and act against them.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
@@ -135,6 +139,8 @@ def _train(
         options["num_envs"] = num_envs
     if async_envs:
         options["async_envs"] = True
+    if diagnostics:
+        options["diagnostics"] = True
     agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
@@ -191,7 +197,10 @@ def _resume(
 
 
 def _eval(
-    directory: tyro.conf.Positional[Path], episodes: int = 100, seed: int = 0
+    directory: tyro.conf.Positional[Path],
+    episodes: int = 100,
+    seed: int = 0,
+    ensemble: int | None = None,
 ) -> int:
     """Play the best policy of a run on fresh random numbers.
 
@@ -199,8 +208,10 @@ def _eval(
         directory: of the run, which may still be under way.
         episodes: how many to play.
         seed: of the random numbers of these episodes.
+        ensemble: let so many of the best policies act as one; by default the best alone.
     """
-    say(evaluate(directory, episodes, seed=seed).message, sys.stdout)
+    played = evaluate(directory, episodes, seed=seed, ensemble=ensemble)
+    say(played.message, sys.stdout)
     return 0
 
 
@@ -237,6 +248,8 @@ def _present(result: Result) -> int:
     console.print(duration, soft_wrap=True)
     if result.directory is not None:
         console.print(f"learning curve: {result.curve}", soft_wrap=True)
+        if result.hyperparams is not None:
+            console.print(f"hyperparameters: {result.hyperparams}", soft_wrap=True)
         console.print(
             f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
         )

@@ -368,8 +368,21 @@ class Event(enum.IntFlag):
     NON_FINITE = 64
     STRUCTURE = 128  # a transform changed the network's structure
     STOPPED = 256
+    COPY = 512  # a lane goes on from another one
     SPAWN = 1024  # a population has a new member
     PRUNE = 2048  # a member has left it
+    LOSS_SPIKE = 4096  # this and the next ones by `optix.loop.diagnostics`
+    ENTROPY_COLLAPSE = 8192
+    DIVERGENCE = 16384  # the policy has moved too far
+    STALE_EXPLORATION = 32768
+
+
+DIAGNOSES = {  # in words
+    Event.LOSS_SPIKE: "loss spike",
+    Event.ENTROPY_COLLAPSE: "entropy collapse",
+    Event.DIVERGENCE: "divergence too high",
+    Event.STALE_EXPLORATION: "stale exploration",
+}
 
 
 class Decision(enum.IntEnum):
@@ -435,11 +448,16 @@ class Transform(NamedTuple):
         `modulation` is {name: [] float32} factors that multiply the next
         round's hyperparameters, within bounds, unknown to the tuner.
     hyperparams: {"name/parameter": default float}, tunable like any other.
+    events: `(state) -> [] int32`, Event bits of what the last update found; None for
+        none.
+    trajectory: whether it looks at `report.trajectory`, which else is not kept.
     """
 
     init: Callable[[Policy], PyTree]
     update: Callable[..., tuple[PyTree, Policy, PyTree, dict]]
     hyperparams: Mapping[str, float]
+    events: Callable[[PyTree], jax.Array] | None = None
+    trajectory: bool = True
 
 
 class Limits(NamedTuple):

@@ -119,7 +119,7 @@ def loop(
         defaults=defaults,
         thresholds=thresholds,
         windows_per_round=windows_per_round,
-        keep_trajectory=transforms is not None,
+        keep_trajectory=transform.trajectory,
         rollback=rollback,
         max_non_finite=max_non_finite,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
+from optix.callbacks.hyperparams import HyperparamsPlot
 from optix.callbacks.jsonl import JsonlLog
 from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
@@ -159,7 +160,10 @@ class Session(NamedTuple):
             if isinstance(state, PopulationState):
                 logs.append(MembersLog(self.folder.members, rounds))
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
-            observers = [*logs, *observers, curve]
+            hyperparams = HyperparamsPlot(
+                self.folder.log, self.folder.hyperparams, title, self.loop.tuner.bounds
+            )
+            observers = [*logs, *observers, curve, hyperparams]
         if progress:
             observers.append(Console(state, title))
         return Hooks(observers, centres)
