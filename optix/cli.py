@@ -103,7 +103,8 @@ def _train(
             Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
-        tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
+        tuner: of the hyperparameters during the run: fixed, trust (PPO), spsa, momentum,
+            backoff, adaptive or pbt.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
