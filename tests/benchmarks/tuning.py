@@ -80,6 +80,11 @@ ROWS = {
 }
 
 
+def start_of(row: str, start: str) -> str:
+    """Return the start that a row is played from: a constant rate forgets another."""
+    return "default" if row in RATES and "rate" in start else start
+
+
 def runner(environment: str, row: str):
     """Return `(seed, start) -> result`, compiled once."""
     tuner = ROWS[row]()
@@ -139,7 +144,6 @@ def table(results: dict) -> list[str]:
         for start in STARTS:
             of_rows = {row: chosen(results, environment, row, start) for row in ROWS}
             reference = of_rows["fixed"]
-            # a constant rate does not depend on where the rate started
             rates = [of_rows[row] for row in RATES if of_rows[row]]
             oracle = max(
                 (np.mean([r["mean"] for r in x.values()]) for x in rates), default=None
@@ -154,11 +158,8 @@ def table(results: dict) -> list[str]:
 
 def chosen(results: dict, environment: str, row: str, start: str) -> dict:
     """Return {seed: result} of one row."""
-    return {
-        seed: result
-        for (e, r, s, seed), result in results.items()
-        if (e, r, s) == (environment, row, start)
-    }
+    wanted = environment, row, start_of(row, start)
+    return {of[3]: result for of, result in results.items() if of[:3] == wanted}
 
 
 def columns(found: dict, reference: dict, oracle: float | None) -> list[str]:
@@ -196,7 +197,7 @@ def main():
             measure = None
             for start in starts:
                 for seed in range(args.seeds):
-                    of = (environment, row, start, seed)
+                    of = (environment, row, start_of(row, start), seed)
                     if of in results:
                         continue
                     measure = measure or runner(environment, row)
