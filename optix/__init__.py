@@ -4,8 +4,8 @@ In the order of reading, each importing only what is above it: `types` (the cont
 `exports`, `checks`, `forms`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
 `agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous run), `callbacks`,
 `neuroevo`; `population` (runs of runs, and several policies as one); `onnx` (policies as
-files); `host` (agents outside JAX); `registry` (every name), `make` (where the parts meet),
-`run` (the driver), `cli`. `optix/README.md` follows a round through them.
+files); `host` (agents outside JAX); `registry` (every name), `make` (where the parts
+meet), `run` (the driver), `cli`. `optix/README.md` follows a round through them.
 """
 
 from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo

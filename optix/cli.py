@@ -107,7 +107,8 @@ def _train(
             Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
-        tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
+        tuner: of the hyperparameters during the run: fixed, trust (PPO), spsa, momentum,
+            backoff, adaptive or pbt.
         policies: places of a population: where one run has gone dormant another one is
             spawned from the best, first near to it and then further out.
         diagnostics: detect loss spikes, entropy collapse, divergence that is too high and

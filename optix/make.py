@@ -74,8 +74,9 @@ def make(
         what `freeze` makes of a graph, or "graph" for layers of neurons, is made an
         actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "trust"
-        steers PPO's learning rate by how far a round moves the policy, "spsa" tunes the
-        agent's usual ones within its usual bounds.
+        steers PPO's learning rate by how far a round moves the policy; "spsa",
+        "momentum", "backoff", "adaptive" and "pbt" tune the agent's usual ones within
+        its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
         stale exploration, and act against them: `optix.loop.diagnostics` behind the

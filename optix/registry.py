@@ -14,7 +14,11 @@ from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_action_values, recurrent_actor_critic
 from optix.networks.values import action_values
 from optix.neuroevo.graph.network import graph_actor_critic
+from optix.tuners.adaptive import adaptive
+from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
+from optix.tuners.momentum import momentum
+from optix.tuners.pbt import pbt
 from optix.tuners.spsa import spsa
 from optix.tuners.trust import trust
 from optix.types import Agent, Box, Discrete, Tuner
@@ -200,7 +204,11 @@ NETWORKS = {  # by name, in place of the usual one of ppo and recurrent_ppo
 
 _STEERED = (1e-6, 1e-2)  # above, CartPole's policies do not stay good
 TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
+    "adaptive": adaptive,
+    "backoff": backoff,
     "fixed": lambda bounds: fixed(),
+    "momentum": momentum,
+    "pbt": pbt,
     "spsa": spsa,
     "trust": lambda bounds: trust({"learning_rate": _STEERED}),
 }

@@ -144,6 +144,7 @@ def dqn(
         outputs,
         axis_name,
         output_names=("q_values",),
+        metrics=("value", "value_loss"),
     )
 
 

@@ -60,6 +60,10 @@ TUNED = {  # what a tuner named without bounds may change, and how far
 }
 
 
+# of the loss of every minibatch, their means
+_TOLD = ("clip_fraction", "entropy", "kl", "policy_loss", "value_loss")
+
+
 class ProximalExtras(NamedTuple):
     """What a PPO policy carries besides parameters."""
 
@@ -322,4 +326,5 @@ def ppo(
         axis_name=axis_name,
         check_window=check_window,
         output_names=output_names,
+        metrics=_TOLD,
     )
