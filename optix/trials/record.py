@@ -109,8 +109,8 @@ def record(search: Study, confirm: Study | None) -> tuple[Trial, ...]:
             params=settings(search.space, trial.params),
             score=trial.value if trial.state.name == "COMPLETE" else None,
             confirmed=tuple(again.get(trial.number, ())),
-            rounds=trial.user_attrs.get("rounds", 0),
-            env_steps=trial.user_attrs.get("env_steps", 0),
+            rounds=trial.user_attrs.get("figures", {}).get("rounds", 0),
+            env_steps=trial.user_attrs.get("figures", {}).get("env_steps", 0),
             error=error_of(trial),
         )
         for trial in search.of_state()

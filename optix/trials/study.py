@@ -93,12 +93,11 @@ class Study(NamedTuple):
         """Return whether the pruner gives a trial up."""
         return trial.should_prune()
 
-    def tell(self, trial: Any, score: float | None, **figures: Any) -> None:
-        """End a trial: complete with a score, or pruned without."""
+    def tell(self, trial: Any, score: float | None, figures: dict[str, Any]) -> None:
+        """End a trial: complete with a score, or pruned without, and note figures."""
         state = optuna().trial.TrialState
         with over_is_over():
-            for name, value in figures.items():
-                trial.set_user_attr(name, value)
+            trial.set_user_attr("figures", figures)
             end = state.PRUNED if score is None else state.COMPLETE
             self.inner.tell(trial, score, state=end, skip_if_finished=True)
 

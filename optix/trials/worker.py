@@ -165,7 +165,7 @@ class Worker:
                 study.fail(trial, _said(error))
             return False
         if study.prunes(trial):
-            study.tell(trial, None, **_figures(group.state(live.slot)))
+            study.tell(trial, None, _figures(group.state(live.slot)))
             return False
         return True
 
@@ -180,7 +180,7 @@ class Worker:
         score = float(scores.mean())
         if self._states is not None:
             self._states.keep(study, live.trial, score, group, state, finished)
-        study.tell(live.trial, score, scores=scores.tolist(), **_figures(state))
+        study.tell(live.trial, score, {"scores": scores.tolist(), **_figures(state)})
         if self._states is not None:
             self._states.prune(study)
 
