@@ -203,7 +203,7 @@ def result_of(
     return SearchResult(
         best=best_of(both[0], trials),
         trials=trials,
-        rounds=searched.trials * searched.rounds * searched.seeds,
+        rounds=searched.rounds * searched.seeds,
         directory=path,
         paused=paused,
         seconds=time.monotonic() - began,

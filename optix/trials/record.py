@@ -29,7 +29,7 @@ class SearchResult(NamedTuple):
 
     best: Trial | None  # None if the search was paused before a trial was complete
     trials: tuple[Trial, ...]  # by number; without those that were put back
-    rounds: int  # that all trials could have played
+    rounds: int  # that a trial could have played, over all its seeds
     directory: Path | None
     paused: str | None  # why it was; None if it is over
     seconds: float  # of this call
@@ -49,7 +49,8 @@ class SearchResult(NamedTuple):
     @property
     def saved(self) -> float:
         """The share of the rounds that pruning has saved."""
-        return 1 - sum(trial.rounds for trial in self.trials) / max(self.rounds, 1)
+        left = [self.rounds - t.rounds for t in self.trials if t.state == "PRUNED"]
+        return sum(left) / max(self.rounds * len(self.trials), 1)
 
     @property
     def message(self) -> str:

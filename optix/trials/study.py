@@ -49,10 +49,10 @@ class Study(NamedTuple):
         return bool(self.of_state("WAITING", "RUNNING"))
 
     def of_state(self, *names: str) -> list[Any]:
-        """Return the trials of some states, those that were put back left out."""
+        """Return the trials of some states; without those that were put back."""
         states = tuple(optuna().trial.TrialState[name] for name in names) or None
         trials = self.inner.get_trials(deepcopy=False, states=states)
-        return [trial for trial in trials if not _lost(trial)]
+        return [t for t in trials if t.user_attrs.get(_TICKET) and not _lost(t)]
 
     def put_back(self, lease: Lease) -> list[int]:
         """Let the trials of dead workers wait again; return their numbers."""
@@ -80,8 +80,13 @@ class Study(NamedTuple):
 
     def fill(self, trials: int) -> None:
         """Add tickets until there are so many, whatever has become of them."""
+        waiting = _state("WAITING")
         for _ in range(trials - len(self.of_state())):
-            self.inner.enqueue_trial({}, user_attrs={_TICKET: True})
+            # not enqueued: samplers such as the grid's leave those with parameters alone
+            ticket = optuna().trial.create_trial(
+                state=waiting, user_attrs={_TICKET: True}
+            )
+            self.inner.add_trial(ticket)
 
     def report(self, trial: Any, value: float, step: int) -> None:
         """Report a score at a round; one that is not finite is none."""
@@ -99,7 +104,13 @@ class Study(NamedTuple):
         with over_is_over():
             trial.set_user_attr("figures", figures)
             end = state.PRUNED if score is None else state.COMPLETE
-            self.inner.tell(trial, score, state=end, skip_if_finished=True)
+            try:
+                self.inner.tell(trial, score, state=end, skip_if_finished=True)
+            except RuntimeError as error:
+                # a sampler that has nothing left to try would stop `Study.optimize`; what
+                # was told is there, and the trials that are left are drawn by chance
+                if "Study.stop" not in str(error):
+                    raise
 
     def fail(self, trial: Any, message: str, lost: bool = False) -> bool:
         """Let a trial fail and say why; False if it is over already, by whomsoever."""
