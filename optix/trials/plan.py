@@ -68,7 +68,7 @@ def plan(
     """
     for name in ("trials", "rounds", "seeds", "repeats"):
         checks.positive_int(name, given[name])
-    checks.positive_int("confirm", given["confirm"], 0, given["trials"])
+    checks.positive_int("confirm", given["confirm"], 0)
     description.check_seeds(given["seeds"], given["seed"])
     every = given.pop("report_every")
     if every is None:

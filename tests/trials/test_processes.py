@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-import pytest
 
 from optix.trials.samplers import quiet
 from optix.trials.search import join_search, search
@@ -48,10 +47,7 @@ def wait_for(directory, there, process=None):
     raise AssertionError("nothing came of it")
 
 
-@pytest.mark.parametrize("complete", [0, 3])
-def test_a_search_that_is_killed_loses_nothing_but_what_was_under_way(
-    tmp_path, complete
-):
+def test_a_search_that_is_killed_loses_nothing_but_what_was_under_way(tmp_path):
     directory = tmp_path / "it"
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED.format(str(directory))],
@@ -63,7 +59,7 @@ def test_a_search_that_is_killed_loses_nothing_but_what_was_under_way(
     def enough(trials):
         states = [trial.state.name for trial in trials.values()]
         reported = any(t.intermediate_values for t in trials.values())
-        return reported and states.count("COMPLETE") >= complete
+        return reported and states.count("COMPLETE") >= 2
 
     try:
         wait_for(directory, enough, process)
@@ -132,9 +128,8 @@ def test_two_workers_share_a_search_and_one_is_killed(tmp_path):
     after = trials_of(directory)
     assert sorted(after) == list(range(6))  # one is there again
     assert after[killed[0]].state.name == "FAIL"
-    assert [
-        t.user_attrs["key_of"] for t in after.values() if "key_of" in t.user_attrs
-    ] == (killed)
+    roots = [t.user_attrs.get("key_of") for t in after.values()]
+    assert [root for root in roots if root is not None] == killed
     owners = {t.user_attrs["worker"] for t in after.values()}
     assert len(owners) == 2
     # whoever joins when all is over has nothing to do
