@@ -19,6 +19,7 @@ QUICK = {
     "final_scores": 1,
     "evaluation_episodes": 1,
     "max_episodes": 1,
+    "windows_per_round": 1,
 }
 APART = "optix_tensorflow"  # the block after which TensorFlow is needed, in its chapter
 NONE = ("not yet", "(none)")
@@ -111,10 +112,10 @@ def test_every_row_runs_and_does_what_its_left_side_says(names):
     assert names["live"].lanes == 1
     assert names["result"].message == "the budget of rounds is spent"
     assert names["phase"] is optix.Phase.STOPPED
-    best, agent = names["best"], names["agent"]
-    assert best.eval_metrics.episode_id == 0
+    assert names["best"].eval_metrics.episode_id == 0
+    best, agent = names["opt"].best_snapshot, names["agent"]
     assert best.hyperparams["clip_ratio"] == agent.hyperparams["clip_ratio"]
-    # the weights that it had after its first run, and as the registry had them
+    # the registry gave it back what the run had left
     again = type(agent).for_env(names["env"])
     again.load_weights(str(best.weights_path))
     for name, array in again.state().items():
