@@ -1,6 +1,7 @@
 """Running a loop from the host: compiled programs and their reports."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -38,8 +39,25 @@ class Programs(NamedTuple):
     shrinks: bool
 
 
+class KeptLoop(Loop):
+    """A loop that keeps its programs: who plays it again compiles nothing again."""
+
+    @functools.cached_property
+    def programs(self) -> dict[bool, Programs]:
+        """What was made so far, {vectorize: programs}."""
+        return {}
+
+
 def programs(loop: Loop, vectorize: bool) -> Programs:
     """Return the programs of a loop; `vectorize` maps over seeds all at once."""
+    if not isinstance(loop, KeptLoop):
+        return _programs(loop, vectorize)
+    if vectorize not in loop.programs:
+        loop.programs[vectorize] = _programs(loop, vectorize)
+    return loop.programs[vectorize]
+
+
+def _programs(loop: Loop, vectorize: bool) -> Programs:
 
     def turns(step, state, count):
         """Play rounds while any seed is active; reports are [CAPACITY, ...]."""
