@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from optix.callbacks.base import Rounds
+from optix.distributed.mesh import over_mesh
 from optix.run.description import check_budgets
-from optix.types import Loop, LoopState, Phase, StepReport, StopReason
+from optix.types import Loop, LoopState, Phase, PyTree, StepReport, StopReason
 
 CAPACITY = 64  # rounds of one dispatch whose reports are kept
 _TWICE = 2**28  # bytes of a replay that may be there twice
@@ -30,16 +32,26 @@ class Programs(NamedTuple):
         part on the host, and no large replay. The rounds are the same whatever `count` is.
     finish: `(state) -> state`.
     shrinks: whether a smaller batch of seeds costs less, by any S of `advance`.
+    checksums: `(state) -> [S, D] uint32` of what devices must have alike, None on one.
+    placed: `(shapes of a state) -> shapes` that say on which devices it is.
     """
 
     init: Callable[[jax.Array], LoopState]
     advance: Callable[..., tuple[LoopState, StepReport, jax.Array]]
     finish: Callable[[LoopState], LoopState]
     shrinks: bool
+    checksums: Callable[[LoopState], jax.Array] | None = None
+    placed: Callable[[PyTree], PyTree] = lambda shapes: shapes
 
 
-def programs(loop: Loop, vectorize: bool) -> Programs:
-    """Return the programs of a loop; `vectorize` maps over seeds all at once."""
+def programs(loop: Loop, vectorize: bool, mesh: Mesh | None = None) -> Programs:
+    """Return the programs of a loop.
+
+    Args:
+        loop: without a part on the host where there is a mesh.
+        vectorize: map over the seeds of a device all at once, not one after another.
+        mesh: of `optix.distributed.mesh`; None for one device.
+    """
 
     def turns(step, state, count):
         """Play rounds while any seed is active; reports are [CAPACITY, ...]."""
@@ -82,8 +94,16 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
             else jax.lax.map(loop.finish, state)
         )
 
-    # one seed after another: some initialisers deadlock under vmap
-    init = jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys)))
+    def begin(keys):
+        # one seed after another: some initialisers deadlock under vmap
+        return _strong(jax.lax.map(loop.init, keys))
+
+    if mesh is not None:
+        agent = loop.learner.agent
+        axis_name = None if agent is None else agent.axis_name
+        meshed = over_mesh(mesh, begin, advance, finish, axis_name)
+        return Programs(**meshed._asdict(), shrinks=False)
+    init = jax.jit(begin)
     if loop.learner.host is None:
         advances = jax.jit(advance, donate_argnums=0)
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)
