@@ -1,11 +1,11 @@
 """Autonomous training loops as pure JAX functions over immutable pytrees.
 
 In the order of reading, each importing only what is above it: `types` (the contracts),
-`exports`, `checks`, `forms`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`;
-`agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous run), `callbacks`,
-`neuroevo`; `onnx` (policies as files); `host` (agents outside JAX); `registry` (every
-name), `make` (where the parts meet), `run` (the driver), `cli`. `optix/README.md` follows
-a round through them.
+`exports`, `checks`, `forms`, `trees`, `xla`, `math`; `networks`, `buffers`, `checkpoints`,
+`distributed` (devices); `agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous
+run), `callbacks`, `neuroevo`; `onnx` (policies as files); `host` (agents outside JAX);
+`registry` (every name), `make` (where the parts meet), `run` (the driver), `cli`.
+`optix/README.md` follows a round through them.
 """
 
 from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.agents import dqn, impala, ppo, rainbow, recurrent_ppo, sac, td3
 from optix.checks import OptionError
 from optix.learners.memory import PRIORITY
 from optix.learners.off_policy import off_policy
@@ -133,6 +133,14 @@ ALGORITHMS = {
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
         base=ppo.ppo,
+    ),
+    "impala": Algorithm(
+        agent=impala.impala,
+        network=actor_critic,
+        learner=on_policy,
+        actions=(Discrete, Box),
+        hyperparams=impala.HYPERPARAMS,
+        tuned=impala.TUNED,
     ),
     "dqn": Algorithm(
         agent=dqn.dqn,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 
+from optix import checks
 from optix.types import Network, PyTree, Trajectory
 
 
@@ -41,6 +42,34 @@ class Reading(NamedTuple):
     value_after: Callable[..., jax.Array]
     rows: Callable[[Batch, Trajectory], PyTree]
     outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
+
+
+def stretches(
+    length: int,
+) -> tuple[Callable[[int, int], int], Callable[[jax.Array], jax.Array]]:
+    """Return what cuts a window into sequences of `length` steps.
+
+    Returns:
+      `(num_steps, num_envs) -> int` sequences, which raises ValueError where the length
+      does not divide the steps; and `(x [T, B, ...]) -> [N, length, ...]`.
+    """
+    checks.positive_int("sequence_length", length)
+
+    def count(num_steps, num_envs):
+        if num_steps % length:
+            raise checks.OptionError(
+                f"the steps of a window must be divisible by sequence_length={length}, "
+                f"got {num_steps}"
+            )
+        return num_steps // length * num_envs
+
+    def cut(x):
+        # parts of a carry may be empty, of which no size can be inferred
+        blocks, rest = x.shape[0] // length, x.shape[1:]
+        x = x.reshape(blocks, length, *rest).swapaxes(1, 2)
+        return x.reshape(blocks * rest[0], length, *rest[1:])
+
+    return count, cut
 
 
 def single_samples(network: Network, parts: int) -> Reading:

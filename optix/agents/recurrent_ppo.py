@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from optix import checks
 from optix.agents.ppo import ppo
-from optix.agents.reading import Batch, Reading
+from optix.agents.reading import Batch, Reading, stretches
 from optix.networks.sequence import run_sequence
 from optix.types import Agent, Box, Discrete, Network, PyTree
 
@@ -57,15 +56,7 @@ def recurrent_ppo(
     >>> [part.shape for part in agent.initial_carry(8)]
     [(8, 128), (8, 128)]
     """
-    checks.positive_int("sequence_length", sequence_length)
-
-    def count(num_steps, num_envs):
-        if num_steps % sequence_length:
-            raise checks.OptionError(
-                f"the steps of a window must be divisible by sequence_length="
-                f"{sequence_length}, got {num_steps}"
-            )
-        return num_steps // sequence_length * num_envs
+    count, cut = stretches(sequence_length)
 
     def values(params, structure, obs, trajectory):
         if "carry" in trajectory.extras:
@@ -79,11 +70,6 @@ def recurrent_ppo(
     def rows(batch, trajectory):
         num_steps, num_envs = trajectory.reward.shape
         sequences = count(num_steps, num_envs)
-
-        def cut(x):
-            x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
-            return x.swapaxes(1, 2).reshape(-1, sequence_length, *x.shape[3:])
-
         first = jax.tree.map(
             # parts of a carry may be empty, of which no size can be inferred
             lambda x: x[::sequence_length].reshape(sequences, *x.shape[2:]),

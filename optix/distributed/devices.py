@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from typing import Any
 
 import jax
 
@@ -11,7 +12,7 @@ from optix import checks
 _FLAG = r"xla_force_host_platform_device_count=(\d+)"  # of XLA_FLAGS
 
 
-def devices(count: int) -> list[jax.Device]:
+def devices(count: int) -> list[Any]:
     """Return the first `count` devices; on a CPU they are made, if JAX has none yet.
 
     To have an effect there it must be called before JAX first computes anything.

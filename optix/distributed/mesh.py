@@ -14,7 +14,7 @@ device compute every seed.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def split(seeds: int, devices: int) -> Split:
     return Split(over_seeds, devices // over_seeds)
 
 
-def mesh_of(sizes: Split, devices: list[jax.Device]) -> Mesh:
+def mesh_of(sizes: Split, devices: list[Any]) -> Mesh:
     """Return the mesh (SEED_AXIS, DATA_AXIS) of such sizes."""
     axes = SEED_AXIS, DATA_AXIS
     return jax.make_mesh(
@@ -174,9 +174,10 @@ def agreed(checksums: jax.Array) -> list[list[int]]:
 
 def _specs(shared: bool) -> LoopState:
     """Return on which axes of the mesh the parts of a state lie, a prefix of it."""
-    parts = {name: P(SEED_AXIS) for name in LoopState._fields}
+    parts: dict[str, Any] = {name: P(SEED_AXIS) for name in LoopState._fields}
     own = P(SEED_AXIS, DATA_AXIS) if shared else P(SEED_AXIS)
-    parts["learner"] = LearnerState(P(SEED_AXIS), own, own)
+    learner: dict[str, Any] = {"policy": P(SEED_AXIS), "rollout": own, "memory": own}
+    parts["learner"] = LearnerState(**learner)
     return LoopState(**parts)
 
 

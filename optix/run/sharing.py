@@ -117,5 +117,7 @@ def resumed(config: Mapping[str, Any], count: int | None) -> Split:
 def _defaults(factory: Callable[..., Any]) -> dict[str, Any]:
     parameters = inspect.signature(factory).parameters.values()
     return {
-        p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty
+        p.name: p.default
+        for p in parameters
+        if p.default is not inspect.Parameter.empty
     }
