@@ -2,11 +2,11 @@
 
 In the order of reading, each importing only what is above it: `types` (the contracts),
 `exports`, `checks`, `forms`, `param_space`, `words`, `trees`, `xla`, `math`; `networks`,
-`buffers`, `checkpoints`; `agents`, `envs`, `learners`, `tuners`, `loop` (the autonomous
-run), `callbacks`, `neuroevo`; `population` (runs of runs, and several policies as one);
-`onnx` (policies as files); `host` (agents outside JAX); `registry` (every name), `make`
-(where the parts meet), `run` (the driver), `trials` (searches), `cli`. `optix/README.md`
-follows a round through them.
+`buffers`, `checkpoints`, `distributed` (devices); `agents`, `envs`, `learners`, `tuners`,
+`loop` (the autonomous run), `callbacks`, `neuroevo`; `population` (runs of runs, and
+several policies as one); `onnx` (policies as files); `host` (agents outside JAX);
+`registry` (every name), `make` (where the parts meet), `run` (the driver), `trials`
+(searches), `cli`. `optix/README.md` follows a round through them.
 """
 
 from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo

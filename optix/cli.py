@@ -20,6 +20,8 @@ from optix.callbacks.terminal import Stream, say
 from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
+from optix.distributed.devices import devices as found_devices
+from optix.distributed.mesh import DevicesDifferError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
@@ -57,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
+    1: devices that share one policy hold different ones.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
     try:
@@ -78,6 +81,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except (CheckpointError, RunFolderError, OptionError, SearchError) as error:
         return _mistake(error)
+    except DevicesDifferError as error:
+        print(f"optix: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped at once; `optix resume` goes on from the last checkpoint")
         return EXIT_CODES["SIGINT"]
@@ -103,6 +109,7 @@ def _train(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     vectorize: bool | None = None,
+    devices: int = 1,
     log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -134,11 +141,15 @@ def _train(
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
+        devices: how many to use: seeds are spread over them as far as they divide, and
+            the devices of a seed share its environments and its replay; on a CPU they are
+            made.
         log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
+    found_devices(devices)  # before anything is computed
     callbacks = _loggers(log)
     budgets = _budgets(max_rounds, max_env_steps, target_score)
     session: dict[str, Any] = {
@@ -180,6 +191,7 @@ def _train(
         seed=seed,
         directory=directory or next_directory(environment, agent),
         vectorize=vectorize,
+        devices=devices,
         tuner=tuner,
         **session,
         **options,
@@ -195,6 +207,7 @@ def _resume(
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
+    devices: int | None = None,
     progress: bool = True,
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
@@ -209,6 +222,7 @@ def _resume(
         max_seconds: wall clock after which the run is paused again.
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
+        devices: how many to go on with, by default as many as before.
         progress: show a progress bar.
     """
     result = resume(
@@ -217,6 +231,7 @@ def _resume(
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
+        devices=devices,
         progress=progress,
         **_budgets(max_rounds, max_env_steps, target_score),
     )

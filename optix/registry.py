@@ -4,7 +4,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from optix.agents import dqn, ppo, pqn, rainbow, recurrent_ppo, recurrent_pqn, sac, td3
+from optix.agents import (
+    dqn,
+    impala,
+    ppo,
+    pqn,
+    rainbow,
+    recurrent_ppo,
+    recurrent_pqn,
+    sac,
+    td3,
+)
 from optix.checks import OptionError
 from optix.learners.memory import PRIORITY
 from optix.learners.off_policy import off_policy
@@ -159,6 +169,14 @@ ALGORITHMS = {
         tuned=pqn.TUNED,
         options={"num_minibatches": 4, **_MANY_UPDATES},
         base=pqn.pqn,
+    ),
+    "impala": Algorithm(
+        agent=impala.impala,
+        network=actor_critic,
+        learner=on_policy,
+        actions=(Discrete, Box),
+        hyperparams=impala.HYPERPARAMS,
+        tuned=impala.TUNED,
     ),
     "dqn": Algorithm(
         agent=dqn.dqn,

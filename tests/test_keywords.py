@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.agents import dqn, impala, ppo, rainbow, recurrent_ppo, sac, td3
 from optix.buffers.compact import compact
 from optix.buffers.hindsight import hindsight
 from optix.buffers.n_step import n_step
@@ -128,6 +128,7 @@ ROWS = {
     "recurrent_ppo": agent_row(
         ppo, recurrent_ppo.recurrent_ppo, MEMORY, ACTIONS, base=ppo.ppo
     ),
+    "impala": agent_row(impala, impala.impala, MEMORY, ACTIONS),
     "dqn": agent_row(dqn, dqn.dqn, VALUES_OF_ACTIONS, ACTIONS),
     "rainbow": agent_row(rainbow, rainbow.rainbow, ATOMS, ACTIONS),
     "sac": agent_row(sac, sac.sac, BOTH, BOX, "networks"),
@@ -265,7 +266,7 @@ def test_integers_fit_their_type(factory):
 
 
 @pytest.mark.parametrize(
-    "factory", ["ppo", "recurrent_ppo", "dqn", "rainbow", "sac", "td3"]
+    "factory", ["ppo", "recurrent_ppo", "impala", "dqn", "rainbow", "sac", "td3"]
 )
 def test_numbers_of_any_library_are_floats(factory):
     wanted = pytest.approx(1e-3)

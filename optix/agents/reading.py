@@ -45,6 +45,34 @@ class Reading(NamedTuple):
     outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
 
 
+def stretches(
+    length: int,
+) -> tuple[Callable[[int, int], int], Callable[[jax.Array], jax.Array]]:
+    """Return what cuts a window into sequences of `length` steps.
+
+    Returns:
+      `(num_steps, num_envs) -> int` sequences, which raises ValueError where the length
+      does not divide the steps; and `(x [T, B, ...]) -> [N, length, ...]`.
+    """
+    checks.positive_int("sequence_length", length)
+
+    def count(num_steps, num_envs):
+        if num_steps % length:
+            raise checks.OptionError(
+                f"the steps of a window must be divisible by sequence_length={length}, "
+                f"got {num_steps}"
+            )
+        return num_steps // length * num_envs
+
+    def cut(x):
+        # parts of a carry may be empty, of which no size can be inferred
+        blocks, rest = x.shape[0] // length, x.shape[1:]
+        x = x.reshape(blocks, length, *rest).swapaxes(1, 2)
+        return x.reshape(blocks * rest[0], length, *rest[1:])
+
+    return count, cut
+
+
 def single_samples(agent: str, network: Network, parts: int) -> Reading:
     """Return how a feed-forward network reads a window: every sample by itself.
 
@@ -89,15 +117,7 @@ def sequences(agent: str, network: Network, sequence_length: int) -> Reading:
     the carry that acting had there. Within a sequence the carry is fresh after an
     episode's end, as it was in acting. A network without a carry reads blocks of samples.
     """
-    checks.positive_int("sequence_length", sequence_length)
-
-    def count(num_steps, num_envs):
-        if num_steps % sequence_length:
-            raise checks.OptionError(
-                f"the steps of a window must be divisible by sequence_length="
-                f"{sequence_length}, got {num_steps}"
-            )
-        return num_steps // sequence_length * num_envs
+    count, cut = stretches(sequence_length)
 
     def values(params, structure, obs, trajectory):
         if "carry" in trajectory.extras:
@@ -111,11 +131,6 @@ def sequences(agent: str, network: Network, sequence_length: int) -> Reading:
     def rows(batch, trajectory):
         num_steps, num_envs = trajectory.reward.shape
         number = count(num_steps, num_envs)
-
-        def cut(x):
-            x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
-            return x.swapaxes(1, 2).reshape(-1, sequence_length, *x.shape[3:])
-
         first = jax.tree.map(
             # parts of a carry may be empty, of which no size can be inferred
             lambda x: x[::sequence_length].reshape(number, *x.shape[2:]),

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +156,17 @@ class RunFolder:
         description.write(self.path / place.RUN, self.config)
 
     def save(
-        self, state: LoopState, loop: Loop, leader: int, memory: bool = True
+        self,
+        state: LoopState,
+        loop: Loop,
+        leader: int,
+        memory: bool = True,
+        checksums: Sequence[Sequence[int]] | None = None,
     ) -> None:
         """Write a checkpoint, and the best policy of seed `leader` if it is a new one.
 
-        Without `memory` the replay is left out, and the checkpoint says so.
+        Without `memory` the replay is left out, and the checkpoint says so. It holds the
+        `checksums` [S, D] of several devices.
 
         Raises:
             CheckpointError: the folder can not be written to.
@@ -168,6 +174,8 @@ class RunFolder:
         rounds = np.asarray(state.round)
         step = int(rounds.sum())
         about = {"environment": self.config["environment"], "rounds": rounds.tolist()}
+        if checksums is not None:
+            about["checksums"] = checksums
         kept = state if memory else without_memory(state)
         tree, metadata = _with_host(kept, loop, about | {"memory": memory})
         self.states.save(step, tree, metadata=metadata)
