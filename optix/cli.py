@@ -160,8 +160,9 @@ def _train(
         "progress": progress,
     }
     if start is not None:
-        given = (environment, agent, network, num_envs, vectorize, *settings)
-        if tuner != "fixed" or seeds != 1 or seed or async_envs or any(given):
+        given = (environment, agent, network, num_envs, vectorize, policies, *settings)
+        switched = diagnostics or async_envs or devices != 1
+        if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
             raise OptionError(
                 "--from takes environment, agent, seeds and options from the run that it "
                 "goes on from; leave them out (budgets and --directory may be new)"

@@ -1,8 +1,8 @@
 """Algorithms: one file, one algorithm, top to bottom.
 
-ppo: proximal policy optimisation; pqn: Q-learning without a replay. recurrent_ppo,
-recurrent_pqn: the same of networks that remember. dqn, rainbow, sac, td3: learning from a
-replay; twin_critics is what sac and td3 share. window: what is learned from a window in
+ppo: proximal policy optimisation; impala: V-trace; pqn: Q-learning without a replay.
+recurrent_ppo, recurrent_pqn: of networks that remember. dqn, rainbow, sac, td3: learning
+from a replay; twin_critics is what sac and td3 share. window: what is learned from one in
 epochs; reading: how a network reads one. updates: how parameters move. view: normalisers
 and counters. fit: what agents refuse.
 

@@ -39,6 +39,7 @@ def divided(agent: str, options: Mapping[str, Any], data: int) -> dict[str, Any]
     for name, remedy in (
         ("axis_name", "the run chooses it itself"),
         ("buffer", "give its size as capacity="),
+        ("policies", "a population is spread over devices by seeds only"),
     ):
         if options.get(name) is not None:
             raise checks.OptionError(
