@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optix import checks
+from optix.callbacks import wandb
 from optix.run import description, place
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.result import Result
@@ -18,6 +19,10 @@ from optix.trials.states import FOLDER
 from optix.types import Loop
 
 ROUNDS = 500  # as `optix.train` has them, where no budget is given
+
+
+# what another run must not go on with: its lock, its end, its run at W&B
+_ITS_OWN = (place.LOCK, "result.json", wandb.FILE)
 
 
 def train_from(
@@ -62,7 +67,7 @@ def train_from(
     try:
         with RunFolder.open(source, write=True):  # nobody may write while it is copied
             shutil.copytree(
-                source, fresh, ignore=shutil.ignore_patterns(place.LOCK, "result.json")
+                source, fresh, ignore=shutil.ignore_patterns(*_ITS_OWN)
             )
         if target.exists():
             shutil.rmtree(target)
