@@ -1,6 +1,7 @@
 """Algorithms: one file, one algorithm, top to bottom.
 
 ppo: proximal policy optimisation. recurrent_ppo: the same of networks that remember.
+impala: an actor-critic that corrects for what an older policy did.
 dqn, rainbow, sac, td3: learning from a replay; twin_critics is what sac and td3 share.
 reading: how PPO reads a window. updates: how parameters move. view: normalisers and
 counters. fit: what agents refuse.
