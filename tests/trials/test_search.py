@@ -16,7 +16,7 @@ from optix.run.pause import Pause
 from optix.trials.pruning import STARTUP
 from optix.trials.search import search
 from optix.trials.storages import SearchError
-from optix.trials.train_from import train_from
+from optix.trials.train_from import best_run, train_from
 from optix.trials.worker import Worker
 from optix.tuners.fixed import fixed
 from optix.types import Learner, LearnerState, Policy
@@ -135,6 +135,8 @@ def test_a_search_that_is_over_says_so_again_and_more_trials_go_on(found):
 def test_the_long_run_goes_on_from_the_whole_state_of_the_best_trial(found, tmp_path):
     directory, _ = found
     best = json.loads((directory / "search_result.json").read_text())["best"]
+    logged = best_run(directory) / "wandb.json"
+    logged.write_text("{}")  # of a run at W&B that another run must not go on with
     seen = []
 
     class Note(LoopCallback):
@@ -159,6 +161,7 @@ def test_the_long_run_goes_on_from_the_whole_state_of_the_best_trial(found, tmp_
         ROUNDS + 2,
     ]
     assert np.asarray(result.state.round).tolist() == [ROUNDS + 3] * 2
+    assert not (tmp_path / "long" / logged.name).exists()
     # and what it came from is as it was
     with pytest.raises(RunFolderError, match="holds a run already"):
         train_from(directory, tmp_path / "long", NOISY)
