@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from optix.loop.loop import loop
 from optix.tuners.fixed import fixed
@@ -13,8 +12,8 @@ LIFE = 60  # rounds until the first verdict, which is flat and ends a member
 STEPS = 10  # of a round
 
 
-def rate_learner(broken_above=np.inf):
-    """The score is `rate`; weights count the windows, and break above a rate."""
+def rate_learner():
+    """The score is `rate`; weights count the windows, and break above `sound`."""
 
     def init(key):
         params = {"weights": jax.random.uniform(key, (3,))}
@@ -22,7 +21,7 @@ def rate_learner(broken_above=np.inf):
 
     def step(state, hyperparams, key, active):
         del key, active
-        broken = hyperparams["rate"] > broken_above
+        broken = hyperparams["rate"] > hyperparams["sound"]
         weights = state.policy.params["weights"] + jnp.where(broken, jnp.nan, 1.0)
         policy = state.policy._replace(params={"weights": weights})
         report = Report(jnp.int32(STEPS), ~broken, {"return": hyperparams["rate"]})
@@ -32,7 +31,8 @@ def rate_learner(broken_above=np.inf):
         del policy, key
         return hyperparams["rate"]
 
-    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.5})
+    defaults = {"rate": 0.5, "sound": 2.0}
+    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, defaults)
 
 
 def rate_loop(learner=None, **options):
