@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from optix.loop.loop import loop
+from optix.population.population import population
 from optix.tuners.fixed import fixed
 from optix.types import Learner, LearnerState, Policy, Report
+from tests.toys import replay_learner
 
 BOX = {"rate": (0.0, 1.0)}
 LIFE = 60  # rounds until the first verdict, which is flat and ends a member
 STEPS = 10  # of a round
+LATE, SPAWNS = 6, 3  # of the regression
 
 
 def rate_learner():
@@ -46,6 +49,12 @@ def rate_loop(learner=None, **options):
         **options,
     }
     return loop(learner or rate_learner(), fixed(), **options)
+
+
+def regression():
+    """A population of two, each with a replay, who live for `LATE` rounds."""
+    member = loop(replay_learner(32), fixed(), max_rounds=LATE, final_scores=2)
+    return population(member, 2, bounds={"rate": (0.001, 0.2)}, max_spawns=SPAWNS)
 
 
 def played(run, rounds):
