@@ -12,7 +12,7 @@ from optix.callbacks.members import MembersLog, read_members
 from optix.callbacks.scalars import scalars
 from optix.checks import OptionError
 from optix.cli import main
-from tests.population.members import LATE, SPAWNS, played, regression
+from tests.population.members import LATE, SPAWNS, regression
 
 LIFE, SEEDS = LATE, 2
 QUIET = {"seeds": SEEDS, "progress": False}
@@ -58,10 +58,11 @@ def test_a_pause_and_a_resume_change_no_bit(whole, tmp_path):
 
 def test_each_place_has_a_replay_of_its_own():
     run = regression()
-    play = jax.jit(played(run, LIFE))
-    begun = run.init(jax.random.key(0))
-    first, _ = play(begun)
-    second, _ = play(first)
+    step = jax.jit(run.step)
+    states = [run.init(jax.random.key(0))]
+    for _ in range(2 * LIFE - 1):
+        states.append(step(states[-1])[0])
+    begun, first, second = states[0], states[LIFE], states[-1]
     empty, one, two = (
         np.asarray(s.learner.memory.rows) for s in (begun, first, second)
     )
