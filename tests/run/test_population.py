@@ -1,5 +1,6 @@
 """A population in the hands of the driver: folder, logs, resume, command line."""
 
+import io
 import json
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import optix
+from optix.callbacks.console import Console
 from optix.callbacks.jsonl import read_log
 from optix.callbacks.members import MembersLog, read_members
 from optix.callbacks.scalars import scalars
@@ -27,10 +29,25 @@ class StopAfter(optix.LoopCallback):
             self.pause.stop()
 
 
+class Told(optix.LoopCallback):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.dispatches = []
+
+    def on_rounds(self, rounds):
+        self.dispatches.append(rounds)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def told():
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def whole(told, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return optix.train(regression(), directory=folder, **QUIET)
+    return optix.train(regression(), directory=folder, callbacks=[told], **QUIET)
 
 
 def test_a_pause_and_a_resume_change_no_bit(whole, tmp_path):
@@ -134,21 +151,20 @@ def test_by_name_it_is_rebuilt_from_its_folder(tmp_path, capsys):
     assert optix.load(folder).act(np.zeros((3, 4))).shape == (3,)
 
 
-def test_loggers_are_told_of_policies_and_spawns():
-    tags = []
-
-    class Tags(optix.LoopCallback):
-        def on_episode_end(self, episode_id, eval_metrics):
-            tags.append(scalars(eval_metrics.report))
-
-    optix.train(regression(), callbacks=[Tags()], **QUIET)
-    assert [t["population/spawns"] for t in tags[:: SEEDS * LIFE]] == [0, 1, 2, 3]
+def test_loggers_are_told_of_policies_and_spawns(whole, told):
+    reports = [r for rounds in told.dispatches for seed, r in rounds if seed == 0]
+    tags = [scalars(report) for report in reports]
+    assert [t["population/spawns"] for t in tags[::LIFE]] == [0, 1, 2, 3]
     assert tags[-1]["population/policies"] == 2
 
 
-def test_the_console_counts_policies_and_spawns(capsys):
-    optix.train(regression(), seeds=SEEDS)
-    assert "2/2 policies  3 spawns" in capsys.readouterr().out
+def test_the_console_counts_policies_and_spawns(whole, told):
+    console = Console(whole.state, "regression", stream=io.StringIO())
+    console.on_loop_start()
+    for rounds in told.dispatches:
+        console.on_rounds(rounds)
+    assert "2/2 policies  3 spawns" in console.status()
+    console.on_loop_stop()
 
 
 @pytest.mark.parametrize("policies", ["0", "-3"])
