@@ -15,7 +15,9 @@ from optix.envs.spaces import spaces
 from optix.host.adapter import adapted_agent, merged
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.learners.evaluate import evaluator
+from optix.loop.diagnostics import diagnostics as diagnosing
 from optix.loop.loop import loop
+from optix.loop.transforms import chain
 from optix.networks.continuous import ActorAndCritic
 from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.graph import NeuronGraph
@@ -50,6 +52,7 @@ def make(
     network: Any = None,
     tuner: Tuner | str = "fixed",
     transforms: Transform | None = None,
+    diagnostics: bool = False,
     validation: Any = None,
     score: Callable | None = None,
     async_envs: bool = False,
@@ -71,9 +74,13 @@ def make(
         what `freeze` makes of a graph, or "graph" for layers of neurons, is made an
         actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "trust"
-        steers PPO's learning rate by how far a round moves the policy, "spsa" tunes the
-        agent's usual ones within its usual bounds.
+        steers PPO's learning rate by how far a round moves the policy; "spsa",
+        "momentum", "backoff", "adaptive" and "pbt" tune the agent's usual ones within
+        its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
+      diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
+        stale exploration, and act against them: `optix.loop.diagnostics` behind the
+        other transforms.
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, hyperparams, key) -> []`, any other score that then decides.
       async_envs: step environments of Gymnasium in processes of their own.
@@ -133,6 +140,10 @@ def make(
             deterministic=options.get("deterministic_evaluation", True),
         )
         learner = learner._replace(host=together(learner.host, held_out.host))
+    checks.boolean("diagnostics", diagnostics)
+    if diagnostics:
+        watching = diagnosing(env.action_space)
+        transforms = watching if transforms is None else chain(transforms, watching)
     if policies is not None:
         loop_names -= _OF_ALL
     made = loop(

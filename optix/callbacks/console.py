@@ -61,6 +61,7 @@ class Console(Display):
         self._last = time.monotonic()
         if self._first is None:  # the time before was the compiler's
             self._first = self._last, int(self._env_steps.sum()), self._share()
+        self._tell(rounds, len(self._rounds))
         self._moved(self._last)
 
     def status(self) -> str:

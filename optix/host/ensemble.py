@@ -11,6 +11,7 @@ import numpy as np
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.window import EpisodeData
+from optix.population.weighting import normalised
 from optix.types import PyTree
 
 
@@ -63,7 +64,7 @@ class EnsembleAgent(BaseAgent):
                     "agents must be BaseAgents, got a "
                     f"{type(agent).__name__}; as_base_agent(...) makes one of a JAX agent"
                 )
-        self.weights = _normalised(weights, len(self.agents))
+        self.weights = normalised(weights, len(self.agents))
         self.seed(0)
 
     def act(self, observation: Any, explore: bool = True) -> Any:
@@ -76,12 +77,11 @@ class EnsembleAgent(BaseAgent):
         self, observations: PyTree, explore: bool = True
     ) -> tuple[np.ndarray, dict[str, PyTree]]:
         """Return actions [B, ...] that all members have a part in; no extras."""
-        count = len(jax.tree.leaves(observations)[0])
         carries = self.carry or (None,) * len(self.agents)
         probs, actions, after = [], [], []
         for agent, carry in zip(self.agents, carries, strict=True):
             agent.carry = carry
-            probs.append(_probs(agent, observations, count))
+            probs.append(_probs(agent, observations))
             given = jax.tree.map(np.array, observations)
             actions.append(np.asarray(agent.act_batch(given, explore=explore)[0]))
             after.append(agent.carry)
@@ -121,7 +121,7 @@ class EnsembleAgent(BaseAgent):
         )
         if "weights" in hyperparams.params:
             given = hyperparams.params["weights"]
-            self.weights = _normalised(given, len(self.agents))
+            self.weights = normalised(given, len(self.agents))
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the mean probabilities of discrete actions, [n]."""
@@ -169,7 +169,7 @@ class EnsembleAgent(BaseAgent):
             )
         for number, agent in enumerate(self.agents):
             agent.load_weights(str(folder / f"member-{number}"))
-        self.weights = _normalised(record["weights"], len(own))
+        self.weights = normalised(record["weights"], len(own))
 
     def close(self) -> None:
         """Free what the members hold."""
@@ -186,20 +186,12 @@ class EnsembleAgent(BaseAgent):
         return (total > point[:, None]).argmax(-1)
 
 
-def _probs(agent: BaseAgent, observations: PyTree, count: int) -> np.ndarray | None:
+def _probs(agent: BaseAgent, observations: PyTree) -> np.ndarray | None:
     """Return [B, n] with what the agent remembers of each row; None of a box."""
-    carry, rows = agent.carry, []
     try:
-        for row in range(count):
-            one = jax.tree.map(lambda x, row=row: x[row : row + 1], carry)
-            agent.carry = one
-            taken = jax.tree.map(lambda x, row=row: x[row], observations)
-            rows.append(np.asarray(agent.action_probs(taken)))
+        return np.asarray(agent.action_probs_batch(observations))
     except NotImplementedError:
         return None
-    finally:
-        agent.carry = carry
-    return np.stack(rows)
 
 
 def _together(agents: Sequence[BaseAgent], parts: Sequence) -> np.ndarray:
@@ -218,18 +210,3 @@ def _together(agents: Sequence[BaseAgent], parts: Sequence) -> np.ndarray:
             f"{list(zip(names, shapes, strict=True))}"
         )
     return np.stack(parts)
-
-
-def _normalised(weights: Any, count: int) -> np.ndarray:
-    if weights is None:
-        return np.full(count, 1 / count)
-    given = list(weights)
-    if len(given) != count:
-        raise checks.OptionError(
-            f"weights must be one for each of the {count} agents, got {len(given)}"
-        )
-    array = np.array([checks.within("a weight", x, 0.0, 1e300) for x in given])
-    if not array.sum() > 0:
-        raise checks.OptionError(f"weights must not all be zero, got {given}")
-    array = array / array.max()  # their sum may be too large for a float
-    return array / array.sum()

@@ -3,8 +3,8 @@
 loop: a run from its parts. round: training, scoring, judging, transforming and forking.
 lanes: work over the lanes of a tuner. judge: what a round's scores mean, by convergence
 (what the scores say) and phases (ACTIVE, COOLING, DORMANT). finish: which policy is kept.
-transforms, modulation: pure callbacks. curve: a fixed-size history. until_stopped: a
-while loop over many seeds.
+transforms: pure callbacks; modulation and diagnostics are two. curve: a fixed-size
+history. until_stopped: a while loop over many seeds.
 
 `loop` is named like its module: `from optix.loop.loop import loop`.
 """

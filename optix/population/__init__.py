@@ -1,11 +1,14 @@
-"""Populations of autonomous runs.
+"""Populations of autonomous runs, and several policies instead of one.
 
 population: the factory. state: what a population is. round: one of its rounds. decisions:
 what becomes of members that train no more, by meta, which decides. spawning: where new
 ones begin. finish: which policy is kept. duties: weights, boosts, regime, status, report.
 turns: work that is done as often as it is due.
 
-`population` is named like its module:
+ensemble: policies that act as one. average: one policy of the mean of their parameters.
+weighting: how much each counts.
+
+`population` is named like its module, as are others:
 `from optix.population.population import population`.
 """
 
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 from optix.exports import export
 
 if TYPE_CHECKING:
+    from optix.population.average import keep_if_not_worse as keep_if_not_worse
+    from optix.population.average import top as top
     from optix.population.duties import Policies as Policies
     from optix.population.duties import boost as boost
     from optix.population.duties import policies as policies
@@ -23,9 +28,13 @@ if TYPE_CHECKING:
     from optix.population.duties import status as status
     from optix.population.duties import weights as weights
     from optix.population.duties import with_regime as with_regime
+    from optix.population.ensemble import join as join
+    from optix.population.ensemble import stack as stack
     from optix.population.meta import Figures as Figures
     from optix.population.meta import MetaController as MetaController
     from optix.population.meta import meta_controller as meta_controller
+    from optix.population.weighting import normalised as normalised
+    from optix.population.weighting import shares as shares
 
 export(
     globals(),
@@ -35,5 +44,8 @@ export(
             *("status", "weights", "with_regime"),
         ),
         "meta": ("Figures", "MetaController", "meta_controller"),
+        "average": ("keep_if_not_worse", "top"),
+        "ensemble": ("join", "stack"),
+        "weighting": ("normalised", "shares"),
     },
 )

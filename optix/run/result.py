@@ -40,6 +40,12 @@ class Result(NamedTuple):
         return None if self.directory is None else self.directory / "curve.png"
 
     @property
+    def hyperparams(self) -> Path | None:
+        """The picture of the hyperparameters, None where none has changed."""
+        path = None if self.directory is None else self.directory / "hyperparams.png"
+        return path if path is not None and path.exists() else None
+
+    @property
     def message(self) -> str:
         """How the run ended, or how to continue it, in a sentence."""
         if self.paused is None:
