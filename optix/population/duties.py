@@ -43,10 +43,18 @@ def weights(state: PopulationState, scores: jax.Array | None = None) -> jax.Arra
       state: of the population.
       scores: [P] by which to weigh; None for the best scores of the members, which after
         `finish` are of unseen keys.
+
+    Raises:
+      ValueError: scores of another number than there are places.
     """
     if scores is None:
         scores = state.members.best.score
     scores = jnp.asarray(scores, jnp.float32)
+    if scores.shape != state.alive.shape:
+        raise checks.OptionError(
+            f"scores must be one for each place, {state.alive.shape}, got a shape of "
+            f"{scores.shape}"
+        )
     counted = state.alive & jnp.isfinite(scores)
     known = jnp.where(counted, scores, 0.0)
     number = jnp.maximum(counted.sum(), 1)

@@ -58,7 +58,7 @@ class Corridor:
     def step_env(self, key, state, action, params):
         del key, params
         outside = state.place == 0
-        way_on = jnp.where(outside, 1, (2 * state.place + 1) % self.arms)
+        way_on = jnp.where(outside, 1, state.place % self.arms)
         on = action == way_on
         arrived = on & (state.place == self.depth)
         reward = jnp.where(outside & (action == 0), SURE, jnp.where(arrived, END, 0.0))

@@ -2,19 +2,21 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from optix.loop.loop import loop
+from optix.population.population import population
 from optix.tuners.fixed import fixed
 from optix.types import Learner, LearnerState, Policy, Report
+from tests.toys import replay_learner
 
 BOX = {"rate": (0.0, 1.0)}
 LIFE = 60  # rounds until the first verdict, which is flat and ends a member
 STEPS = 10  # of a round
+LATE, SPAWNS = 6, 3  # of the regression
 
 
-def rate_learner(broken_above=np.inf):
-    """The score is `rate`; weights count the windows, and break above a rate."""
+def rate_learner():
+    """The score is `rate`; weights count the windows, and break above `sound`."""
 
     def init(key):
         params = {"weights": jax.random.uniform(key, (3,))}
@@ -22,7 +24,7 @@ def rate_learner(broken_above=np.inf):
 
     def step(state, hyperparams, key, active):
         del key, active
-        broken = hyperparams["rate"] > broken_above
+        broken = hyperparams["rate"] > hyperparams["sound"]
         weights = state.policy.params["weights"] + jnp.where(broken, jnp.nan, 1.0)
         policy = state.policy._replace(params={"weights": weights})
         report = Report(jnp.int32(STEPS), ~broken, {"return": hyperparams["rate"]})
@@ -32,7 +34,8 @@ def rate_learner(broken_above=np.inf):
         del policy, key
         return hyperparams["rate"]
 
-    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.5})
+    defaults = {"rate": 0.5, "sound": 2.0}
+    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, defaults)
 
 
 def rate_loop(learner=None, **options):
@@ -46,6 +49,12 @@ def rate_loop(learner=None, **options):
         **options,
     }
     return loop(learner or rate_learner(), fixed(), **options)
+
+
+def regression():
+    """A population of two, each with a replay, who live for `LATE` rounds."""
+    member = loop(replay_learner(32), fixed(), max_rounds=LATE, final_scores=2)
+    return population(member, 2, bounds={"rate": (0.001, 0.2)}, max_spawns=SPAWNS)
 
 
 def played(run, rounds):

@@ -25,7 +25,7 @@ from optix.population import (
 from optix.population.population import population
 from optix.trees import repeat
 from optix.types import Loop, StopReason
-from tests.population.members import BOX, rate_loop
+from tests.population.members import BOX, rate_loop, regression
 
 README = Path(optix.__file__).parent / "population" / "README.md"
 
@@ -122,6 +122,10 @@ def test_duties_serve_seeds_by_vmap(state):
         (lambda s: boost(s, 0, np.nan), "factor"),
         (lambda s: with_regime(s, "trendy"), "did you mean 'TRENDING'"),
         (lambda s: pruned(s, -1), "count"),
+        (
+            lambda s: weights(s, [1.0, 2.0]),
+            r"scores must be one for each place, \(4,\)",
+        ),
         (lambda s: status(repeat(s, 2)), "one seed, got 2"),
         (lambda s: report(repeat(s, 3)), "one seed, got 3"),
         (lambda s: ranked(repeat(s, 2)), "one seed"),
@@ -148,7 +152,7 @@ def test_each_row_of_the_table_runs(theirs, ours, state, tmp_path):
         **{"with_regime": with_regime, "pruned": pruned, "status": status},
         **{"report": report, "ranked": ranked, "policies": policies},
     }
-    names["run"] = population(rate_loop(), 2, bounds=BOX, max_spawns=1)
+    names["run"] = regression()
     exec(ours, names)
     name = ours.split(" = ")[0]
     value = names[name]
@@ -158,7 +162,7 @@ def test_each_row_of_the_table_runs(theirs, ours, state, tmp_path):
             places = jax.eval_shape(value.init, jax.random.key(0)).alive.shape[0]
             assert places == (3 if "max_ensemble_size=3" in theirs else 4)
         case "ended":
-            assert value.stop_reasons == (StopReason.SETTLED,)
+            assert value.stop_reasons == (StopReason.SETTLED,) * 2
             assert value.log.exists()
         case "shares":
             np.testing.assert_allclose(value.sum(), 1, rtol=1e-6)

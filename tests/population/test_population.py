@@ -11,6 +11,7 @@ from optix.population.meta import meta_controller
 from optix.population.population import population
 from optix.population.spawning import distance, mixed, reach_of
 from optix.population.state import joined
+from optix.run.programs import with_limits
 from optix.trees import take
 from optix.types import Decision, Event, Phase, Policy, StopReason
 from tests.population.members import BOX, LIFE, STEPS, played, rate_learner, rate_loop
@@ -197,11 +198,6 @@ def test_a_state_that_has_stopped_stays_as_it_is(run, play, course):
     assert not np.asarray(reports.events).any()
 
 
-def test_run_plays_to_the_end_and_finishes(run, course):
-    before, after, _ = course
-    same(jax.jit(run.run)(before), jax.jit(run.finish)(after))
-
-
 def test_finish_scores_all_on_the_same_unseen_keys(course):
     # noise that depends on the key alone: only common keys find the better one
     def score(policy, hyperparams, key):
@@ -225,41 +221,33 @@ def test_finish_scores_all_on_the_same_unseen_keys(course):
     assert ended.best.round in (born[best], born[best] + LIFE - 1, after.best.round)
 
 
-def test_the_budget_of_steps_is_of_all_members_together():
-    short = population(
+def test_the_budget_of_steps_is_of_all_members_together(play):
+    two = population(
         rate_loop(), 3, bounds=BOX, first_policies=2, max_env_steps=7 * 2 * STEPS - 1
     )
-    after, reports = jax.jit(played(short, 9))(short.init(jax.random.key(0)))
+    after, reports = play(two.init(jax.random.key(0)))
     assert after.stop_reason == StopReason.MAX_ENV_STEPS
     assert after.env_steps == 7 * 2 * STEPS == reports.env_steps[-1]
     assert np.asarray(reports.members.trained).sum() == 7 * 2
-    one = population(rate_loop(), 2, max_rounds=4)
-    after = jax.jit(one.run)(one.init(jax.random.key(0)))
-    assert (after.stop_reason, after.round) == (StopReason.MAX_ROUNDS, 4)
 
 
-def test_first_members_have_weights_of_their_own_and_end_together():
-    meta = meta_controller()._replace(decide=lambda figures, left: Decision.SPAWN)
-    several = population(
-        rate_loop(), 3, meta=meta, bounds=BOX, first_policies=2, max_spawns=3
-    )
+def test_first_members_have_weights_of_their_own_and_end_together(play):
+    several = population(rate_loop(), 3, bounds=BOX, first_policies=2, max_spawns=3)
     before = several.init(jax.random.key(0), {"rate": 0.25})
     weights = np.asarray(before.learner.policy.params["weights"])
     assert len({row.tobytes() for row in weights[:2]}) == 2
     assert before.members.best.hyperparams["rate"][:2].tolist() == [0.25, 0.25]
-    after, reports = jax.jit(played(several, LIFE + 1))(before)
+    after, reports = play(before)
     decisions = np.asarray(reports.members.decision)
     assert decisions[LIFE - 1].tolist() == [Decision.SPAWN, Decision.SPAWN, 0]
     children = np.asarray(reports.members.child)[LIFE - 1]
     assert sorted(children[:2]) == [1, 2]  # the free one, then the one that is not best
-    assert after.spawns == 2
     assert np.asarray(reports.members.trained)[LIFE].tolist() == [False, True, True]
+    assert after.spawns == 3
 
 
-def test_a_member_that_is_not_finite_never_wins_and_is_no_parent():
-    loop = rate_loop(rate_learner(broken_above=0.6))
-    many = population(loop, 3, bounds=BOX, max_spawns=8)
-    after, reports = jax.jit(played(many, 9 * LIFE))(many.init(jax.random.key(5)))
+def test_a_member_that_is_not_finite_never_wins_and_is_no_parent(run, play):
+    after, reports = play(run.init(jax.random.key(5), {"sound": 0.6}))
     reports = jax.device_get(reports)
     broken = np.isin(
         reports.members.stop_reason, [StopReason.NON_FINITE, StopReason.NON_FINITE_DATA]
@@ -274,48 +262,57 @@ def test_a_member_that_is_not_finite_never_wins_and_is_no_parent():
         child = reports.members.child[round_, place]
         if child >= 0:
             assert reports.members.parent[round_ + 1, child] != place
-    state = jax.jit(many.finish)(after)
-    for leaf in jax.tree.leaves(state.best):
+        assert child >= 0 or not reports.members.alive[round_, place]
+    np.testing.assert_allclose(reports.members.weight.sum(1), 1, rtol=1e-5)
+    for leaf in jax.tree.leaves(after.best):
         assert np.isfinite(leaf).all()
-    weights = np.asarray(reports.members.weight)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-5)
     assert after.stop_reason == StopReason.SETTLED
 
 
-def test_where_nothing_is_ever_finite_the_run_says_so():
-    many = population(rate_loop(rate_learner(broken_above=-1)), 2, max_spawns=1)
-    state = jax.jit(many.run)(many.init(jax.random.key(0)))
+def test_where_nothing_is_ever_finite_the_run_says_so(run, play):
+    state, _ = play(run.init(jax.random.key(0), {"sound": -1.0}))
     assert state.stop_reason == StopReason.NON_FINITE
-    assert state.best.score == -np.inf
+    assert (state.best.score, state.spawns) == (-np.inf, SPAWNS)
     assert not np.asarray(state.alive).any()
 
 
-def test_patience_and_going_on():
-    meta = meta_controller(gain_threshold=-1.0)  # nobody is flat: all go on
-    ever = population(rate_loop(), 2, meta=meta, bounds=BOX, max_rounds=LIFE + 3)
-    state, reports = jax.jit(played(ever, LIFE + 3))(ever.init(jax.random.key(0)))
-    assert (reports.members.decision[LIFE - 1, 0], state.spawns) == (Decision.GO_ON, 0)
-    assert reports.members.trained[:, 0].all()
-    assert state.stop_reason == StopReason.MAX_ROUNDS
+@pytest.fixture(scope="module")
+def odd():
+    """A single place, patience, and a meta-controller that mostly lets go on."""
 
-    hurried = population(rate_loop(), 2, bounds={}, max_spawns=9, patience=2)
-    state = jax.jit(hurried.run)(hurried.init(jax.random.key(0)))
+    def decide(figures, left):
+        usual = meta_controller().decide(figures, left)
+        return jnp.where(left == 9, Decision.GO_ON, usual)
+
+    return population(
+        rate_loop(),
+        1,
+        meta=meta_controller()._replace(decide=decide),
+        bounds={},
+        max_spawns=9,
+        patience=2,
+        max_rounds=4 * LIFE,
+    )
+
+
+def test_going_on_patience_and_a_single_place(odd):
+    run = jax.jit(odd.run)
+    state = run(odd.init(jax.random.key(0)))
+    assert (state.stop_reason, state.spawns) == (StopReason.MAX_ROUNDS, 0)
+    assert (state.round, state.members.round[0]) == (4 * LIFE, 4 * LIFE)
+
+    fewer = odd.init(jax.random.key(0))._replace(max_spawns=jnp.int32(8))
+    state = run(fewer)
     assert (state.spawns, state.barren) == (2, 2)  # all of the same score
+    assert state.stop_reason == StopReason.SETTLED
+    assert (state.round, state.alive.tolist()) == (3 * LIFE, [True])
 
-
-def test_a_single_run_is_a_population_without_spawns():
-    alone = population(rate_loop(), 1, max_spawns=0)
-    state = jax.jit(alone.run)(alone.init(jax.random.key(0)))
-    assert state.stop_reason == StopReason.NO_SIGNAL
-    assert state.round == LIFE
-    single = population(rate_loop(), 1, bounds=BOX, max_spawns=2)
-    state, reports = jax.jit(played(single, 3 * LIFE))(single.init(jax.random.key(0)))
-    assert (state.spawns, state.best.score) == (2, reports.best_score.max())
+    none = fewer._replace(max_spawns=jnp.int32(0))
+    state = run(none)
+    assert (state.stop_reason, state.round) == (StopReason.NO_SIGNAL, LIFE)
 
 
 def test_a_target_ends_all_and_a_higher_one_goes_on(run, play):
-    from optix.run.programs import with_limits
-
     state = run.init(jax.random.key(3))
     state = state._replace(limits=state.limits._replace(target_score=jnp.float32(0.5)))
     ended, reports = play(state)
@@ -342,15 +339,11 @@ def test_restart_begins_a_population_from_a_policy(run, course):
     _, after, _ = course
     policy = after.best.policy._replace(params={"weights": jnp.full(3, 40.0)})
     state = run.restart(after, policy, {"rate": 0.75}, jax.random.key(1))
-    assert (state.round, state.spawns, state.alive.tolist()) == (
-        0,
-        0,
-        [True, False, False],
-    )
+    assert (state.round, state.spawns, state.alive.sum()) == (0, 0, 1)
     assert state.max_spawns == SPAWNS
-    state, report = jax.jit(run.step)(state)
-    assert report.score == 0.75
-    assert state.learner.policy.params["weights"][0].tolist() == [[41.0] * 3]
+    assert state.learner.policy.params["weights"][0].tolist() == [[40.0] * 3]
+    assert state.members.tuner["rate"][0] == 0.75
+    assert state.members.active.tolist() == [True, False, False]
 
 
 class Outside(BaseAgent):

@@ -1,5 +1,6 @@
 """A population in the hands of the driver: folder, logs, resume, command line."""
 
+import io
 import json
 
 import jax
@@ -7,28 +8,16 @@ import numpy as np
 import pytest
 
 import optix
+from optix.callbacks.console import Console
 from optix.callbacks.jsonl import read_log
 from optix.callbacks.members import MembersLog, read_members
 from optix.callbacks.scalars import scalars
 from optix.checks import OptionError
 from optix.cli import main
-from optix.loop.loop import loop
-from optix.population.population import population
-from optix.tuners.fixed import fixed
-from tests.toys import replay_learner
+from tests.population.members import LATE, SPAWNS, regression
 
-LIFE, SPAWNS, SEEDS = 6, 3, 2
+LIFE, SEEDS = LATE, 2
 QUIET = {"seeds": SEEDS, "progress": False}
-TINY = {
-    **{"num_envs": 2, "num_steps": 4, "hidden": (4,), "evaluation_episodes": 2},
-    **{"progress": False, "agent": "ppo", "final_scores": 2},
-}
-
-
-def regression():
-    """Members that live for six rounds, each with a replay."""
-    member = loop(replay_learner(32), fixed(), max_rounds=LIFE, final_scores=2)
-    return population(member, 2, bounds={"rate": (0.001, 0.2)}, max_spawns=SPAWNS)
 
 
 class StopAfter(optix.LoopCallback):
@@ -40,10 +29,25 @@ class StopAfter(optix.LoopCallback):
             self.pause.stop()
 
 
+class Told(optix.LoopCallback):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.dispatches = []
+
+    def on_rounds(self, rounds):
+        self.dispatches.append(rounds)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def told():
+    return Told()
+
+
+@pytest.fixture(scope="module")
+def whole(told, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    return optix.train(regression(), directory=folder, **QUIET)
+    return optix.train(regression(), directory=folder, callbacks=[told], **QUIET)
 
 
 def test_a_pause_and_a_resume_change_no_bit(whole, tmp_path):
@@ -67,6 +71,25 @@ def test_a_pause_and_a_resume_change_no_bit(whole, tmp_path):
         np.testing.assert_array_equal(x, y)
     lines = [[*read_members(r.directory / "members.jsonl")] for r in (resumed, whole)]
     assert lines[0] == lines[1]
+
+
+def test_each_place_has_a_replay_of_its_own():
+    run = regression()
+    step = jax.jit(run.step)
+    states = [run.init(jax.random.key(0))]
+    for _ in range(2 * LIFE - 1):
+        states.append(step(states[-1])[0])
+    begun, first, second = states[0], states[LIFE], states[-1]
+    empty, one, two = (
+        np.asarray(s.learner.memory.rows) for s in (begun, first, second)
+    )
+    assert not empty.any()
+    # who begins near the best one goes on with the best one's replay
+    assert first.origins.parent.tolist() == [-1, 0]
+    np.testing.assert_array_equal(one[1], one[0])
+    assert one[0].any()
+    np.testing.assert_array_equal(two[0], one[0])  # and the best one's stays
+    assert (two[1] != one[1]).any()
 
 
 def test_the_log_has_a_line_per_member_and_per_decision(whole):
@@ -115,35 +138,33 @@ def test_the_best_policy_of_all_is_in_the_folder(whole):
 
 def test_by_name_it_is_rebuilt_from_its_folder(tmp_path, capsys):
     folder = tmp_path / "run"
-    ended = optix.train(
-        "CartPole-v1", policies=2, max_rounds=2, max_spawns=1, directory=folder, **TINY
-    )
-    assert ended.state.alive.shape == (1, 2)
+    sizes = ["num_steps=4", "hidden=4,", "evaluation_episodes=2", "max_spawns=1"]
+    settings = [part for size in sizes for part in ("--set", size)]
+    few = ["--num-envs", "2", "--max-rounds", "2", "--no-progress"]
+    where = ["--directory", str(folder), "--policies", "2"]
+    assert main(["train", "CartPole-v1", *where, *few, *settings]) == 0
+    assert "policies" in capsys.readouterr().out
     options = json.loads((folder / "run.json").read_text())["recipe"]["options"]
     assert (options["policies"], options["max_spawns"]) == (2, 1)
     more = optix.resume(folder, max_rounds=3, progress=False)
     assert more.state.round.tolist() == [3]
     assert optix.load(folder).act(np.zeros((3, 4))).shape == (3,)
-    assert main(["eval", str(folder), "--episodes", "2"]) == 0
-    assert "score" in capsys.readouterr().out
-    assert optix.load(folder).hyperparams.keys() == ended.state.tuner.keys()
 
 
-def test_loggers_are_told_of_policies_and_spawns():
-    tags = []
-
-    class Tags(optix.LoopCallback):
-        def on_episode_end(self, episode_id, eval_metrics):
-            tags.append(scalars(eval_metrics.report))
-
-    optix.train(regression(), callbacks=[Tags()], progress=False)
+def test_loggers_are_told_of_policies_and_spawns(whole, told):
+    reports = [r for rounds in told.dispatches for seed, r in rounds if seed == 0]
+    tags = [scalars(report) for report in reports]
     assert [t["population/spawns"] for t in tags[::LIFE]] == [0, 1, 2, 3]
     assert tags[-1]["population/policies"] == 2
 
 
-def test_the_console_counts_policies_and_spawns(capsys):
-    optix.train(regression(), seeds=1)
-    assert "2/2 policies  3 spawns" in capsys.readouterr().out
+def test_the_console_counts_policies_and_spawns(whole, told):
+    console = Console(whole.state, "regression", stream=io.StringIO())
+    console.on_loop_start()
+    for rounds in told.dispatches:
+        console.on_rounds(rounds)
+    assert "2/2 policies  3 spawns" in console.status()
+    console.on_loop_stop()
 
 
 @pytest.mark.parametrize("policies", ["0", "-3"])
