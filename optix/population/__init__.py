@@ -2,6 +2,9 @@
 
 ensemble: policies that act as one. average: one policy of the mean of their parameters.
 weighting: how much each counts.
+
+`ensemble` and `average` are named like their modules: `from optix.population.average
+import average`.
 """
 
 from typing import TYPE_CHECKING
