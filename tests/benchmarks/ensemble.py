@@ -45,10 +45,10 @@ def measure(environment, steps, groups):
     agent, env = loop.learner.agent, loop.learner.env
     init, step = jax.jit(loop.init), jax.jit(loop.step)
     four = ensemble(agent, env.action_space, MEMBERS)
-    scores = {
-        player: jax.jit(jax.vmap(evaluator(player, env), (None, None, 0)))
+    of_one, of_four = (
+        jax.jit(jax.vmap(evaluator(player, env), (None, None, 0)))
         for player in (agent, four)
-    }
+    )
     meet = jax.jit(
         lambda best, mean, hyperparams, key: keep_if_not_worse(
             loop.score, best, mean, hyperparams, key, scores=32
@@ -63,9 +63,9 @@ def measure(environment, steps, groups):
         )
         unseen = jax.random.split(keys[-1], KEYS)
         leader = max(members, key=lambda best: float(best.choice_score))
-        alone = scores[agent](leader.policy, leader.hyperparams, unseen)
+        alone = of_one(leader.policy, leader.hyperparams, unseen)
         policy = join(agent, stack([best.policy for best in members]))
-        together = scores[four](policy, leader.hyperparams, unseen)
+        together = of_four(policy, leader.hyperparams, unseen)
         rows["ensemble of 4"].append((alone, together))
 
         own = members[0]
@@ -73,8 +73,7 @@ def measure(environment, steps, groups):
         better, said = meet(own.policy, mean, own.hyperparams, keys[-2])
         kept += bool(said.kept)
         both = [
-            scores[agent](policy, own.hyperparams, unseen)
-            for policy in (own.policy, better)
+            of_one(policy, own.hyperparams, unseen) for policy in (own.policy, better)
         ]
         rows["average of 5"].append(tuple(both))
     for what, pairs in rows.items():

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import gymnasium
 import jax
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def controllers(given):
     loop = optix.make("CartPole-v1", transforms=watching, **SMALL)
     assert loop.init(jax.random.key(0)).transforms.events.shape == (1,)
     agent = as_base_agent(given[1])
-    pipeline = BatchPipeline("CartPole-v1", window_size=4)
+    pipeline = BatchPipeline(gymnasium.make("CartPole-v1"), window_size=4)
     optix.RLOptimizer(agent, pipeline, diagnostics=True, metrics=("kl",))
 
 
