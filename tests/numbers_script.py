@@ -30,7 +30,7 @@ def settings(name):
     """The environment and the options of a small run of an agent."""
     row = ALGORITHMS[name]
     replay = REPLAY if "capacity" in row.learner_options() else {}
-    more = {"sequence_length": 4} if name == "recurrent_ppo" else {}
+    more = {"sequence_length": 4} if name.startswith("recurrent") else {}
     env = "Pendulum-v1" if Box in row.actions and "ppo" not in name else "CartPole-v1"
     return env, {"agent": name, **SMALL, **NETWORK, **replay, **more}
 

@@ -79,7 +79,7 @@ def test_a_framework_that_is_not_installed_is_named_with_its_extra(
         ({"learning_rat": 1.0}, "did you mean 'learning_rate'"),
         ({"hyperparams": {"learning_rat": 1.0}}, "did you mean 'learning_rate'"),
         ({"hyperparams": {"discount": 1.0}, "discount": 1.0}, "must be given once"),
-        ({"hyperparams": 1e-3}, "hyperparams must be a HyperparamSet or"),
+        ({"hyperparams": 1e-3}, "hyperparams must be a HyperparamSet, a mapping"),
         ({"env": "Breakout-MinAtar"}, "env must be of Gymnasium where the agent"),
         ({"env": PENDULUM, "algorithm": "recurrent_ppo"}, "has no recurrent_ppo for"),
         (

@@ -36,7 +36,11 @@ from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
 from optix.population.ensemble import ensemble
+from optix.tuners.adaptive import adaptive
+from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
+from optix.tuners.momentum import momentum
+from optix.tuners.pbt import pbt
 from optix.tuners.space import space
 from optix.tuners.spsa import spsa
 from optix.tuners.trust import trust
@@ -165,7 +169,12 @@ ROWS = {
     ),
     "fixed": Row(fixed, {}, traced=traced_tuner),
     "trust": Row(trust, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
-    "spsa": Row(spsa, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
+    **{
+        factory.__name__: Row(
+            factory, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner
+        )
+        for factory in (adaptive, backoff, momentum, pbt, spsa)
+    },
     "space": Row(space, {"bounds": {"rate": (0.1, 2.0)}}),
     "loop": Row(loop, {"learner": toys.target_learner(), "tuner": fixed()}),
     "chain": Row(chain, {}),

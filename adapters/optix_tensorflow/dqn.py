@@ -137,10 +137,10 @@ class TFDQNAgent(ReplayAgent):
 
         return fitted(cls, env, Discrete, networks, options)
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return one for the action that it plays without exploring, [n]."""
-        action, _ = self.act_batch(np.asarray(observation)[None], explore=False)
-        return np.eye(self.n_actions, dtype=np.float32)[action[0]]
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return one for the actions that it plays without exploring, [B, n]."""
+        actions, _ = self.act_batch(observations, explore=False)
+        return np.eye(self.n_actions, dtype=np.float32)[actions]
 
     @property
     def epsilon(self) -> float:

@@ -117,10 +117,10 @@ class TFPPOAgent(ProximalAgent):
 
         return fitted(cls, env, Discrete, networks, options)
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of the actions, [n]."""
-        seen = self.obs(np.asarray(observation)[None])
-        return np.exp(self.call("log_probs", self._log_probs, seen)[0])
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return the probabilities of the actions, [B, n]."""
+        seen = self.obs(np.asarray(observations))
+        return np.exp(self.call("log_probs", self._log_probs, seen))
 
     def _log_probs(self, obs):
         return self._actions(obs).log_probs

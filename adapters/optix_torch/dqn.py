@@ -47,10 +47,10 @@ class TargetAgent(ReplayAgent):
         self.add_optimizer("optimizer", optimizer, [self.q_network])
         self._parameters = self.parameters_of("optimizer")
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return one for the action that it plays without exploring, [n]."""
-        action, _ = self.act_batch(np.asarray(observation)[None], explore=False)
-        return np.eye(self.n_actions, dtype=np.float32)[action[0]]
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return one for the actions that it plays without exploring, [B, n]."""
+        actions, _ = self.act_batch(observations, explore=False)
+        return np.eye(self.n_actions, dtype=np.float32)[actions]
 
     def _step(self, loss: torch.Tensor) -> torch.Tensor:
         """Go down the loss, and let the target follow at every target_period-th update."""

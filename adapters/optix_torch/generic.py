@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from optix import checks
-from optix.host.agent import HyperparamSet
-from optix.host.network_agent import Hyperparams, named
+from optix.host.agent import HyperparamSet, named
+from optix.host.network_agent import Hyperparams
 from optix.host.window import EpisodeData
 from optix_torch.actions import Categorical
 from optix_torch.agent import ModuleAgent
@@ -141,8 +141,8 @@ class TorchAgent(ModuleAgent):
             for name, values in told.items()
         }
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of discrete actions, [n], of a module of logits.
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return the probabilities of discrete actions, [B, n], of a module of logits.
 
         Raises:
           NotImplementedError: the agent has an `act` of its own.
@@ -150,8 +150,8 @@ class TorchAgent(ModuleAgent):
         if self._act is not categorical:
             raise self._missing("action_probs")
         with torch.inference_mode():
-            seen = self.view.plain(np.asarray(observation)[None])
-            return _array(self.modules["module"](seen).softmax(-1)[0])
+            seen = self.view.plain(np.asarray(observations))
+            return _array(self.modules["module"](seen).softmax(-1))
 
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one observation."""

@@ -121,8 +121,8 @@ class TorchPPOAgent(FeedForwardAgent):
 
         return fitted(cls, env, Discrete, networks, options)
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of the actions, [n]."""
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return the probabilities of the actions, [B, n]."""
         with torch.inference_mode():
-            seen = self.view(np.asarray(observation)[None])
-            return self.modules["actor"](seen).softmax(-1)[0].cpu().numpy()
+            seen = self.view(np.asarray(observations))
+            return self.modules["actor"](seen).softmax(-1).cpu().numpy()

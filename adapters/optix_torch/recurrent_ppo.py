@@ -184,18 +184,20 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         action = Categorical(logits).mode()
         return {"logits": logits, "action": action, "next_carry": after}
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of the actions, [n], with the memory of the episode.
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return the probabilities of the actions, [B, n], with the memory of episodes.
 
         It is what the last `act` left; the step that this asks about is not remembered.
         """
+        seen = self.view(np.asarray(observations))
         held = (self.carry or {}).get("memory")
-        if held is None or len(held) != 1 or self.carry["began"].any():
-            held = np.zeros((1, self.cell.size), np.float32)
+        if held is None or len(held) != len(seen):
+            held = np.zeros((len(seen), self.cell.size), np.float32)
+        else:
+            held = np.where(self.carry["began"][:, None], np.float32(0), held)
         with torch.inference_mode():
-            inputs = self._inputs(self.view(np.asarray(observation)[None]))
-            _, features = self.cell.step(self.to_tensor(held), inputs)
-            return self.modules["actor_head"](features).softmax(-1)[0].cpu().numpy()
+            _, features = self.cell.step(self.to_tensor(held), self._inputs(seen))
+            return self.modules["actor_head"](features).softmax(-1).cpu().numpy()
 
     def _prepare(self, window, reward):
         if "memory" not in window.extras:

@@ -168,8 +168,8 @@ class SB3Agent(ModuleAgent):
             del numbers["explained_variance"]
         return numbers
 
-    def action_probs(self, observation: Any) -> np.ndarray:
-        """Return the probabilities of discrete actions, [n]; one for DQN's best.
+    def action_probs_batch(self, observations: Any) -> np.ndarray:
+        """Return the probabilities of discrete actions, [B, n]; one for DQN's best.
 
         Raises:
           NotImplementedError: actions are not discrete.
@@ -177,15 +177,14 @@ class SB3Agent(ModuleAgent):
         space = self.model.action_space
         if not hasattr(space, "n") or np.ndim(space.n):
             raise self._missing("action_probs")
-        row = jax.tree.map(lambda x: np.asarray(x)[None], observation)
         if not self.on_policy:
-            action, _ = self.act_batch(row, explore=False)
-            return np.eye(int(space.n), dtype=np.float32)[action[0]]
+            actions, _ = self.act_batch(observations, explore=False)
+            return np.eye(int(space.n), dtype=np.float32)[actions]
         policy = self.model.policy
         with torch.no_grad():
-            seen = policy.obs_to_tensor(self._seen(row))[0]
+            seen = policy.obs_to_tensor(self._seen(observations))[0]
             actions = policy.get_distribution(seen).distribution
-        return actions.probs[0].cpu().numpy()
+        return actions.probs.cpu().numpy()
 
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one observation as the model has it, channels first."""

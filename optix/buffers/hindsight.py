@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.buffers import storage
 from optix.trees import all_finite, take
 from optix.types import PyTree, Trajectory, Transition
 
@@ -140,7 +139,7 @@ def _check_fit(trajectory: Trajectory, achieved, substitute, reward) -> None:
     goal = shape("achieved", achieved, next_obs)
     for old in (obs, next_obs):
         new = shape("substitute", substitute, old, goal)
-        if storage.shapes_of(new) != storage.shapes_of(old):
+        if _shapes(new) != _shapes(old):
             raise checks.OptionError(
                 "substitute must return an observation like the one it is given, "
                 f"{_shapes(old)}, got {_shapes(new)}; the goal is {_shapes(goal)}"

@@ -27,6 +27,8 @@ _PHASES = {"COOLING": ("#f3dfb8", "cooling"), "DORMANT": ("#c9cedb", "dormant")}
 _MARKED = {
     "ROLLBACK": ("v", "rollback"),
     "NON_FINITE": ("x", "not finite"),
+    "SPAWN": ("^", "spawn"),
+    "PRUNE": ("_", "prune"),
     **FAULTS,
 }
 

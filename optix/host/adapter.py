@@ -7,7 +7,7 @@ from typing import Any
 
 from optix import checks
 from optix.envs.names import is_gymnasium, is_registered
-from optix.host.agent import BaseAgent
+from optix.host.agent import BaseAgent, named
 
 
 def adapted_agent(
@@ -59,12 +59,7 @@ def merged(hyperparams: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: both name something, or it is something else.
     """
-    given = getattr(hyperparams, "params", hyperparams)
-    given = {} if given is None else given
-    if not isinstance(given, Mapping):
-        raise checks.OptionError(
-            f"hyperparams must be a HyperparamSet or {{name: value}}, got {given!r}"
-        )
+    given = named(hyperparams)
     if twice := sorted(given.keys() & options.keys()):
         raise checks.OptionError(
             f"{twice[0]} must be given once, got it in hyperparams and as an option"

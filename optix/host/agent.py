@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from optix import checks
 from optix.host.window import EpisodeData, stack_steps
 from optix.types import PyTree
 
@@ -34,6 +35,27 @@ class HyperparamSet:
     def copy(self) -> HyperparamSet:
         """Return a set that can be changed without changing this one."""
         return HyperparamSet(dict(self.params))
+
+
+def named(hyperparams: Any) -> dict[str, Any]:
+    """Return hyperparameters, of a set, a mapping or None, as a dict of their own.
+
+    Raises:
+      ValueError: it is something else.
+
+    >>> named(HyperparamSet({"epochs": 4})), named(None)
+    ({'epochs': 4}, {})
+    """
+    if isinstance(hyperparams, HyperparamSet):
+        return dict(hyperparams.params)
+    if hyperparams is None:
+        return {}
+    if not isinstance(hyperparams, Mapping):
+        raise checks.OptionError(
+            "hyperparams must be a HyperparamSet, a mapping {name: value} or None, got "
+            f"{hyperparams!r}"
+        )
+    return dict(hyperparams)
 
 
 class Memory(Protocol):
@@ -189,6 +211,26 @@ class BaseAgent(abc.ABC):
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of discrete actions, [n], for ensembles."""
         raise self._missing("action_probs")
+
+    def action_probs_batch(self, observations: PyTree) -> np.ndarray:
+        """Return the probabilities of discrete actions for a batch, [B, n].
+
+        By default `action_probs` is asked for one row after another, each with what the
+        agent remembers of it.
+
+        Args:
+          observations: [B, ...].
+        """
+        leaves, tree = jax.tree.flatten(observations)
+        carry, rows = self.carry, []
+        try:
+            for row in range(len(leaves[0])):
+                self.carry = jax.tree.map(lambda x, row=row: x[row : row + 1], carry)
+                one = tree.unflatten([leaf[row] for leaf in leaves])
+                rows.append(np.asarray(self.action_probs(one)))
+        finally:
+            self.carry = carry
+        return np.stack(rows)
 
     def average_weights(self, paths: Iterable[str]) -> None:
         """Take the mean of the weights saved at `paths`."""

@@ -77,12 +77,11 @@ class EnsembleAgent(BaseAgent):
         self, observations: PyTree, explore: bool = True
     ) -> tuple[np.ndarray, dict[str, PyTree]]:
         """Return actions [B, ...] that all members have a part in; no extras."""
-        count = len(jax.tree.leaves(observations)[0])
         carries = self.carry or (None,) * len(self.agents)
         probs, actions, after = [], [], []
         for agent, carry in zip(self.agents, carries, strict=True):
             agent.carry = carry
-            probs.append(_probs(agent, observations, count))
+            probs.append(_probs(agent, observations))
             given = jax.tree.map(np.array, observations)
             actions.append(np.asarray(agent.act_batch(given, explore=explore)[0]))
             after.append(agent.carry)
@@ -187,20 +186,12 @@ class EnsembleAgent(BaseAgent):
         return (total > point[:, None]).argmax(-1)
 
 
-def _probs(agent: BaseAgent, observations: PyTree, count: int) -> np.ndarray | None:
+def _probs(agent: BaseAgent, observations: PyTree) -> np.ndarray | None:
     """Return [B, n] with what the agent remembers of each row; None of a box."""
-    carry, rows = agent.carry, []
     try:
-        for row in range(count):
-            one = jax.tree.map(lambda x, row=row: x[row : row + 1], carry)
-            agent.carry = one
-            taken = jax.tree.map(lambda x, row=row: x[row], observations)
-            rows.append(np.asarray(agent.action_probs(taken)))
+        return np.asarray(agent.action_probs_batch(observations))
     except NotImplementedError:
         return None
-    finally:
-        agent.carry = carry
-    return np.stack(rows)
 
 
 def _together(agents: Sequence[BaseAgent], parts: Sequence) -> np.ndarray:

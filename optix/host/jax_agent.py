@@ -191,15 +191,19 @@ class JaxAgent(PolicyAgent):
         Raises:
           NotImplementedError: actions are not discrete, or the agent has no `outputs`.
         """
-        raw = self._raw(np.asarray(observation)[None])
+        return self.action_probs_batch(np.asarray(observation)[None])[0]
+
+    def action_probs_batch(self, observations: PyTree) -> np.ndarray:
+        """Return the same for a batch, [B, n]."""
+        raw = self._raw(observations)
         if self.agent.outputs is None or not self._discrete:
             raise self._missing("action_probs")
-        carry, _ = self._carried(1)
-        row = np.asarray(self._programs.outputs(self.policy, carry, raw))[0]
+        carry, _ = self._carried(len(raw))
+        rows = np.asarray(self._programs.outputs(self.policy, carry, raw))
         if self.learner == OFF_POLICY:
-            return np.eye(len(row), dtype=np.float32)[row.argmax()]
-        odds = np.exp(row - row.max())
-        return odds / odds.sum()
+            return np.eye(rows.shape[-1], dtype=np.float32)[rows.argmax(-1)]
+        odds = np.exp(rows - rows.max(-1, keepdims=True))
+        return odds / odds.sum(-1, keepdims=True)
 
     def export_onnx(self, path: str) -> None:
         """Write the deterministic policy as an ONNX file, see `optix.onnx.export_policy`.

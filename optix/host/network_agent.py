@@ -10,13 +10,15 @@ import abc
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import jax
 import numpy as np
 
 from optix import checks
-from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.agent import BaseAgent, HyperparamSet, named
 from optix.host.numbers import Numbers
 from optix.host.weights import averaged
 from optix.host.window import EpisodeData
+from optix.types import PyTree
 
 Floats = Mapping[str, tuple[float, float, float]]
 Sizes = Mapping[str, tuple[int, int]]
@@ -82,6 +84,22 @@ class NetworkAgent(BaseAgent):
         """Return the action for one observation, as the environment takes it."""
         actions, _ = self.act_batch(np.asarray(observation)[None], explore)
         return actions[0]
+
+    def action_probs(self, observation: Any) -> np.ndarray:
+        """Return the probabilities of discrete actions, [n], with the memory of now.
+
+        Of an agent of action values it is one for the best. The step that this asks
+        about is not remembered.
+
+        Raises:
+          NotImplementedError: actions are not discrete.
+        """
+        rows = jax.tree.map(lambda x: np.asarray(x)[None], observation)
+        return self.action_probs_batch(rows)[0]
+
+    def action_probs_batch(self, observations: PyTree) -> np.ndarray:
+        """Return the same for a batch, [B, n]."""
+        raise self._missing("action_probs")
 
     def begin_episode(self, which: np.ndarray) -> None:
         """Remember which of the environments begin an episode, [B] bool."""
@@ -215,20 +233,6 @@ class NetworkAgent(BaseAgent):
 
     def _after_reset(self) -> None:  # noqa: B027
         """Let what follows from the weights follow; nothing by default."""
-
-
-def named(hyperparams: Hyperparams) -> dict[str, Any]:
-    """Return hyperparameters, of a set or a mapping, as a dict of their own."""
-    if isinstance(hyperparams, HyperparamSet):
-        return dict(hyperparams.params)
-    if hyperparams is None:
-        return {}
-    if not isinstance(hyperparams, Mapping):
-        raise checks.OptionError(
-            "hyperparams must be a HyperparamSet, a mapping {name: value} or None, got "
-            f"{hyperparams!r}"
-        )
-    return dict(hyperparams)
 
 
 def check_two(modules: Iterable[Any]) -> None:

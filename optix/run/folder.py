@@ -35,6 +35,7 @@ class RunFolder:
                     run the one that was reported, until a later session plays on
     result.json     what was reported at the last end of the run
     log.jsonl       one line per round and seed
+    members.jsonl   of a population: one line per member that trained, and per decision
     curve.png       the learning curve
     hyperparams.png the hyperparameters, where one has changed
 
@@ -50,6 +51,7 @@ class RunFolder:
         kept = config.get("max_snapshots", POLICIES_KEPT)
         self.best = CheckpointRegistry(path / "best", kept, protect=_is_final)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
+        self.members = path / "members.jsonl"
         self.hyperparams = path / "hyperparams.png"
         self.result = path / "result.json"
         self._lock: int | None = None

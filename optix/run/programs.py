@@ -1,6 +1,7 @@
 """Running a loop from the host: compiled programs and their reports."""
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ _TWICE = 2**28  # bytes of a replay that may be there twice
 class Programs(NamedTuple):
     """The compiled functions of a run over S seeds.
 
-    init: `(keys [S]) -> state [S, ...]`.
+    init: `(keys [S], hyperparams {name: [S]} = None) -> state [S, ...]`.
     advance: `(state, count) -> (state, reports [S, CAPACITY], rounds [S])`: at most
         `count` more rounds of every seed that has not stopped; only the first `rounds`
         reports of a seed mean anything. `state` is donated unless the learner has a
@@ -32,14 +33,31 @@ class Programs(NamedTuple):
     shrinks: whether a smaller batch of seeds costs less, by any S of `advance`.
     """
 
-    init: Callable[[jax.Array], LoopState]
+    init: Callable[..., LoopState]
     advance: Callable[..., tuple[LoopState, StepReport, jax.Array]]
     finish: Callable[[LoopState], LoopState]
     shrinks: bool
 
 
+class KeptLoop(Loop):
+    """A loop that keeps its programs: who plays it again compiles nothing again."""
+
+    @functools.cached_property
+    def programs(self) -> dict[bool, Programs]:
+        """What was made so far, {vectorize: programs}."""
+        return {}
+
+
 def programs(loop: Loop, vectorize: bool) -> Programs:
     """Return the programs of a loop; `vectorize` maps over seeds all at once."""
+    if not isinstance(loop, KeptLoop):
+        return _programs(loop, vectorize)
+    if vectorize not in loop.programs:
+        loop.programs[vectorize] = _programs(loop, vectorize)
+    return loop.programs[vectorize]
+
+
+def _programs(loop: Loop, vectorize: bool) -> Programs:
 
     def turns(step, state, count):
         """Play rounds while any seed is active; reports are [CAPACITY, ...]."""
@@ -83,7 +101,12 @@ def programs(loop: Loop, vectorize: bool) -> Programs:
         )
 
     # one seed after another: some initialisers deadlock under vmap
-    init = jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys)))
+    def begin(keys, hyperparams=None):
+        return _strong(
+            jax.lax.map(lambda given: loop.init(*given), (keys, hyperparams))
+        )
+
+    init = jax.jit(begin)
     if loop.learner.host is None:
         advances = jax.jit(advance, donate_argnums=0)
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)

@@ -17,6 +17,7 @@ from optix.run.best import give_best, snapshot_of
 from optix.run.binding import Binding, Pipelines
 from optix.run.home import Home
 from optix.run.pause import Pause, Watch
+from optix.run.programs import KeptLoop
 from optix.run.relay import Relay, Teller
 from optix.run.result import Result
 from optix.run.score_function import judge_of
@@ -163,6 +164,7 @@ class RLOptimizer:
         self._state = Phase.ACTIVE
         self._snapshot: PolicySnapshot | None = None
         self._learner: Learner | None = None
+        self._loop: KeptLoop | None = None  # of the run that there is
         if agent is not None:
             self._binding.loop(self._bound()[1], agent)  # a mistake is told at once
 
@@ -258,7 +260,7 @@ class RLOptimizer:
         if max_seconds is not None:
             max_seconds = max(max_seconds - (time.monotonic() - began), 1e-3)
         agent, learner = self._bound()
-        loop = self._binding.loop(learner, agent)
+        loop = self._loop_of(learner, agent)
         result = self._played(loop, max_seconds)
         best = take(result.state.best, 0)
         give_best(agent, loop, best)
@@ -291,6 +293,12 @@ class RLOptimizer:
         if self._learner is None:
             self._learner = self._binding.learner(self._agent, self._pipelines.main())
         return self._agent, self._learner
+
+    def _loop_of(self, learner: Learner, agent: BaseAgent) -> Loop:
+        """Return the loop of the run; what a next call changes of it are its budgets."""
+        if self._loop is None or not self._home.holds_a_run:
+            self._loop = KeptLoop(*self._binding.loop(learner, agent))
+        return self._loop
 
     def _played(self, loop: Loop, max_seconds: float | None) -> Result:
         """Begin the run, or go on with it."""

@@ -15,8 +15,10 @@ from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
 from optix.callbacks.hyperparams import HyperparamsPlot
 from optix.callbacks.jsonl import JsonlLog
+from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
+from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
 from optix.run.folder import RunFolder
@@ -153,12 +155,15 @@ class Session(NamedTuple):
     ) -> Hooks:
         observers = list(callbacks)
         if self.folder is not None:
-            log = JsonlLog(self.folder.log, np.asarray(state.round).tolist())
+            rounds = np.asarray(state.round).tolist()
+            logs: list[Any] = [JsonlLog(self.folder.log, rounds)]
+            if isinstance(state, PopulationState):
+                logs.append(MembersLog(self.folder.members, rounds))
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
             hyperparams = HyperparamsPlot(
                 self.folder.log, self.folder.hyperparams, title, self.loop.tuner.bounds
             )
-            observers = [log, *observers, curve, hyperparams]
+            observers = [*logs, *observers, curve, hyperparams]
         if progress:
             observers.append(Console(state, title))
         return Hooks(observers, centres)

@@ -108,20 +108,12 @@ def train(
         if agent is None:
             agent = usual_agent(environment_or_loop, **options)
         loop = make(environment_or_loop, agent, **options)
-        recipe = _recipe(
+        recipe = recipe_of(
             environment_or_loop, agent, options, warn=directory is not None
         )
-    config = {
-        "environment": recipe and recipe["environment"],
-        "recipe": recipe,
-        "seeds": seeds,
-        "seed": seed,
-        "vectorize": vectorized(loop, vectorize),
-        "drop_stopped": drop_stopped,
-        "max_snapshots": max_snapshots,
-        "budgets": {},
-        "platform": _platform(),
-    }
+    config = new_config(
+        recipe, seeds, seed, vectorized(loop, vectorize), drop_stopped, max_snapshots
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
         run = programs(loop, config["vectorize"])
@@ -291,10 +283,32 @@ def _keys(config: Mapping[str, Any]) -> jax.Array:
     return jax.random.split(jax.random.key(config["seed"]), config["seeds"])
 
 
-def _recipe(
-    environment: Any, agent: str, options: dict[str, Any], warn: bool
+def new_config(
+    recipe: dict[str, Any] | None,
+    seeds: int,
+    seed: int,
+    vectorize: bool,
+    drop_stopped: bool | None = None,
+    max_snapshots: int = POLICIES_KEPT,
+) -> dict[str, Any]:
+    """Return what run.json says of a new run; see `optix.run.folder`."""
+    return {
+        "environment": recipe and recipe["environment"],
+        "recipe": recipe,
+        "seeds": seeds,
+        "seed": seed,
+        "vectorize": vectorize,
+        "drop_stopped": drop_stopped,
+        "max_snapshots": max_snapshots,
+        "budgets": {},
+        "platform": _platform(),
+    }
+
+
+def recipe_of(
+    environment: Any, agent: str, options: dict[str, Any], warn: bool = False
 ) -> dict[str, Any] | None:
-    """Return what rebuilds the loop, None if that takes more than names and numbers."""
+    """Return what rebuilds a loop, None if that takes more than names and numbers."""
     recipe = {"environment": environment, "agent": agent, "options": options}
     objects = [] if isinstance(environment, str) else ["the environment"]
     for name, value in options.items():

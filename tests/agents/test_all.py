@@ -146,6 +146,14 @@ def test_outputs_are_what_an_action_is_made_from(name, learner):
     np.testing.assert_allclose(action, chosen, rtol=1e-6)
 
 
+def test_the_agent_says_what_it_tells(learner):
+    def told(key):
+        return learner.step(learner.init(key), learner.hyperparams, key, True)[1]
+
+    report = jax.eval_shape(told, jax.random.key(0))
+    assert sorted((*learner.agent.metrics, "return")) == sorted(report.metrics)
+
+
 def test_the_learner_knows_its_agent(name, learner):
     assert learner.agent.hyperparams.items() <= learner.hyperparams.items()
     split = learner_of(name, device(environment(name)), axis_name="device")

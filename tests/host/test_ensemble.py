@@ -118,6 +118,43 @@ def test_members_remember_their_own_rows():
         assert not first[0].any() and first[1].any()
 
 
+@pytest.mark.parametrize("framework", ["jax", "torch"])
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent_ppo", "dqn"])
+def test_probabilities_of_a_batch_are_those_of_its_rows(framework, algorithm):
+    """With what is remembered of each, in the middle of episodes and at a beginning."""
+    if framework == "torch":
+        pytest.importorskip("torch")
+    sizes = {"hidden": (4,), "framework": framework}
+    sizes |= {"cell_size": 4} if algorithm == "recurrent_ppo" else {}
+    agent = optix.make_agent("CartPole-v1", algorithm, **sizes)
+    agent = as_base_agent(agent) if framework == "jax" else agent
+    shown = np.random.default_rng(0).normal(size=(3, 4, 4)).astype(np.float32)
+    agent.begin_episode(np.ones(4, bool))
+    for obs in shown[:2]:
+        agent.act_batch(obs)
+    agent.begin_episode(np.array([True, False, False, False]))
+    before = jax.tree.map(np.array, agent.carry)
+    rows = BaseAgent.action_probs_batch(agent, shown[2])
+    probs = agent.action_probs_batch(shown[2])
+    assert probs.shape == (4, 2)
+    np.testing.assert_allclose(probs, rows, rtol=1e-5)
+    np.testing.assert_allclose(probs.sum(-1), 1.0, rtol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, agent.carry, before)
+
+
+def test_members_are_asked_once_for_a_batch():
+    class Counts(Says):
+        asked = 0
+
+        def action_probs_batch(self, observations):
+            self.asked += 1
+            return super().action_probs_batch(observations)
+
+    members = [Counts([0.5, 0.5]), Counts([0.9, 0.1])]
+    EnsembleAgent(members).act_batch(ROWS[:5])
+    assert [member.asked for member in members] == [1, 1]
+
+
 def test_agents_of_jax_and_torch_play_together(tmp_path):
     pytest.importorskip("torch")
     env = gymnasium.make("CartPole-v1")

@@ -389,7 +389,10 @@ NAN = EpisodeData(
             "a size of obs_dim must be an integer >= 1, got 0",
         ),
         (lambda: FlaxPPOAgent(4, 2.5), "n_actions must be an integer >= 1, got 2.5"),
-        (lambda: FlaxPPOAgent(4, 2, 3), "hyperparams must be a HyperparamSet or"),
+        (
+            lambda: FlaxPPOAgent(4, 2, 3),
+            "hyperparams must be a HyperparamSet, a mapping",
+        ),
         (lambda: FlaxPPOAgent(4, 2, {"gama": 1}), "unknown hyperparameter of FlaxPPO"),
         (lambda: FlaxPPOAgent(4, 2, {"discount": 2}), "discount must be in"),
         (lambda: FlaxPPOAgent(4, 2, seed=-1), "seed must be an integer >= 0, got -1"),

@@ -1,14 +1,16 @@
 """An agent and its pipeline as one object: what runs, what is kept, what is told."""
 
+import contextlib
 import threading
+import traceback
 
 import gymnasium
 import numpy as np
 import pytest
 
-from optix import LoopCallback, Phase, RLOptimizer, StopReason, resume, train
+from optix import LoopCallback, Phase, RLOptimizer, StopReason
 from optix.host import BatchPipeline
-from optix.run import rl_optimizer as module
+from optix.run import programs, rl_optimizer
 from tests.run.walkers import Filed, Track, Walker
 
 QUICK = {"progress": False, "final_scores": 1, "evaluation_episodes": 1}
@@ -19,7 +21,7 @@ class Notes(LoopCallback):
 
     def __init__(self, act=lambda episode: None):
         self.act, self.scores, self.metrics, self.infos = act, [], [], []
-        self.snapshots = []
+        self.snapshots, self.made = [], []
 
     def on_loop_start(self, info):
         self.infos.append(info)
@@ -31,6 +33,22 @@ class Notes(LoopCallback):
         self.scores.append(eval_metrics.primary_score)
         self.metrics.append(eval_metrics)
         self.act(episode_id)
+
+
+@contextlib.contextmanager
+def counted(module, *names):
+    """Give a list of the names of those functions that are called meanwhile."""
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            original = getattr(module, name)
+
+            def called(*given, name=name, original=original, **options):
+                calls.append(name)
+                return original(*given, **options)
+
+            patch.setattr(module, name, called)
+        yield calls
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +69,9 @@ def three_runs(tmp_path_factory):
     before = opt.state, opt.best_snapshot
     found = []
     for more in (None, None, 9):
-        result = opt.run(max_episodes=more)
+        with counted(programs, "_programs") as made:
+            result = opt.run(max_episodes=more)
+        notes.made.append(len(made))
         held = float(agent.weight), agent.rate, opt.best_snapshot
         found.append((result, *held, opt.state, list(notes.scores)))
         agent.weight, agent.rate = np.array(77.0), 77.0  # it is its owner's in between
@@ -83,6 +103,7 @@ def test_a_second_run_goes_on_and_its_budget_is_of_the_whole_run(three_runs):
     assert found[2][1] == 9.0 and found[2][3].eval_metrics.episode_id == 6
     assert agent.seen == tuple(range(1, 10))  # the replay went on
     assert [info.resumed_from for info in notes.infos] == [None, (5,), (5,)]
+    assert notes.made == [1, 0, 0]  # nothing is compiled again
 
 
 def test_the_weights_are_files_that_the_agent_reads(three_runs):
@@ -114,35 +135,76 @@ def test_another_process_goes_on_in_the_folder(three_runs):
     assert opt.best_snapshot.eval_metrics.metrics["weight"] == 9.0
 
 
-def test_stop_from_a_hook_a_thread_or_before_and_the_next_run_goes_on(monkeypatch):
+class Meets(Track):
+    """While `waits`, a window ends only after somebody else has set `goes_on`."""
+
+    waits = False
+
+    def __init__(self):
+        super().__init__()
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def collect(self, agent, envs, seed):
+        if self.waits:
+            self.reached.set()
+            assert self.goes_on.wait(60)
+        return super().collect(agent, envs, seed)
+
+
+def test_stop_from_a_hook_a_thread_or_before_and_the_next_run_goes_on():
     """What plays is `optix.train` and then `optix.resume`."""
-    calls = []
-    for original in (train, resume):
-
-        def called(*given, original=original, **options):
-            calls.append(original.__name__)
-            return original(*given, **options)
-
-        monkeypatch.setattr(module, original.__name__, called)
     notes = Notes(lambda episode: episode == 1 and opt.stop("enough"))
-    opt = RLOptimizer(Filed(), Track(), max_episodes=4, callbacks=[notes], **QUICK)
-    thread = threading.Thread(target=opt.stop)
-    thread.start()
-    thread.join()
-    result = opt.run()
-    assert (result.paused, notes.scores) == ("stopped by the caller", [])
-    assert opt.best_snapshot is None and opt.state is Phase.ACTIVE
-    result = opt.run()
-    played = len(notes.scores)
-    assert result.paused == "enough" and 2 <= played < 4
-    assert result.message == "paused: enough; continue with run()"
-    assert result.directory is None and notes.infos[0].directory is None
-    assert opt.run().paused is None and notes.scores == [1.0, 2.0, 3.0, 4.0]
-    assert opt.agent.weight == 4.0 and calls == ["train", "resume", "resume"]
+    pipeline = Meets()
+    opt = RLOptimizer(Filed(), pipeline, max_episodes=9, callbacks=[notes], **QUICK)
+
+    def stops():
+        assert pipeline.reached.wait(60)
+        with pytest.raises(RuntimeError, match="this RLOptimizer is running"):
+            opt.run()
+        opt.stop("from a thread")
+        pipeline.goes_on.set()
+
+    with counted(rl_optimizer, "train", "resume") as calls:
+        opt.stop()  # before there is a run
+        result = opt.run()
+        assert (result.paused, notes.scores) == ("stopped by the caller", [])
+        assert opt.best_snapshot is None and opt.state is Phase.ACTIVE
+        result = opt.run()
+        played = len(notes.scores)
+        assert result.paused == "enough" and 2 <= played < 9
+        assert result.message == "paused: enough; continue with run()"
+        assert result.directory is None and notes.infos[0].directory is None
+        thread, pipeline.waits = threading.Thread(target=stops), True
+        thread.start()
+        result = opt.run()  # the round under way is played to its end
+        thread.join()
+        pipeline.waits = False
+        assert result.paused == "from a thread" and played < len(notes.scores) < 9
+        assert opt.run().paused is None
+    assert notes.scores == [float(n) for n in range(1, 10)]
+    assert opt.agent.weight == 9.0 and calls == ["train", "resume", "resume", "resume"]
     path = opt.best_snapshot.weights_path
     assert path.with_suffix(".npz").exists()
     opt.close()
     assert not path.parent.exists()
+
+
+def test_the_latest_best_weights_stay_in_a_folder_that_does_not_move(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    opt = RLOptimizer(
+        Walker(), Track(), checkpoint_dir="deep/run", max_snapshots=2, **QUICK
+    )
+    folder = tmp_path / "deep" / "run"
+    for episodes in (1, 2, 4):
+        assert opt.run(max_episodes=episodes).directory == folder
+        monkeypatch.chdir(tmp_path.parent)  # the path was of where it was given
+    kept = sorted(path.name for path in (folder / "weights").iterdir())
+    assert kept == ["1", "3"]  # rounds whose policy was the best one when a run ended
+    assert opt.best_snapshot.weights_path == folder / "weights" / "3" / "weights"
+    best = [path for path in (folder / "best").iterdir() if path.name.isdigit()]
+    assert len(best) == 2 and not (tmp_path.parent / "deep").exists()
 
 
 def test_the_score_that_decides_and_the_one_beside_it():
@@ -272,6 +334,56 @@ def test_an_exception_arrives_and_the_next_run_goes_on():
     with pytest.warns(RuntimeWarning, match="goes on with fresh ones"):
         assert opt.run().paused is None
     assert opt.agent.weight == 6.0
+    assert notes.scores[-1] == 6.0 and sorted(notes.scores) == notes.scores
+
+
+class AgentError(Exception):
+    pass
+
+
+class ScoreError(Exception):
+    pass
+
+
+class Stumbles(Walker):
+    """Raises in one window."""
+
+    stumbles = True
+
+    def learn(self, episode_data):
+        if self.windows == 2 and self.stumbles:
+            self.stumbles = False
+            raise AgentError("stumbled")
+        return super().learn(episode_data)
+
+
+@pytest.mark.filterwarnings("ignore:the episodes that were under way")
+def test_exceptions_of_agent_and_score_arrive_as_they_were_raised():
+    """And the next run goes on from the rounds before."""
+    raises, notes = [ScoreError("lost")], Notes()
+
+    def judge(agent):
+        if agent.weight == 4.0 and raises:
+            raise raises.pop()
+        return float(agent.weight)
+
+    opt = RLOptimizer(
+        Stumbles(),
+        Track(),
+        checkpoint_score_fn=judge,
+        max_episodes=6,
+        callbacks=[notes],
+        **QUICK,
+    )
+    for kind, words, function in (
+        (AgentError, "stumbled", "learn"),
+        (ScoreError, "lost", "judge"),
+    ):
+        with pytest.raises(kind, match=f"^{words}$") as caught:
+            opt.run()
+        frames = traceback.extract_tb(caught.value.__traceback__)
+        assert frames[-1].name == function and frames[-1].filename == __file__
+    assert opt.run().paused is None and opt.agent.weight == 6.0
     assert notes.scores[-1] == 6.0 and sorted(notes.scores) == notes.scores
 
 
