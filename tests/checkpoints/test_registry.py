@@ -488,7 +488,7 @@ def test_the_best_within_a_band_are_loaded_together(tmp_path):
     assert steps(9) == [3, 5, 2]
     assert steps(9, 0.2) == [3, 5, 2, 1]
     assert steps(9, np.inf) == [3, 5, 2, 1, 6]
-    assert steps(9, same=lambda s: s.metadata["kind"]) == [3, 2]
+    assert steps(9, same=lambda tree, s: int(tree["w"]) % 2) == [3, 2]
     # the band is about the score of the first one
     assert steps(9, prefer=lambda s: s.step == 1) == [1, 3, 5, 2]
     empty_the_arrays(registry.snapshots()[1].path)  # step 5
