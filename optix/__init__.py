@@ -18,6 +18,7 @@ from optix.host.jax_agent import as_base_agent
 from optix.host.normalizers import ObsNormalizer, RewardNormalizer
 from optix.host.regime import RegimeDetector
 from optix.host.window import EpisodeData
+from optix.loop.diagnostics import diagnostics
 from optix.make import make, make_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
@@ -61,6 +62,7 @@ __all__ = [
     "StopReason",
     "Verdict",
     "as_base_agent",
+    "diagnostics",
     "evaluate",
     "join_search",
     "load",

@@ -26,6 +26,7 @@ from optix.learners.collect import collector
 from optix.learners.evaluate import evaluator
 from optix.learners.off_policy import PRIORITY, off_policy
 from optix.learners.on_policy import on_policy
+from optix.loop.diagnostics import diagnostics
 from optix.loop.loop import loop
 from optix.loop.modulation import neuromodulation
 from optix.loop.transforms import chain
@@ -34,6 +35,7 @@ from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
+from optix.population.ensemble import ensemble
 from optix.tuners.adaptive import adaptive
 from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
@@ -178,6 +180,12 @@ ROWS = {
     "loop": Row(loop, {"learner": toys.target_learner(), "tuner": fixed()}),
     "chain": Row(chain, {}),
     "neuromodulation": Row(neuromodulation, {}),
+    "diagnostics": Row(diagnostics, {"action_space": ACTIONS}),
+    "ensemble": Row(
+        ensemble,
+        {"agent": WINDOWS, "action_space": ACTIONS, "members": 2},
+        traced=traced_agent,
+    ),
     "make": Row(make, {"environment": ENV}, left_out=("env_params",)),
     "hosted": Row(hosted, {"env": Counting}, left_out=("env", "env_params")),
     "make_agent": Row(make_agent, {"env": ENV}, left_out=("env_params",)),

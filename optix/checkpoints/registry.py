@@ -188,7 +188,7 @@ class CheckpointRegistry:
         score_band: float = 0.1,
         *,
         prefer: Callable[[Snapshot], bool] = lambda s: False,
-        same: Callable[[Snapshot], Hashable] = lambda s: s.step,
+        same: Callable[[PyTree, Snapshot], Hashable] = lambda tree, s: s.step,
     ) -> list[tuple[PyTree, Snapshot]]:
         """Return the best intact snapshots within a band of scores, the best one first.
 
@@ -198,7 +198,8 @@ class CheckpointRegistry:
             score_band: how far below the score of the first another one's may be, in
                 parts of its size; infinity takes all.
             prefer: as for `load_best`.
-            same: of snapshots that it says the same of only the first is taken.
+            same: `(tree, snapshot)`; of those that it says the same of only the first is
+                taken.
 
         Raises:
             CheckpointError: none with a score is intact.
@@ -211,10 +212,11 @@ class CheckpointRegistry:
         for snapshot in ranked:
             if len(found) == top_k:
                 break
-            if same(snapshot) in found or (snapshot.score or 0.0) < lowest:
+            if (snapshot.score or 0.0) < lowest:
                 continue
             try:
-                found[same(snapshot)] = self.load(snapshot.step, target)
+                pair = self.load(snapshot.step, target)
+                found.setdefault(same(*pair), pair)
             except CorruptCheckpointError as error:
                 warnings.warn(f"{error}; it is left out", stacklevel=2)
                 faults = [*faults, error]

@@ -8,7 +8,7 @@ turns: work that is done as often as it is due.
 ensemble: policies that act as one. average: one policy of the mean of their parameters.
 weighting: how much each counts.
 
-`population` is named like its module, as are others:
+`population`, `ensemble` and `average` are named like their modules:
 `from optix.population.population import population`.
 """
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optix.population.duties import status as status
     from optix.population.duties import weights as weights
     from optix.population.duties import with_regime as with_regime
+    from optix.population.ensemble import acting as acting
     from optix.population.ensemble import join as join
     from optix.population.ensemble import stack as stack
     from optix.population.meta import Figures as Figures
@@ -45,7 +46,7 @@ export(
         ),
         "meta": ("Figures", "MetaController", "meta_controller"),
         "average": ("keep_if_not_worse", "top"),
-        "ensemble": ("join", "stack"),
+        "ensemble": ("acting", "join", "stack"),
         "weighting": ("normalised", "shares"),
     },
 )

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from optix import checks
+from optix.population.duties import Policies
 from optix.population.weighting import normalised, shares
 from optix.trees import all_finite
 from optix.types import Agent, Box, Discrete, Hyperparams, Policy, PyTree
@@ -202,6 +203,31 @@ def join(
 
 
 _all_finite = jax.jit(jax.vmap(all_finite))
+
+
+def acting(agent: Agent, several: Policies) -> Policy:
+    """Return the policy of an `ensemble` of a population's policies.
+
+    Args:
+      agent: of the population's loop.
+      several: as `optix.population.policies(state)` gives them; of hyperparameters that
+        are not the agent's no policy acts by them.
+
+    Raises:
+      ValueError: as `join`.
+    """
+    hyperparams = {
+        name: value
+        for name, value in several.hyperparams.items()
+        if name in agent.hyperparams
+    }
+    return join(
+        agent,
+        several.policies,
+        several.weights,
+        alive=several.alive,
+        hyperparams=hyperparams,
+    )
 
 
 def stack(policies: Sequence[Policy]) -> Policy:

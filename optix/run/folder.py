@@ -260,7 +260,7 @@ class RunFolder:
             score_band,
             prefer=self._reported(),
             # the one that was reported may have been found before
-            same=lambda s: (s.metadata["seed"], s.metadata["round"]),
+            same=lambda tree, s: _bits(tree["tree"].policy.params),
         )
         return [(_without_host(tree, loop), snapshot) for tree, snapshot in found]
 
@@ -342,6 +342,10 @@ class RunFolder:
     def _take_lock(self) -> None:
         """Take the lock, which the system gives back however the process ends."""
         self._lock = lock.take(self.path / place.LOCK, self.path)
+
+
+def _bits(tree: PyTree) -> tuple[bytes, ...]:
+    return tuple(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
 
 
 def without_memory(state: LoopState) -> LoopState:

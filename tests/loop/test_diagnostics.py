@@ -1,11 +1,16 @@
 """Detectors on streams whose faults are planted, and on noise in which there are none."""
 
+from pathlib import Path
+
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix import BaseAgent, HyperparamSet, LoopCallback, RLOptimizer
 from optix.checks import OptionError
+from optix.host import BatchPipeline
 from optix.loop.diagnostics import diagnostics, spike
 from optix.loop.loop import loop
 from optix.loop.round import diagnoses
@@ -274,6 +279,58 @@ def test_in_a_loop_the_next_round_trains_by_less_and_the_report_says_why(run_loo
     np.testing.assert_allclose(rate[:5], 0.5)
     np.testing.assert_allclose(rate[5:12], half, rtol=1e-5)
     np.testing.assert_array_equal(all_.centre["learning_rate"], 0.5)
+
+
+def test_a_host_agent_is_watched_by_what_it_reports(capsys):
+    class Wild(BaseAgent):
+        """Its rate, by which it moves far in every window."""
+
+        rate = 0.5
+
+        def act(self, observation):
+            return 0
+
+        def learn(self, episode_data):
+            return {"kl": self.rate}
+
+        def get_hyperparams(self):
+            return HyperparamSet({"learning_rate": self.rate})
+
+        def set_hyperparams(self, hyperparams):
+            self.rate = hyperparams.params["learning_rate"]
+
+        def save_weights(self, path):
+            Path(path).touch()
+
+        def load_weights(self, path):
+            pass
+
+    seen = []
+
+    class Watcher(LoopCallback):
+        def on_episode_end(self, episode_id, eval_metrics):
+            report = eval_metrics.report
+            rate = float(report.hyperparams["learning_rate"][0])
+            seen.append((Event.DIVERGENCE in Event(int(report.events)), rate))
+
+    optimizer = RLOptimizer(
+        Wild(),
+        BatchPipeline(gymnasium.make("CartPole-v1"), window_size=4),
+        diagnostics=True,
+        metrics=("kl",),
+        max_episodes=3,
+        windows_per_round=1,
+        evaluation_episodes=1,
+        callbacks=[Watcher()],
+        progress=False,
+        verbose=True,
+    )
+    optimizer.run()
+    assert [fired for fired, _ in seen] == [True, False, False]
+    np.testing.assert_allclose([rate for _, rate in seen][:2], [0.5, 0.25])
+    assert "round 1: divergence too high" in capsys.readouterr().out
+    with pytest.raises(OptionError, match="diagnostics must be True or False"):
+        RLOptimizer(Wild(), optimizer.pipeline, diagnostics="yes")
 
 
 def test_only_lanes_that_count_say_what_they_found():

@@ -11,7 +11,8 @@ from optix.checks import OptionError
 from optix.envs.device import device
 from optix.host.jax_agent import as_base_agent
 from optix.learners.evaluate import episode_returns
-from optix.population.ensemble import ensemble, join, stack
+from optix.population.duties import Policies
+from optix.population.ensemble import acting, ensemble, join, stack
 from optix.population.weighting import shares
 from optix.run.load import LoadedPolicy
 from optix.types import Agent, Best, Box, Discrete
@@ -46,10 +47,13 @@ def kind(request):
     return agent, space, policies_of(agent), obs
 
 
+OUTPUTS = jax.jit(lambda outputs, *given: outputs(*given), static_argnums=0)
+
+
 def alone(agent, policies, member, carry, obs):
     """What a member says by itself: probabilities of discrete actions, or an action."""
     policy = jax.tree.map(lambda x: x[member], policies)
-    after, out = agent.outputs(policy, carry, obs)
+    after, out = OUTPUTS(agent.outputs, policy, carry, obs)
     out = np.asarray(out, np.float64)
     if agent.output_names == ("logits",):
         odds = np.exp(out - out.max(-1, keepdims=True))
@@ -135,6 +139,21 @@ def test_exploring_in_a_box_is_the_mean_of_what_is_drawn():
     assert abs(np.std(drawn) - 0.1) < 0.01
 
 
+def test_policies_of_a_population_act_by_their_weights():
+    agent = optix.make_agent("CartPole-v1", "ppo", hidden=(4,))
+    several = Policies(
+        policies_of(agent, 3),
+        jnp.array([0.25, 0.75, 0.0]),
+        jnp.array([True, True, False]),
+        {"clip_ratio": jnp.array([0.1, 0.2, 0.3]), "topology/limit": jnp.ones(3)},
+    )
+    policy = jax.jit(lambda several: acting(agent, several))(several)
+    np.testing.assert_allclose(policy.extras.share, several.weights)
+    hyperparams = policy.extras.hyperparams
+    np.testing.assert_allclose(hyperparams["clip_ratio"], [0.1, 0.2, 0.3])
+    assert set(hyperparams) == set(agent.hyperparams)
+
+
 @pytest.mark.parametrize(
     ("weights", "alive", "expected"),
     [
@@ -192,6 +211,7 @@ def test_episodes_of_an_ensemble_have_the_value_of_what_it_does():
     assert abs(mean) < 4 / np.sqrt(4000)
 
 
+@pytest.mark.parametrize("kind", ["recurrent_ppo", "td3"], indirect=True)
 def test_it_is_saved_played_and_exported_as_any_other(kind, tmp_path):
     agent, space, policies, obs = kind
     three = ensemble(agent, space, 3)

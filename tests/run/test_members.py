@@ -49,20 +49,22 @@ def run(tmp_path_factory):
         environment = folder.config["environment"]
         for step in folder.best.steps():
             folder.best._remove([folder.best._path(step)])
-        for number, score in SCORES.items():
+        for number in (1, 2, 3, 4, 5):
             scaled = jax.tree.map(
                 lambda x, n=number: np.asarray(x) * (2.0 * n - 5), best.policy.params
             )
             found[number] = best._replace(
-                policy=best.policy._replace(params=scaled), score=jnp.float32(score)
+                policy=best.policy._replace(params=scaled), score=jnp.float32(7)
             )
-            about = {"seed": 0, "round": number, "final": number == 2, "rounds": [9]}
+        written = [(n, 0, n, score, n == 2) for n, score in SCORES.items()]
+        # found by another seed, and the reported one, which had been found before
+        written += [(4, 1, 4, 94.0, False), (6, 0, 2, 93.0, False)]
+        folder.best.max_snapshots = 9
+        for step, seed, number, score, final in written:
+            about = {"seed": seed, "round": number, "final": final, "rounds": [9]}
             about |= {"environment": environment, "host": {}}
             tree = {"tree": found[number], "host": {}}
-            folder.best.save(100 + number, tree, score, about)
-        # found by another seed, and the reported one, which had been found before
-        about |= {"seed": 1, "round": 4, "final": False}
-        folder.best.save(104, tree, 94.0, about)
+            folder.best.save(100 + step, tree, score, about)
     return directory, found
 
 
@@ -93,7 +95,7 @@ def test_an_ensemble_plays_as_simulation_does(run, capsys):
     directory, found = run
     parts = make("CartPole-v1", "ppo", **SMALL).learner
     # the reported one first, then by score; 30 is out of the band of a tenth
-    policies = [found[n].policy for n in (2, 5, 5, 1)]
+    policies = [found[n].policy for n in (2, 5, 4, 1)]
     for count, members in ((3, policies[:3]), (9, policies[:3])):
         played = optix.evaluate(directory, 3, ensemble=count, seed=5)
         assert played.members == len(members) and played.round == 2
