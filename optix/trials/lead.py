@@ -83,7 +83,7 @@ def lead(
 
             again = play
         else:
-            states = None if path is None else States(path, made, searched.confirm)
+            states = path and States(path, made, searched.confirm, confirm)
             worker = Worker(made, slots, way.vectorize, lease, watch, states, moved)
             play, again = worker.play, worker.confirms
         play(main)

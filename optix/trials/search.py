@@ -204,7 +204,7 @@ def join_search(
         stack.enter_context(watch)
         lease = stack.enter_context(Lease(main.inner))
         bar = stack.enter_context(Bar(searched.title, main)) if progress else None
-        states = States(path, made, searched.confirm)
+        states = States(path, made, searched.confirm, confirm)
         worker = Worker(
             *(made, slots, vectorize, lease, watch, states),
             moved=bar.moved if bar else lambda: None,

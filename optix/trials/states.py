@@ -25,11 +25,13 @@ class States:
         directory: of the search.
         loops: of its plan.
         count: how many of the best trials are kept.
+        confirm: the study of confirmations, whose trials are kept, too: one of them may
+            stay the best while later ones have higher scores.
     """
 
-    def __init__(self, directory: Path, loops: Loops, count: int):
+    def __init__(self, directory: Path, loops: Loops, count: int, confirm: Study):
         """See the class."""
-        self._directory = directory / FOLDER
+        self._directory, self._confirm = directory / FOLDER, confirm
         self._loops, self._count = loops, max(count, 1)
 
     def path(self, number: int) -> Path:
@@ -62,6 +64,7 @@ class States:
     def prune(self, study: Study) -> None:
         """Remove the runs of trials that are not among the best any more."""
         best = {trial.number for trial in self._best(study)}
+        best |= {trial.user_attrs["of"] for trial in self._confirm.of_state()}
         for trial in study.of_state("COMPLETE"):
             if trial.number not in best:
                 shutil.rmtree(self.path(trial.number), ignore_errors=True)

@@ -66,9 +66,7 @@ def train_from(
     fresh = target.with_name(f".optix-{secrets.token_hex(8)}")
     try:
         with RunFolder.open(source, write=True):  # nobody may write while it is copied
-            shutil.copytree(
-                source, fresh, ignore=shutil.ignore_patterns(*_ITS_OWN)
-            )
+            shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*_ITS_OWN))
         if target.exists():
             shutil.rmtree(target)
         fresh.rename(target)  # appears whole
