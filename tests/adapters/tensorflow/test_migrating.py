@@ -2,6 +2,7 @@
 
 import gymnasium
 import numpy as np
+import pytest
 
 from optix import RLOptimizer
 from optix.host import VectorBatchPipeline
@@ -32,5 +33,5 @@ def test_every_row_runs_and_an_agent_learns_as_one_object(tmp_path):
         for name, array in again.state().items():
             np.testing.assert_array_equal(array, learned[name])
     assert any(np.any(before[name] != learned[name]) for name in before)
-    assert opt.best_snapshot.hyperparams["clip_ratio"] == 0.2
+    assert opt.best_snapshot.hyperparams["clip_ratio"] == pytest.approx(0.2)
     pipeline.close()
