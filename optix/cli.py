@@ -1,9 +1,10 @@
-"""The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder."""
+"""The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder.
 
-import ast
+`optix search ENV` chooses the hyperparameters of a run before.
+"""
+
 import inspect
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,25 +20,33 @@ from optix.callbacks.terminal import Stream, say
 from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
+from optix.distributed.devices import devices as found_devices
+from optix.distributed.mesh import DevicesDifferError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
 from optix.run.load import load
+from optix.run.pause import EXIT_CODES
+from optix.run.place import next_directory
 from optix.run.programs import enable_compilation_cache
 from optix.run.result import Result
 from optix.run.train import resume, train
+from optix.trials.command import search_command
+from optix.trials.storages import SearchError
+from optix.trials.train_from import train_from
+from optix.words import parsed
 
-_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 _FLAGS = {
     *inspect.signature(train).parameters,
     "environment",
     "env",
     "tuner",
+    "policies",
+    "diagnostics",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
 _LOGGERS = {"tensorboard": TensorBoardCallback, "wandb": WandbCallback}
 _TRACES = {"tensorboard": tensorboard.FOLDER, "wandb": wandb.FILE}  # in a run's folder
-_WORDS = {"true": True, "false": False, "none": None}
 
 _Settings = Annotated[
     tuple[str, ...],
@@ -50,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
     0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
+    1: devices that share one policy hold different ones.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
     try:
@@ -61,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
+    commands["search"] = search_command
     try:
         return tyro.extras.subcommand_cli_from_dict(
             commands,
@@ -68,23 +79,29 @@ def _run(arguments: Sequence[str] | None) -> int:
             description="Train sequential learning models that stop by themselves.",
             args=None if arguments is None else list(arguments),
         )
-    except (CheckpointError, RunFolderError, OptionError) as error:
+    except (CheckpointError, RunFolderError, OptionError, SearchError) as error:
         return _mistake(error)
+    except DevicesDifferError as error:
+        print(f"optix: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped at once; `optix resume` goes on from the last checkpoint")
-        return _EXIT_CODES["SIGINT"]
+        return EXIT_CODES["SIGINT"]
 
 
 def _train(
-    environment: tyro.conf.Positional[str],
+    environment: tyro.conf.Positional[str | None] = None,
     agent: str | None = None,
     network: str | None = None,
     tuner: str = "fixed",
+    policies: int | None = None,
+    diagnostics: bool = False,
     seeds: int = 1,
     seed: int = 0,
     num_envs: int | None = None,
     async_envs: Annotated[bool, tyro.conf.arg(name="async")] = False,
     directory: Path | None = None,
+    start: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     max_rounds: int | None = None,
     max_env_steps: int | None = None,
     target_score: float | None = None,
@@ -92,6 +109,7 @@ def _train(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     vectorize: bool | None = None,
+    devices: int = 1,
     log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -103,12 +121,19 @@ def _train(
             Gymnasium, which gymnasium:CartPole-v1 forces.
         agent: the algorithm; by default ppo where actions are discrete, else sac.
         network: graph, for a network of neurons that can grow; by default the agent's.
-        tuner: of the hyperparameters during the run: fixed, trust (PPO) or spsa.
+        tuner: of the hyperparameters during the run: fixed, trust (PPO), spsa, momentum,
+            backoff, adaptive or pbt.
+        policies: places of a population: where one run has gone dormant another one is
+            spawned from the best, first near to it and then further out.
+        diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
+            stale exploration, and act against them.
         seeds: independent runs side by side.
         seed: of the random numbers.
         num_envs: environments side by side; by default the algorithm's number.
         async_envs: step environments of Gymnasium in processes of their own.
         directory: where the run is kept, by default the next runs/ENV-AGENT-N.
+        start: a search, or a run: go on from its best trial, or from its end, in a folder
+            of its own. It says environment, agent and options; budgets are new ones.
         max_rounds: budget of rounds.
         max_env_steps: budget of environment steps.
         target_score: score at which the run is done.
@@ -116,33 +141,60 @@ def _train(
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
+        devices: how many to use: seeds are spread over them as far as they divide, and
+            the devices of a seed share its environments and its replay; on a CPU they are
+            made.
         log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
+    found_devices(devices)  # before anything is computed
     callbacks = _loggers(log)
-    options = _parsed(settings) | _budgets(max_rounds, max_env_steps, target_score)
+    budgets = _budgets(max_rounds, max_env_steps, target_score)
+    session: dict[str, Any] = {
+        "max_seconds": max_seconds,
+        "checkpoint_seconds": checkpoint_seconds,
+        "memory_every": memory_every,
+        "callbacks": callbacks,
+        "progress": progress,
+    }
+    if start is not None:
+        given = (environment, agent, network, num_envs, vectorize, policies, *settings)
+        switched = diagnostics or async_envs or devices != 1
+        if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
+            raise OptionError(
+                "--from takes environment, agent, seeds and options from the run that it "
+                "goes on from; leave them out (budgets and --directory may be new)"
+            )
+        into = directory or next_directory("from", start.resolve().name)
+        return _present(train_from(start, into, **session, **budgets))
+    if environment is None:
+        raise OptionError(
+            "train needs an environment, such as CartPole-v1, or --from DIR"
+        )
+    options = _parsed(settings) | budgets
     if network is not None:
         options["network"] = network
+    if policies is not None:
+        options["policies"] = policies
     if num_envs is not None:
         options["num_envs"] = num_envs
     if async_envs:
         options["async_envs"] = True
+    if diagnostics:
+        options["diagnostics"] = True
     agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
         agent=agent,
         seeds=seeds,
         seed=seed,
-        directory=directory or _next_directory(environment, agent),
-        max_seconds=max_seconds,
-        checkpoint_seconds=checkpoint_seconds,
-        memory_every=memory_every,
+        directory=directory or next_directory(environment, agent),
         vectorize=vectorize,
-        callbacks=callbacks,
-        progress=progress,
+        devices=devices,
         tuner=tuner,
+        **session,
         **options,
     )
     return _present(result)
@@ -156,6 +208,7 @@ def _resume(
     max_seconds: float | None = None,
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
+    devices: int | None = None,
     progress: bool = True,
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
@@ -170,6 +223,7 @@ def _resume(
         max_seconds: wall clock after which the run is paused again.
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
+        devices: how many to go on with, by default as many as before.
         progress: show a progress bar.
     """
     result = resume(
@@ -178,6 +232,7 @@ def _resume(
         max_seconds=max_seconds,
         checkpoint_seconds=checkpoint_seconds,
         memory_every=memory_every,
+        devices=devices,
         progress=progress,
         **_budgets(max_rounds, max_env_steps, target_score),
     )
@@ -185,7 +240,10 @@ def _resume(
 
 
 def _eval(
-    directory: tyro.conf.Positional[Path], episodes: int = 100, seed: int = 0
+    directory: tyro.conf.Positional[Path],
+    episodes: int = 100,
+    seed: int = 0,
+    ensemble: int | None = None,
 ) -> int:
     """Play the best policy of a run on fresh random numbers.
 
@@ -193,8 +251,10 @@ def _eval(
         directory: of the run, which may still be under way.
         episodes: how many to play.
         seed: of the random numbers of these episodes.
+        ensemble: let so many of the best policies act as one; by default the best alone.
     """
-    say(evaluate(directory, episodes, seed=seed).message, sys.stdout)
+    played = evaluate(directory, episodes, seed=seed, ensemble=ensemble)
+    say(played.message, sys.stdout)
     return 0
 
 
@@ -231,10 +291,12 @@ def _present(result: Result) -> int:
     console.print(duration, soft_wrap=True)
     if result.directory is not None:
         console.print(f"learning curve: {result.curve}", soft_wrap=True)
+        if result.hyperparams is not None:
+            console.print(f"hyperparameters: {result.hyperparams}", soft_wrap=True)
         console.print(
             f"checkpoints: {result.directory / 'checkpoints'}", soft_wrap=True
         )
-    return _EXIT_CODES.get(result.paused or "", 0)
+    return EXIT_CODES.get(result.paused or "", 0)
 
 
 def _loggers(log: str | None) -> list[LoopCallback]:
@@ -271,29 +333,7 @@ def _budgets(
 
 
 def _parsed(settings: Sequence[str]) -> dict[str, Any]:
-    options = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not (name and equals and text):
-            raise OptionError(f"--set takes NAME=VALUE, got {setting!r}")
-        if name in _FLAGS:
-            raise OptionError(
-                f"{name} can not be --set; `optix train --help` has flags"
-            )
-        try:
-            options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            options[name] = _WORDS.get(text.lower(), text)
-    return options
-
-
-def _next_directory(environment: str, agent: str) -> Path:
-    """Return the first runs/ENV-AGENT-N that is free behind all others."""
-    name = f"{re.sub('[/:]', '-', environment)}-{agent}-"
-    there = os.listdir("runs") if os.path.isdir("runs") else []
-    taken = [other.removeprefix(name) for other in there if other.startswith(name)]
-    numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
-    return Path("runs") / f"{name}{max(numbers, default=0) + 1}"
+    return parsed(settings, _FLAGS, "train")
 
 
 def _let_go(stream: Any) -> None:

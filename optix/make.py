@@ -15,13 +15,16 @@ from optix.envs.spaces import spaces
 from optix.host.adapter import adapted_agent, merged
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.learners.evaluate import evaluator
+from optix.loop.diagnostics import diagnostics as diagnosing
 from optix.loop.loop import loop
+from optix.loop.transforms import chain
 from optix.networks.continuous import ActorAndCritic
 from optix.neuroevo.graph.brain import BrainNetwork
 from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.graph.network import graph_actor_critic
 from optix.neuroevo.graph.regions import Brain
 from optix.neuroevo.graph.static import StaticGraph
+from optix.population.population import population
 from optix.registry import (
     ALGORITHMS,
     FRAMEWORKS,
@@ -49,9 +52,11 @@ def make(
     network: Any = None,
     tuner: Tuner | str = "fixed",
     transforms: Transform | None = None,
+    diagnostics: bool = False,
     validation: Any = None,
     score: Callable | None = None,
     async_envs: bool = False,
+    policies: int | None = None,
     **options: Any,
 ) -> Loop:
     """Return the autonomous loop of an agent in an environment.
@@ -69,14 +74,21 @@ def make(
         what `freeze` makes of a graph, or "graph" for layers of neurons, is made an
         actor-critic.
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "trust"
-        steers PPO's learning rate by how far a round moves the policy, "spsa" tunes the
-        agent's usual ones within its usual bounds.
+        steers PPO's learning rate by how far a round moves the policy; "spsa",
+        "momentum", "backoff", "adaptive" and "pbt" tune the agent's usual ones within
+        its usual bounds.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
+      diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
+        stale exploration, and act against them: `optix.loop.diagnostics` behind the
+        other transforms.
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, hyperparams, key) -> []`, any other score that then decides.
       async_envs: step environments of Gymnasium in processes of their own.
+      policies: places of a population of such loops, which spawns another one where one
+        has gone dormant; None for a single loop. Budgets are then those of all together.
       **options: any keyword of the agent (hyperparameters too), of its network, of its
-        learner (`on_policy` or `off_policy`) and of the `loop`.
+        learner (`on_policy` or `off_policy`), of the `loop` and, beside `policies`, of
+        `optix.population.population.population`.
 
     Raises:
       ValueError: an unknown environment, agent or option, or a value out of range.
@@ -95,6 +107,12 @@ def make(
     loop_names = keywords(loop) - {"transforms", "score"}
     known = row.agent_options() | row.learner_options() | loop_names
     known |= row.network_options() if network is None else names
+    several = keywords(population)
+    if policies is not None:
+        checks.positive_int("policies", policies)
+        known |= several
+    for name in sorted(several & (set(options) - known)):
+        raise OptionError(f"{name} is of a population; pass policies= beside it")
     checks.known_names("option", options, known)
     if validation is not None and score is not None:
         raise OptionError("give validation= or score=, not both: one score decides")
@@ -122,8 +140,26 @@ def make(
             deterministic=options.get("deterministic_evaluation", True),
         )
         learner = learner._replace(host=together(learner.host, held_out.host))
-    loop_options = {name: options[name] for name in loop_names & set(options)}
-    return loop(learner, tuner, transforms=transforms, score=score, **loop_options)
+    checks.boolean("diagnostics", diagnostics)
+    if diagnostics:
+        watching = diagnosing(env.action_space)
+        transforms = watching if transforms is None else chain(transforms, watching)
+    if policies is not None:
+        loop_names -= _OF_ALL
+    made = loop(
+        learner,
+        tuner,
+        transforms=transforms,
+        score=score,
+        **_named(options, loop_names),
+    )
+    if policies is None:
+        return made
+    given: dict[str, Any] = {"bounds": made.tuner.bounds or row.tuned}
+    return population(made, policies, **(given | _named(options, several)))
+
+
+_OF_ALL = {"max_rounds", "max_env_steps"}  # budgets of a population, not of its members
 
 
 @contextmanager

@@ -4,17 +4,31 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.agents import (
+    dqn,
+    impala,
+    ppo,
+    pqn,
+    rainbow,
+    recurrent_ppo,
+    recurrent_pqn,
+    sac,
+    td3,
+)
 from optix.checks import OptionError
 from optix.learners.memory import PRIORITY
 from optix.learners.off_policy import off_policy
 from optix.learners.on_policy import on_policy
 from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
-from optix.networks.recurrent import recurrent_actor_critic
+from optix.networks.recurrent import recurrent_action_values, recurrent_actor_critic
 from optix.networks.values import action_values
 from optix.neuroevo.graph.network import graph_actor_critic
+from optix.tuners.adaptive import adaptive
+from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
+from optix.tuners.momentum import momentum
+from optix.tuners.pbt import pbt
 from optix.tuners.spsa import spsa
 from optix.tuners.trust import trust
 from optix.types import Agent, Box, Discrete, Tuner
@@ -116,6 +130,9 @@ FRAMEWORKS = {  # beside "jax"
 # of every environment, as the papers of SAC and TD3 have it; a window is 1024 steps
 _AN_UPDATE_A_STEP = {"num_envs": 8, "num_steps": 128, "gradient_steps": 8}
 
+# of few samples each, where there is neither a replay nor a target
+_MANY_UPDATES = {"num_envs": 32, "num_steps": 64}
+
 ALGORITHMS = {
     "ppo": Algorithm(
         agent=ppo.ppo,
@@ -133,6 +150,33 @@ ALGORITHMS = {
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
         base=ppo.ppo,
+    ),
+    "pqn": Algorithm(
+        agent=pqn.pqn,
+        network=action_values,
+        learner=on_policy,
+        actions=(Discrete,),
+        hyperparams=pqn.HYPERPARAMS,
+        tuned=pqn.TUNED,
+        options={"layer_norm": True, **_MANY_UPDATES},
+    ),
+    "recurrent_pqn": Algorithm(
+        agent=recurrent_pqn.recurrent_pqn,
+        network=recurrent_action_values,
+        learner=on_policy,
+        actions=(Discrete,),
+        hyperparams=pqn.HYPERPARAMS,
+        tuned=pqn.TUNED,
+        options={"num_minibatches": 4, **_MANY_UPDATES},
+        base=pqn.pqn,
+    ),
+    "impala": Algorithm(
+        agent=impala.impala,
+        network=actor_critic,
+        learner=on_policy,
+        actions=(Discrete, Box),
+        hyperparams=impala.HYPERPARAMS,
+        tuned=impala.TUNED,
     ),
     "dqn": Algorithm(
         agent=dqn.dqn,
@@ -178,7 +222,11 @@ NETWORKS = {  # by name, in place of the usual one of ppo and recurrent_ppo
 
 _STEERED = (1e-6, 1e-2)  # above, CartPole's policies do not stay good
 TUNERS: Mapping[str, Callable[[Any], Tuner]] = {
+    "adaptive": adaptive,
+    "backoff": backoff,
     "fixed": lambda bounds: fixed(),
+    "momentum": momentum,
+    "pbt": pbt,
     "spsa": spsa,
     "trust": lambda bounds: trust({"learning_rate": _STEERED}),
 }

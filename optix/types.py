@@ -11,6 +11,7 @@ Axis letters: `L` lanes of a tuner, `T` steps of a window, `B` environments.
 """
 
 import enum
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypedDict
 
@@ -231,6 +232,7 @@ class Agent(NamedTuple):
     axis_name: the devices over which `learn` takes means, None for one.
     check_window: `(num_steps, num_envs)` raises ValueError where windows of that size
         can not be learned from. Static ints; on policy.
+    metrics: the names in `Learned.info`, None where that is not known.
     """
 
     init: Callable[[jax.Array], Policy]
@@ -243,6 +245,7 @@ class Agent(NamedTuple):
     axis_name: str | None = None
     check_window: Callable[[int, int], Any] = lambda num_steps, num_envs: None
     output_names: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
 
 
 class HostPart(Protocol):
@@ -330,6 +333,7 @@ class StopReason(enum.IntEnum):
     NON_FINITE_DATA = 6
     NON_FINITE_SCORE = 7
     NO_SIGNAL = 8
+    SETTLED = 9  # of a population
 
     def describe(self) -> str:
         """Return the reason as a sentence for people."""
@@ -349,6 +353,8 @@ _STOP_SENTENCES = {
     "updates were finite",
     StopReason.NO_SIGNAL: "no learning signal: the scores have not moved since the first "
     "rounds",
+    StopReason.SETTLED: "the population has settled: no policy trains any more, and no "
+    "other is spawned",
 }
 
 
@@ -365,22 +371,51 @@ class Event(enum.IntFlag):
     NON_FINITE = 64
     STRUCTURE = 128  # a transform changed the network's structure
     STOPPED = 256
+    COPY = 512  # a lane goes on from another one
+    SPAWN = 1024  # a population has a new member
+    PRUNE = 2048  # a member has left it
+    LOSS_SPIKE = 4096  # this and the next ones by `optix.loop.diagnostics`
+    ENTROPY_COLLAPSE = 8192
+    DIVERGENCE = 16384  # the policy has moved too far
+    STALE_EXPLORATION = 32768
+
+
+DIAGNOSES = {  # in words
+    Event.LOSS_SPIKE: "loss spike",
+    Event.ENTROPY_COLLAPSE: "entropy collapse",
+    Event.DIVERGENCE: "divergence too high",
+    Event.STALE_EXPLORATION: "stale exploration",
+}
+
+
+class Decision(enum.IntEnum):
+    """What a population's meta-controller says of a member that trains no more."""
+
+    NONE = 0  # nobody asked
+    SPAWN = 1  # it stays as it is, and another one begins
+    PRUNE = 2  # it leaves, and its place is free for another one
+    STOP = 3  # it stays as it is, and no other one begins
+    GO_ON = 4  # it trains on
 
 
 class Signals(NamedTuple):
-    """What the loop tells tuners and transforms after a round."""
+    """What the loop tells tuners and transforms after a round.
+
+    Only the score has no default, so that a tuner is told without a loop too, as in
+    `tuner.tell(state, Signals(score), key)`.
+    """
 
     score: jax.Array  # [L] float32 for a tuner, [] for a transform; -inf if not finite
-    round: jax.Array  # [] int32
-    phase: jax.Array  # [] int32 Phase
-    verdict: jax.Array  # [] int32 Verdict
-    gain_limit: jax.Array  # [] float32 upper limit of the gain over the window, in
+    round: Any = 0  # [] int32
+    phase: Any = Phase.ACTIVE  # [] int32 Phase
+    verdict: Any = Verdict.UNDECIDED  # [] int32 Verdict
+    gain_limit: Any = math.inf  # [] float32 upper limit of the gain over the window, in
     # residual standard deviations
-    autocorrelation: jax.Array  # [] float32 lag one, of the residuals
-    improved: jax.Array  # [] bool: this round set a new best
-    hyperparams: Hyperparams  # what the round used: {name: [L]} or {name: []}
-    metrics: dict[str, jax.Array]  # of the learner: {name: [L]} or {name: []}
-    key: jax.Array  # [] PRNG key of the round, for transforms; equal in all lanes
+    autocorrelation: Any = 0.0  # [] float32 lag one, of the residuals
+    improved: Any = False  # [] bool: this round set a new best
+    hyperparams: Hyperparams = {}  # what the round used: {name: [L]} or {name: []}
+    metrics: dict[str, jax.Array] = {}  # of the learner: {name: [L]} or {name: []}
+    key: Any = None  # [] PRNG key of the round, for transforms; equal in all lanes
 
 
 class Tuner(NamedTuple):
@@ -399,6 +434,7 @@ class Tuner(NamedTuple):
     common_random_numbers: whether all lanes begin as copies and train with the same keys.
         Otherwise each begins from a policy of its own and sees experience of its own;
         scores are on the same keys either way.
+    metrics: names among `Signals.metrics` that it can not do without.
     """
 
     lanes: int
@@ -409,6 +445,7 @@ class Tuner(NamedTuple):
     centre: Callable[[PyTree], Hyperparams]
     judged: int | None = None
     common_random_numbers: bool = True
+    metrics: tuple[str, ...] = ()
 
 
 class Transform(NamedTuple):
@@ -420,11 +457,16 @@ class Transform(NamedTuple):
         `modulation` is {name: [] float32} factors that multiply the next
         round's hyperparameters, within bounds, unknown to the tuner.
     hyperparams: {"name/parameter": default float}, tunable like any other.
+    events: `(state) -> [] int32`, Event bits of what the last update found; None for
+        none.
+    trajectory: whether it looks at `report.trajectory`, which else is not kept.
     """
 
     init: Callable[[Policy], PyTree]
     update: Callable[..., tuple[PyTree, Policy, PyTree, dict]]
     hyperparams: Mapping[str, float]
+    events: Callable[[PyTree], jax.Array] | None = None
+    trajectory: bool = True
 
 
 class Limits(NamedTuple):
@@ -502,6 +544,32 @@ class LoopState(NamedTuple):
         return self.progress.phase
 
 
+class Members(NamedTuple):
+    """A round of a population by place, `P` of them, for people and callbacks."""
+
+    trained: jax.Array  # [P] bool: a member there has played the round
+    alive: jax.Array  # [P] bool: a policy there counts after it
+    weight: jax.Array  # [P] float32 of that policy among all, 0 where none counts
+    round: jax.Array  # [P] int32 of the member
+    env_steps: jax.Array  # [P] int32 of the member so far
+    score: jax.Array  # [P] float32
+    best_score: jax.Array  # [P] float32
+    phase: jax.Array  # [P] int32 Phase
+    verdict: jax.Array  # [P] int32 Verdict
+    events: jax.Array  # [P] int32 Event bits
+    stop_reason: jax.Array  # [P] int32 StopReason
+    decision: jax.Array  # [P] int32 Decision
+    gap: jax.Array  # [P] float32 train less validation, in standard errors
+    gap_slope: jax.Array  # [P] float32 of the last policy over the best, in the same
+    gain_limit: jax.Array  # [P] float32 as `Signals.gain_limit`
+    child: jax.Array  # [P] int32 the place of who was spawned then, -1 for nobody
+    parent: (
+        jax.Array
+    )  # [P] int32 from which place it was spawned, -1 for a fresh policy
+    reach: jax.Array  # [P] int32 how far from its parent, 0 is nearest
+    spawns: jax.Array  # [] int32 so far
+
+
 class StepReport(NamedTuple):
     """One round, for people and callbacks."""
 
@@ -517,6 +585,7 @@ class StepReport(NamedTuple):
     events: jax.Array  # [] int32 Event bits
     stop_reason: jax.Array  # [] int32 StopReason
     metrics: dict[str, jax.Array]  # {name: [] float32} means over windows and lanes
+    members: PyTree = ()  # Members of a population
 
 
 class Loop(NamedTuple):

@@ -17,7 +17,7 @@ from optix.neuroevo.graph.build import layered
 from optix.neuroevo.growth.controller import topology_controller
 from optix.neuroevo.growth.hebbian import hebbian
 from optix.registry import ALGORITHMS
-from optix.types import Box
+from optix.types import Box, Discrete
 
 SMALL = {"num_envs": 2, "num_steps": 8, "evaluation_episodes": 2, "final_scores": 2}
 NETWORK = {"hidden": (4,)}
@@ -30,8 +30,11 @@ def settings(name):
     """The environment and the options of a small run of an agent."""
     row = ALGORITHMS[name]
     replay = REPLAY if "capacity" in row.learner_options() else {}
-    more = {"sequence_length": 4} if name == "recurrent_ppo" else {}
-    env = "Pendulum-v1" if Box in row.actions and "ppo" not in name else "CartPole-v1"
+    more = {"sequence_length": 4} if name.startswith("recurrent") else {}
+    if name == "impala":
+        more = {"sequence_length": 4, "num_minibatches": 2}
+    boxes = Box in row.actions and Discrete not in row.actions
+    env = "Pendulum-v1" if boxes else "CartPole-v1"
     return env, {"agent": name, **SMALL, **NETWORK, **replay, **more}
 
 

@@ -13,7 +13,8 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from rich.table import Table
 
-from optix.cli import _loggers_of, _next_directory, _parsed, _present, main
+from optix.cli import _loggers_of, _parsed, _present, main
+from optix.run.place import next_directory
 from tests.callbacks.events import points
 
 SMALL = [
@@ -147,10 +148,10 @@ def test_settings_are_python_values_or_words():
 
 
 def test_directories_are_numbered_behind_all_others(tmp_path):
-    assert str(_next_directory("ALE/Pong-v5", "ppo")) == "runs/ALE-Pong-v5-ppo-1"
+    assert str(next_directory("ALE/Pong-v5", "ppo")) == "runs/ALE-Pong-v5-ppo-1"
     for name in ("A-ppo-2", "A-ppo-10", "A-ppo-x", "A-dqn-50"):
         (tmp_path / "runs" / name).mkdir(parents=True)
-    assert str(_next_directory("A", "ppo")) == "runs/A-ppo-11"
+    assert str(next_directory("A", "ppo")) == "runs/A-ppo-11"
 
 
 def test_names_of_users_are_printed_as_they_are(capsys):
@@ -176,7 +177,7 @@ def test_names_of_users_are_printed_as_they_are(capsys):
 
 def test_a_name_is_no_pattern_among_the_numbered(tmp_path):
     (tmp_path / "runs" / "[A]*-ppo-3").mkdir(parents=True)
-    assert str(_next_directory("[A]*", "ppo")) == "runs/[A]*-ppo-4"
+    assert str(next_directory("[A]*", "ppo")) == "runs/[A]*-ppo-4"
 
 
 PAUSED = """

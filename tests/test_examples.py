@@ -10,6 +10,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {
     "vmapped_seeds": [2, 2],
     "compose": [20, 4, 8],
+    "tune_any_function": [10],
     "supervised": [2],
     "grow_a_brain": [4, 3],
     "live_stream": [1, 5],

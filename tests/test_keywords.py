@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.agents import dqn, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.agents import dqn, impala, ppo, rainbow, recurrent_ppo, sac, td3
 from optix.buffers.compact import compact
 from optix.buffers.hindsight import hindsight
 from optix.buffers.n_step import n_step
@@ -26,6 +26,7 @@ from optix.learners.collect import collector
 from optix.learners.evaluate import evaluator
 from optix.learners.off_policy import PRIORITY, off_policy
 from optix.learners.on_policy import on_policy
+from optix.loop.diagnostics import diagnostics
 from optix.loop.loop import loop
 from optix.loop.modulation import neuromodulation
 from optix.loop.transforms import chain
@@ -34,7 +35,12 @@ from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.networks.values import action_values
+from optix.population.ensemble import ensemble
+from optix.tuners.adaptive import adaptive
+from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
+from optix.tuners.momentum import momentum
+from optix.tuners.pbt import pbt
 from optix.tuners.space import space
 from optix.tuners.spsa import spsa
 from optix.tuners.trust import trust
@@ -124,6 +130,7 @@ ROWS = {
     "recurrent_ppo": agent_row(
         ppo, recurrent_ppo.recurrent_ppo, MEMORY, ACTIONS, base=ppo.ppo
     ),
+    "impala": agent_row(impala, impala.impala, MEMORY, ACTIONS),
     "dqn": agent_row(dqn, dqn.dqn, VALUES_OF_ACTIONS, ACTIONS),
     "rainbow": agent_row(rainbow, rainbow.rainbow, ATOMS, ACTIONS),
     "sac": agent_row(sac, sac.sac, BOTH, BOX, "networks"),
@@ -163,11 +170,22 @@ ROWS = {
     ),
     "fixed": Row(fixed, {}, traced=traced_tuner),
     "trust": Row(trust, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
-    "spsa": Row(spsa, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner),
+    **{
+        factory.__name__: Row(
+            factory, {"bounds": {"rate": (0.1, 2.0)}}, traced=traced_tuner
+        )
+        for factory in (adaptive, backoff, momentum, pbt, spsa)
+    },
     "space": Row(space, {"bounds": {"rate": (0.1, 2.0)}}),
     "loop": Row(loop, {"learner": toys.target_learner(), "tuner": fixed()}),
     "chain": Row(chain, {}),
     "neuromodulation": Row(neuromodulation, {}),
+    "diagnostics": Row(diagnostics, {"action_space": ACTIONS}),
+    "ensemble": Row(
+        ensemble,
+        {"agent": WINDOWS, "action_space": ACTIONS, "members": 2},
+        traced=traced_agent,
+    ),
     "make": Row(make, {"environment": ENV}, left_out=("env_params",)),
     "hosted": Row(hosted, {"env": Counting}, left_out=("env", "env_params")),
     "make_agent": Row(make_agent, {"env": ENV}, left_out=("env_params",)),
@@ -256,7 +274,7 @@ def test_integers_fit_their_type(factory):
 
 
 @pytest.mark.parametrize(
-    "factory", ["ppo", "recurrent_ppo", "dqn", "rainbow", "sac", "td3"]
+    "factory", ["ppo", "recurrent_ppo", "impala", "dqn", "rainbow", "sac", "td3"]
 )
 def test_numbers_of_any_library_are_floats(factory):
     wanted = pytest.approx(1e-3)

@@ -133,4 +133,5 @@ def test_every_row_runs_and_does_what_its_left_side_says(names):
     assert names["normalized"].shape == (4,) and names["obs_norm"].count == 8
     assert names["rows"].obs["goal"].shape == (16,) and names["valid"].all()
     assert names["sample"].items.obs["at"].shape == (8,)
+    assert [snapshot.step for _, snapshot in names["kept"]] == [0]
     assert names["registry"].best.score == 1.0 and names["regime"] == "trending"

@@ -103,14 +103,11 @@ def dqn(
         return carry, values(policy.params, policy.structure, obs)
 
     def act(policy, carry, obs, hyperparams, key, explore):
-        greedy = jnp.argmax(outputs(policy, carry, obs)[1], -1)
+        carry, values = outputs(policy, carry, obs)
         if not explore:
-            return carry, greedy, {}
-        epsilon = exploration_rate(policy.extras.env_steps, hyperparams)
-        coin_key, action_key = jax.random.split(unrolled(key))
-        coin = jax.random.uniform(coin_key, greedy.shape)
-        anything = jax.random.randint(action_key, greedy.shape, 0, action_space.n)
-        return carry, jnp.where(coin < epsilon, anything, greedy), {}
+            return carry, jnp.argmax(values, -1), {}
+        steps = policy.extras.env_steps
+        return carry, epsilon_greedy(values, steps, hyperparams, key), {}
 
     def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
@@ -119,11 +116,11 @@ def dqn(
         rows = view.rows(extras, batch)
         next_target = values(extras.target, structure, rows.next_obs)
         chooser = values(params, structure, rows.next_obs) if double else next_target
-        next_value = _of(next_target, jnp.argmax(chooser, -1))
+        next_value = value_of(next_target, jnp.argmax(chooser, -1))
         target = rows.reward + rows.discount * next_value
 
         def loss(params):
-            value = _of(values(params, structure, rows.obs), rows.action)
+            value = value_of(values(params, structure, rows.obs), rows.action)
             error = value - target
             return jnp.mean(batch.weight * 0.5 * jnp.square(error)), (value, error)
 
@@ -147,6 +144,7 @@ def dqn(
         outputs,
         axis_name,
         output_names=("q_values",),
+        metrics=("value", "value_loss"),
     )
 
 
@@ -157,6 +155,16 @@ def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:
     return start + share * (end - start)
 
 
-def _of(values, action):
-    """The value of each row's action, [N]."""
+def epsilon_greedy(values: jax.Array, env_steps: jax.Array, hyperparams, key):
+    """Return the best action of [B, n] values, [B], or with chance epsilon any."""
+    greedy = jnp.argmax(values, -1)
+    epsilon = exploration_rate(env_steps, hyperparams)
+    coin_key, action_key = jax.random.split(unrolled(key))
+    coin = jax.random.uniform(coin_key, greedy.shape)
+    anything = jax.random.randint(action_key, greedy.shape, 0, values.shape[-1])
+    return jnp.where(coin < epsilon, anything, greedy)
+
+
+def value_of(values: jax.Array, action: jax.Array) -> jax.Array:
+    """Return the value of each row's action, [...] of [..., n]."""
     return jnp.sum(values * jax.nn.one_hot(action, values.shape[-1]), -1)

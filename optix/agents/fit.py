@@ -10,13 +10,15 @@ from optix import checks
 from optix.types import Box, Discrete, Network
 
 
-def feed_forward(agent: str, network: Network) -> None:
+def feed_forward(
+    agent: str, network: Network, recurrent: str = "recurrent_ppo"
+) -> None:
     """Raise ValueError for something else than a network without a carry."""
     check_network(network)
     if jax.tree.leaves(network.initial_carry(1)):
         raise checks.OptionError(
             f"{agent} takes a feed-forward network, but this one has a carry; give it to "
-            "recurrent_ppo, which trains through time"
+            f"{recurrent}, which trains through time"
         )
 
 

@@ -26,12 +26,12 @@ from optix.agents.fit import (
     feed_forward,
 )
 from optix.agents.reading import Batch, Reading, single_samples
-from optix.agents.updates import checked_optimizer, has_few, update_rule
+from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
-from optix.math.returns import following_values, generalized_advantages
+from optix.agents.window import advantages, learn_in_epochs
 from optix.math.running import Moments, initial_moments, pool
 from optix.networks.mlp import check_actions
-from optix.trees import all_finite, mean_devices, next_turn, select
+from optix.trees import all_finite, next_turn, select
 from optix.types import (
     Agent,
     Box,
@@ -43,8 +43,6 @@ from optix.types import (
     PyTree,
     Trajectory,
 )
-from optix.xla.backend import on_cpu
-from optix.xla.permutation import random_permutation
 
 HYPERPARAMS = {  # name: (default, low, high), the range in which it makes sense
     "learning_rate": (5e-4, 0.0, 1.0),
@@ -60,6 +58,10 @@ TUNED = {  # what a tuner named without bounds may change, and how far
     "clip_ratio": (0.05, 0.5),
     "entropy_coefficient": (1e-4, 0.1),
 }
+
+
+# of the loss of every minibatch, their means
+_TOLD = ("clip_fraction", "entropy", "kl", "policy_loss", "value_loss")
 
 
 class ProximalExtras(NamedTuple):
@@ -203,7 +205,7 @@ def ppo(
         feed_forward("ppo", network)
         # parts that divide the samples wherever the minibatches do
         checks.positive_int("num_minibatches", num_minibatches)
-        reading = single_samples(network, math.gcd(num_minibatches, 4))
+        reading = single_samples("ppo", network, math.gcd(num_minibatches, 4))
     check_network(network)
     check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
@@ -277,88 +279,42 @@ def ppo(
         # rewards by the scale of this window too, for one that only the last ones had
         # would throw the first large rewards away, and their scale with them
         extras = normal.observe(policy.extras, batch)
-        samples = prepare(policy, batch, extras, hyperparams)
-        rule = rule_at(hyperparams, policy.extras.updates)
-
-        # XLA:CPU hands a turn that begins with many gathers to a second thread in parts,
-        # by which small updates lose more than they gain
-        early = on_cpu() and has_few(policy.params)
-
-        def take(index):
-            return jax.tree.map(
-                lambda x: x.at[index].get(mode="promise_in_bounds"), samples
-            )
-
-        def minibatch(carry, given):
-            params, opt_state, running = carry
-            rows = given if early else take(given)
-
-            def objective(params):
-                outputs, part = reading.outputs(params, policy.structure, rows)
-                return loss(
-                    outputs, part, hyperparams, distribution, clip_values, axis_name
-                )
-
-            grads, info = jax.grad(objective, has_aux=True)(params)
-            grads, info = mean_devices((grads, info), axis_name)
-            updates, new_opt_state = rule.update(
-                grads, opt_state, params, version=policy.structure
-            )
-            new = optax.apply_updates(params, updates), new_opt_state
-            if target_kl is not None:
-                running = running & (info["kl"] <= hyperparams["target_kl"])
-                new = select(running, new, (params, opt_state))
-            return (*new, running), info
-
-        def epoch(carry, key):
-            order = random_permutation(key, count).reshape(num_minibatches, -1)
-            return jax.lax.scan(minibatch, carry, take(order) if early else order)
-
-        start = (policy.params, policy.opt_state, jnp.bool_(True))
-        (params, opt_state, _), info = jax.lax.scan(
-            epoch, start, jax.random.split(key, num_epochs)
-        )
-
-        extras = extras._replace(updates=next_turn(extras.updates))
-        new = Policy(params, policy.structure, opt_state, extras)
-        info = jax.tree.map(jnp.mean, info)
-        # of a divergence of NaN, which passes no limit, only the information tells
-        finite = all_finite((new, info))
-        return Learned(select(finite, new, policy), info, finite)
-
-    def prepare(policy, batch, extras, hyperparams):
-        """Advantages and values of a window, in the rows that minibatches take.
-
-        Observations are seen as they were acted on; `extras` has the scale of rewards.
-        """
-        obs = normal.normalize(policy.extras, batch.obs)
-        value = reading.values(policy.params, policy.structure, obs, batch)
-
-        def value_after(steps):
-            """The value [B] of what followed a step [B] of each environment."""
-            carry, *seen = jax.tree.map(
-                lambda x: x[steps, jnp.arange(steps.size)],
-                (batch.extras.get("carry", ()), batch.obs, batch.next_obs),
-            )
-            seen = [normal.normalize(policy.extras, x) for x in seen]
-            return reading.value_after(policy.params, policy.structure, carry, *seen)
-
-        next_value = following_values(
-            value, batch.truncated & ~batch.terminated, value_after
-        )
-        advantages = jax.vmap(
-            generalized_advantages, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1
-        )(
-            normal.scale(extras, batch.reward),
-            value,
-            next_value,
-            batch.terminated,
-            batch.truncated,
+        rows = advantages(
+            normal,
+            reading,
+            policy,
+            batch,
+            extras,
             hyperparams["discount"],
             hyperparams["gae_lambda"],
         )
-        samples = Batch(obs, batch.action, batch.extras["log_prob"], advantages, value)
-        return reading.rows(samples, batch)
+
+        def objective(params, rows):
+            outputs, part = reading.outputs(params, policy.structure, rows)
+            return loss(
+                outputs, part, hyperparams, distribution, clip_values, axis_name
+            )
+
+        def goes_on(info):
+            return info["kl"] <= hyperparams["target_kl"]
+
+        params, opt_state, info = learn_in_epochs(
+            objective,
+            rule_at(hyperparams, policy.extras.updates),
+            policy,
+            rows,
+            key,
+            count=count,
+            num_epochs=num_epochs,
+            num_minibatches=num_minibatches,
+            axis_name=axis_name,
+            goes_on=None if target_kl is None else goes_on,
+        )
+        extras = extras._replace(updates=next_turn(extras.updates))
+        new = Policy(params, policy.structure, opt_state, extras)
+        # of a divergence of NaN, which passes no limit, only the information tells
+        finite = all_finite((new, info))
+        return Learned(select(finite, new, policy), info, finite)
 
     return Agent(
         init,
@@ -370,4 +326,5 @@ def ppo(
         axis_name=axis_name,
         check_window=check_window,
         output_names=output_names,
+        metrics=_TOLD,
     )

@@ -183,6 +183,7 @@ def rainbow(
         outputs,
         axis_name,
         output_names=("q_values",),
+        metrics=("value", "value_loss"),
     )
 
 

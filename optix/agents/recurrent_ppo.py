@@ -7,23 +7,11 @@ it was in acting; the value at which a cut episode is bootstrapped is of the obs
 at the cut, with the carry of the steps before it.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-
-from optix import checks
 from optix.agents.ppo import ppo
-from optix.agents.reading import Batch, Reading
-from optix.networks.sequence import run_sequence
-from optix.types import Agent, Box, Discrete, Network, PyTree
-
-
-class Sequences(NamedTuple):
-    """`N` stretches of a window, each of `S` steps."""
-
-    batch: Batch  # [N, S, ...]
-    ended: jax.Array  # [N, S] bool: the step ended its episode
-    carry: PyTree  # [N, ...] before the first step
+from optix.agents.reading import sequences
+from optix.types import Agent, Box, Discrete, Network
 
 
 def recurrent_ppo(
@@ -57,50 +45,5 @@ def recurrent_ppo(
     >>> [part.shape for part in agent.initial_carry(8)]
     [(8, 128), (8, 128)]
     """
-    checks.positive_int("sequence_length", sequence_length)
-
-    def count(num_steps, num_envs):
-        if num_steps % sequence_length:
-            raise checks.OptionError(
-                f"the steps of a window must be divisible by sequence_length="
-                f"{sequence_length}, got {num_steps}"
-            )
-        return num_steps // sequence_length * num_envs
-
-    def values(params, structure, obs, trajectory):
-        if "carry" in trajectory.extras:
-            return trajectory.extras["value"]
-        return network.apply(params, structure, (), obs)[1][1]
-
-    def value_after(params, structure, carry, obs, next_obs):
-        after, _ = network.apply(params, structure, carry, obs)
-        return network.apply(params, structure, after, next_obs)[1][1]
-
-    def rows(batch, trajectory):
-        num_steps, num_envs = trajectory.reward.shape
-        sequences = count(num_steps, num_envs)
-
-        def cut(x):
-            x = x.reshape(-1, sequence_length, num_envs, *x.shape[2:])
-            return x.swapaxes(1, 2).reshape(-1, sequence_length, *x.shape[3:])
-
-        first = jax.tree.map(
-            # parts of a carry may be empty, of which no size can be inferred
-            lambda x: x[::sequence_length].reshape(sequences, *x.shape[2:]),
-            trajectory.extras.get("carry", ()),
-        )
-        ended = trajectory.terminated | trajectory.truncated
-        return Sequences(jax.tree.map(cut, batch), cut(ended), first)
-
-    def outputs(params, structure, part):
-        batch, ended = jax.tree.map(
-            lambda x: x.swapaxes(0, 1), (part.batch, part.ended)
-        )
-        _, outputs = run_sequence(
-            network, params, structure, part.carry, batch.obs, ended
-        )
-        return outputs, batch
-
-    unit = "sequences of a window (num_steps / sequence_length * num_envs)"
-    reading = Reading("recurrent_ppo", count, unit, values, value_after, rows, outputs)
+    reading = sequences("recurrent_ppo", network, sequence_length)
     return ppo(network, observation_shape, action_space, reading=reading, **options)

@@ -208,4 +208,5 @@ def sac(
         outputs,
         axis_name,
         output_names=("mean", "log_scale"),
+        metrics=("entropy", "policy_loss", "temperature", "value_loss"),
     )

@@ -172,4 +172,5 @@ def td3(
         outputs,
         axis_name,
         output_names=("unit_action",),
+        metrics=("policy_loss", "value_loss"),
     )

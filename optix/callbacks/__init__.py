@@ -2,9 +2,10 @@
 
 base: the hooks, and what calls them. console: a progress bar. dashboard: a panel in the
 terminal. display: what both are, live or line by line. terminal: text on streams that can
-not show everything. jsonl: a log with one line per round and seed. curve: the learning
-curve as a picture. tensorboard, wandb: the same loggers as elsewhere; scalars: under
-which tags.
+not show everything. jsonl: a log with one line per round and seed; members: that of a
+population's members and decisions. curve: the learning curve as a picture; hyperparams:
+that of the hyperparameters; drawing: what both share. tensorboard, wandb: the same loggers
+as elsewhere; scalars: under which tags.
 """
 
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from optix.callbacks.curve import CurvePlot as CurvePlot
     from optix.callbacks.curve import learning_curve as learning_curve
     from optix.callbacks.dashboard import RichDashboardCallback as RichDashboardCallback
+    from optix.callbacks.hyperparams import HyperparamsPlot as HyperparamsPlot
+    from optix.callbacks.hyperparams import hyperparameters as hyperparameters
     from optix.callbacks.jsonl import JsonlLog as JsonlLog
     from optix.callbacks.jsonl import read_log as read_log
     from optix.callbacks.tensorboard import TensorBoardCallback as TensorBoardCallback
@@ -31,6 +34,7 @@ export(
         "console": ("Console",),
         "curve": ("CurvePlot", "learning_curve"),
         "dashboard": ("RichDashboardCallback",),
+        "hyperparams": ("HyperparamsPlot", "hyperparameters"),
         "jsonl": ("JsonlLog", "read_log"),
         "tensorboard": ("TensorBoardCallback",),
         "wandb": ("WandbCallback",),

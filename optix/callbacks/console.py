@@ -10,7 +10,7 @@ import numpy as np
 from optix.callbacks.base import Rounds
 from optix.callbacks.display import Display
 from optix.callbacks.terminal import clock_time, short
-from optix.types import LoopState, Phase
+from optix.types import LoopState, Members, Phase, StepReport
 
 _WARM_UP_SECONDS = 0.2  # of measuring, before a speed is shown
 
@@ -40,6 +40,7 @@ class Console(Display):
         self._phases = np.array(state.progress.phase)
         self._best = np.array(state.best.score)
         self._scores = np.full(self._rounds.shape, np.nan)
+        self._population: tuple[int, int, int] | None = None
         self._last = -math.inf
         self._first: tuple[float, int, float] | None = None  # when reports began
 
@@ -56,9 +57,11 @@ class Console(Display):
         self._phases[seeds] = report.phase
         self._best[seeds] = report.best_score
         self._scores[seeds] = report.score
+        self._population = _standing(report)
         self._last = time.monotonic()
         if self._first is None:  # the time before was the compiler's
             self._first = self._last, int(self._env_steps.sum()), self._share()
+        self._tell(rounds, len(self._rounds))
         self._moved(self._last)
 
     def status(self) -> str:
@@ -78,6 +81,9 @@ class Console(Display):
                 f"best {self._best.max():.4g}",
             ]
             texts += [f"{running}/{len(self._rounds)} seeds running"]
+        if self._population is not None:
+            alive, places, spawns = self._population
+            texts += [f"{alive}/{places} policies", f"{spawns} spawns"]
         return "  ".join([*texts, *self._speed()])
 
     def _share(self) -> float:
@@ -121,6 +127,14 @@ class Console(Display):
 
     def _line(self) -> str:
         return f"{self._title}  {self._share():.0%}  {self.status()}".strip()
+
+
+def _standing(reports: StepReport) -> tuple[int, int, int] | None:
+    """Return policies, places and spawns after the last of N rounds of a population."""
+    if not isinstance(reports.members, Members):
+        return None
+    alive = reports.members.alive[-1]
+    return int(alive.sum()), len(alive), int(reports.members.spawns[-1])
 
 
 class _Cut:

@@ -8,12 +8,29 @@ from typing import Any
 import numpy as np
 
 from optix.callbacks.base import LoopCallback
-from optix.callbacks.jsonl import read_log
+from optix.callbacks.drawing import (
+    BEST,
+    FAULTS,
+    SCORE,
+    legend,
+    logged,
+    mark,
+    name,
+    new_figure,
+    series,
+    steps_above,
+    trim,
+)
 from optix.files import replacing
 
 _PHASES = {"COOLING": ("#f3dfb8", "cooling"), "DORMANT": ("#c9cedb", "dormant")}
-_SCORE, _BEST, _EVENT = "#2f6db3", "#1b1b1b", "#b8342b"
-_MARKED = {"ROLLBACK": ("v", "rollback"), "NON_FINITE": ("x", "not finite")}
+_MARKED = {
+    "ROLLBACK": ("v", "rollback"),
+    "NON_FINITE": ("x", "not finite"),
+    "SPAWN": ("^", "spawn"),
+    "PRUNE": ("_", "prune"),
+    **FAULTS,
+}
 
 
 class CurvePlot(LoopCallback):
@@ -46,18 +63,11 @@ def learning_curve(
     Returns:
         Whether there was a round to draw.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    seeds: dict[int, list[dict[str, Any]]] = {}
-    for record in read_log(log):
-        seeds.setdefault(record["seed"], []).append(record)
-    if not seeds:
+    runs = logged(log)
+    if not runs:
         return False
-    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # no window, and pyplot's global state is left alone
+    figure = new_figure(4.5)
     axes = figure.add_subplot()
-    runs = [seeds[seed] for seed in sorted(seeds)]
     if len(runs) == 1:
         _one_seed(axes, runs[0])
     else:
@@ -69,7 +79,7 @@ def learning_curve(
 
 
 def _one_seed(axes: Any, run: Sequence[dict[str, Any]]) -> None:
-    rounds, score = _series(run, "round") + 1, _series(run, "score")
+    rounds, score = series(run, "round") + 1, series(run, "score")
     for phase, (colour, label) in _PHASES.items():
         inside = [record["phase"] == phase for record in run]
         for start, end in _spans(inside):
@@ -81,8 +91,8 @@ def _one_seed(axes: Any, run: Sequence[dict[str, Any]]) -> None:
                 linewidth=0,
                 label=label,
             )
-    axes.plot(rounds, score, color=_SCORE, linewidth=1.2, label="score")
-    _best(axes, rounds, _series(run, "best_score"), "best so far")
+    axes.plot(rounds, score, color=SCORE, linewidth=1.2, label="score")
+    _best(axes, rounds, series(run, "best_score"), "best so far")
     _events(axes, [run])
 
 
@@ -90,26 +100,26 @@ def _many_seeds(axes: Any, runs: Sequence[Sequence[dict[str, Any]]]) -> None:
     longest = max(int(run[-1]["round"]) + 1 for run in runs)
     table = np.full((2, len(runs), longest), np.nan)
     for row, run in enumerate(runs):
-        rounds, score = _series(run, "round") + 1, _series(run, "score")
+        rounds, score = series(run, "round") + 1, series(run, "score")
         table[0, row, rounds.astype(int) - 1] = score
-        table[1, row, rounds.astype(int) - 1] = _series(run, "best_score")
+        table[1, row, rounds.astype(int) - 1] = series(run, "best_score")
         # what a stopped seed has reached stays what it has reached
         table[:, row, int(rounds[-1]) :] = table[:, row, int(rounds[-1]) - 1, None]
         label = f"score of {len(runs)} seeds"
-        axes.plot(rounds, score, color=_SCORE, linewidth=0.7, alpha=0.35, label=label)
+        axes.plot(rounds, score, color=SCORE, linewidth=0.7, alpha=0.35, label=label)
         if run[-1]["stop_reason"] != "RUNNING":
             axes.plot(
                 rounds[-1],
                 score[-1],
                 marker="o",
                 markersize=3.5,
-                color=_SCORE,
+                color=SCORE,
                 linestyle="none",
                 label="stopped",
             )
     mean_score, mean_best = (_mean(rows) for rows in table)
     everywhere = np.arange(1, longest + 1)
-    axes.plot(everywhere, mean_score, color=_SCORE, linewidth=2, label="mean score")
+    axes.plot(everywhere, mean_score, color=SCORE, linewidth=2, label="mean score")
     _best(axes, everywhere, mean_best, "mean of the best so far")
     _events(axes, runs)
 
@@ -119,7 +129,7 @@ def _best(axes: Any, rounds: np.ndarray, best: np.ndarray, label: str) -> None:
         rounds,
         best,
         where="post",
-        color=_BEST,
+        color=BEST,
         linewidth=1.2,
         linestyle=(0, (4, 2)),
         label=label,
@@ -128,55 +138,16 @@ def _best(axes: Any, rounds: np.ndarray, best: np.ndarray, label: str) -> None:
 
 def _events(axes: Any, runs: Sequence[Sequence[dict[str, Any]]]) -> None:
     """Mark rollbacks and the like at the best score, which a broken round still has."""
-    for event, (marker, label) in _MARKED.items():
-        hits = [record for run in runs for record in run if event in record["events"]]
-        if hits:
-            axes.plot(
-                _series(hits, "round") + 1,
-                _series(hits, "best_score"),
-                marker=marker,
-                color=_EVENT,
-                markersize=6,
-                linestyle="none",
-                label=label,
-            )
+    mark(axes, runs, [series(run, "best_score") for run in runs], _MARKED)
 
 
 def _decorate(axes: Any, runs: Sequence[Sequence[dict[str, Any]]], title: str) -> None:
-    from matplotlib.ticker import EngFormatter
-
     axes.set_xlabel("round")
     axes.set_ylabel("score")
-    # a name with two dollar signs is no formula
-    axes.set_title(title, loc="left", fontsize=10, parse_math=False, usetex=False)
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.margins(x=0.01)
-    axes.spines[["top", "right"]].set_visible(False)
-    last = max(runs, key=lambda run: run[-1]["round"])[-1]
-    steps = last["env_steps"] / (last["round"] + 1)
-    if steps > 0:
-        upper = axes.secondary_xaxis(
-            "top", functions=(lambda r: r * steps, lambda s: s / steps)
-        )
-        upper.set_xlabel("environment steps", fontsize=9)
-        upper.xaxis.set_major_formatter(EngFormatter(sep=""))
-        upper.tick_params(labelsize=9, length=3)
-        upper.spines["top"].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes.figure.legend(
-        unique.values(),
-        unique.keys(),
-        loc="outside lower center",
-        ncols=len(unique),
-        fontsize=8,
-        frameon=False,
-    )
-
-
-def _series(run: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    values = [record[name] for record in run]
-    return np.array([np.nan if value is None else value for value in values], float)
+    name(axes, title)
+    trim(axes)
+    steps_above(axes, runs)
+    legend(axes.figure, [axes])
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:

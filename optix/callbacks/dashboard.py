@@ -56,6 +56,7 @@ class RichDashboardCallback(Display):
         if self._first is None:  # the time before was the compiler's
             self._first = now, steps
         self._last = now, steps
+        self._tell(rounds, len(self._reports))
         self._moved(now)
 
     def status(self) -> str:

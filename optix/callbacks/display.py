@@ -7,8 +7,11 @@ import sys
 import time
 from typing import Any, ClassVar
 
-from optix.callbacks.base import LoopCallback
+import numpy as np
+
+from optix.callbacks.base import LoopCallback, Rounds
 from optix.callbacks.terminal import Stream, spelt
+from optix.types import DIAGNOSES
 
 _LOGGER = logging.getLogger("optix.callbacks")
 _PLAIN_SECONDS = 10.0  # between two lines where there is no terminal
@@ -61,6 +64,15 @@ class Display(LoopCallback, abc.ABC):
         if self._live is None and now - self._printed >= _PLAIN_SECONDS:
             self._print()
 
+    def _tell(self, rounds: Rounds, seeds: int) -> None:
+        """Print what diagnostics found in these rounds, a line for each."""
+        if self._terminal is None:
+            return
+        for line in diagnoses(rounds, seeds):
+            self._terminal.print(
+                self._spelt(line), soft_wrap=True, markup=False, emoji=False
+            )
+
     def _print(self) -> None:
         assert self._terminal is not None
         self._printed = time.monotonic()
@@ -90,3 +102,21 @@ class Display(LoopCallback, abc.ABC):
     @abc.abstractmethod
     def _picture(self) -> Any:
         """Return what rich draws."""
+
+
+def diagnoses(rounds: Rounds, seeds: int) -> list[str]:
+    """Return what diagnostics found, a line for each round and fault.
+
+    Args:
+        rounds: that are over.
+        seeds: of the run; of one only there is nothing to count.
+    """
+    lines = []
+    events, numbers = rounds.reports.events, rounds.reports.round
+    for number in np.unique(numbers[(events & sum(DIAGNOSES)) != 0]).tolist():
+        for event, words in DIAGNOSES.items():
+            count = int(((events & event) != 0)[numbers == number].sum())
+            if count:
+                whose = f" in {count} of {seeds} seeds" if seeds > 1 else ""
+                lines.append(f"round {number + 1}: {words}{whose}")
+    return lines

@@ -62,8 +62,8 @@ class JsonlLog(LoopCallback):
         with replacing(self.path) as file:
             if rounds is not None and self.path.exists():
                 for record in read_log(self.path):  # one at a time: logs may be long
-                    if _is_before(record, rounds):
-                        file.write(_line(record).encode())
+                    if is_before(record, rounds):
+                        file.write(line(record).encode())
                         kept += 1
         missing = sum(rounds or ()) - kept
         if missing > 0:
@@ -117,7 +117,8 @@ def _is_record(value: Any) -> bool:
     )
 
 
-def _is_before(record: dict[str, Any], rounds: Sequence[int]) -> bool:
+def is_before(record: dict[str, Any], rounds: Sequence[int]) -> bool:
+    """Return whether a record is of a round that a run has behind it, by seed."""
     seed = record["seed"]
     return seed < len(rounds) and record["round"] < rounds[seed]
 
@@ -175,12 +176,18 @@ def _word(names: type[enum.IntEnum], number: int) -> str:
     return json.dumps(names(number).name)
 
 
+def event_names(bits: int) -> list[str]:
+    """Return the names of the Event bits."""
+    return [event.name or "" for event in Event(bits)]
+
+
 @functools.cache
 def _events(bits: int) -> str:
-    return json.dumps([event.name for event in Event(bits)])
+    return json.dumps(event_names(bits))
 
 
-def _line(record: dict[str, Any]) -> str:
+def line(record: dict[str, Any]) -> str:
+    """Return a record as a line of a log; what is not finite is null."""
     return json.dumps(_plain(record), allow_nan=False) + "\n"
 
 

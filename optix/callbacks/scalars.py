@@ -4,7 +4,7 @@ import math
 from types import ModuleType
 from typing import Any
 
-from optix.types import StepReport
+from optix.types import Members, StepReport
 
 
 def scalars(report: StepReport) -> dict[str, float]:
@@ -12,7 +12,8 @@ def scalars(report: StepReport) -> dict[str, float]:
 
     score, best_score; generalization_gap: the mean return of training less the score;
     phase: 0 active, 1 cooling, 2 dormant, 3 stopped; round: from 1;
-    metrics/NAME: of the learner; hyperparameters/NAME: of the tuner's centre.
+    metrics/NAME: of the learner; hyperparameters/NAME: of the tuner's centre;
+    population/policies, population/spawns: where there is one.
     """
     gap = float(report.metrics.get("return", math.nan)) - float(report.score)
     named = {
@@ -24,6 +25,9 @@ def scalars(report: StepReport) -> dict[str, float]:
         **{f"metrics/{name}": value for name, value in report.metrics.items()},
         **{f"hyperparameters/{name}": value for name, value in report.centre.items()},
     }
+    if isinstance(report.members, Members):
+        named["population/policies"] = report.members.alive.sum()
+        named["population/spawns"] = report.members.spawns
     numbers = {tag: float(value) for tag, value in named.items()}
     return {tag: number for tag, number in numbers.items() if math.isfinite(number)}
 

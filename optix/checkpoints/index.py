@@ -56,11 +56,11 @@ def from_arrays(
     placed = []
     for array, entry, leaf in zip(arrays, index, leaves, strict=True):
         # A copy: XLA could otherwise write into memory that NumPy owns.
-        value = jax.device_put(array, may_alias=False)
+        sharding = getattr(leaf, "sharding", None)
+        value = jax.device_put(array, sharding, may_alias=False)
         if "prng" in entry:
             value = jax.random.wrap_key_data(value, impl=entry["prng"])
-        sharding = getattr(leaf, "sharding", None)
-        placed.append(value if sharding is None else jax.device_put(value, sharding))
+        placed.append(value)
     return treedef.unflatten(placed)
 
 

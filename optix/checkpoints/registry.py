@@ -10,7 +10,14 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +41,7 @@ from optix.checkpoints.record import (
     make_record,
     read_record,
 )
-from optix.checks import positive_int
+from optix.checks import positive_int, within
 from optix.types import PyTree
 
 _TRASH, _FRESH = ".trash-", ".new-"
@@ -171,15 +178,69 @@ class CheckpointRegistry:
         Raises:
             CheckpointError: none with a score is intact.
         """
+        faults, ranked = self._ranked(prefer)
+        return self._first_intact((s.step for s in ranked), target, faults)
+
+    def load_ensemble(
+        self,
+        target: Target,
+        top_k: int = 3,
+        score_band: float = 0.1,
+        *,
+        prefer: Callable[[Snapshot], bool] = lambda s: False,
+        same: Callable[[PyTree, Snapshot], Hashable] = lambda tree, s: s.step,
+    ) -> list[tuple[PyTree, Snapshot]]:
+        """Return the best intact snapshots within a band of scores, the best one first.
+
+        Args:
+            target: as for `load`.
+            top_k: how many at most.
+            score_band: how far below the score of the first another one's may be, in
+                parts of its size; infinity takes all.
+            prefer: as for `load_best`.
+            same: `(tree, snapshot)`; of those that it says the same of only the first is
+                taken.
+
+        Raises:
+            CheckpointError: none with a score is intact.
+        """
+        positive_int("top_k", top_k)
+        band = within("score_band", score_band, 0.0, math.inf)
+        faults, ranked = self._ranked(prefer)
+        found: dict[Hashable, tuple[PyTree, Snapshot]] = {}
+        lowest = -math.inf
+        for snapshot in ranked:
+            if len(found) == top_k:
+                break
+            if (snapshot.score or 0.0) < lowest:
+                continue
+            try:
+                pair = self.load(snapshot.step, target)
+                found.setdefault(same(*pair), pair)
+            except CorruptCheckpointError as error:
+                warnings.warn(f"{error}; it is left out", stacklevel=2)
+                faults = [*faults, error]
+                continue
+            if len(found) == 1 and math.isfinite(band):
+                best = snapshot.score or 0.0
+                lowest = best - band * abs(best)
+        if not found:
+            return [self._first_intact((), target, faults)]  # which says why
+        return list(found.values())
+
+    def _ranked(
+        self, prefer: Callable[[Snapshot], bool]
+    ) -> tuple[list[CheckpointError], list[Snapshot]]:
+        """Return what is damaged, with a warning each, and the others, the best first."""
         faults = self.faults()
         for fault in faults:
             warnings.warn(
                 f"{fault}; it may have been the best: taking the best of the others",
-                stacklevel=2,
+                stacklevel=3,
             )
         scored = [s for s in self._snapshots() if s.score is not None]
-        ranked = sorted(scored, key=lambda s: (prefer(s), *_rank(s)), reverse=True)
-        return self._first_intact((s.step for s in ranked), target, faults)
+        scored.sort(key=lambda s: (prefer(s), *_rank(s)), reverse=True)
+        return faults, scored
 
     def faults(self) -> list[CheckpointError]:
         """Return what is wrong with the records that can not be read."""

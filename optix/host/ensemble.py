@@ -11,6 +11,7 @@ import numpy as np
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.window import EpisodeData
+from optix.population.weighting import normalised
 from optix.types import PyTree
 
 
@@ -63,7 +64,7 @@ class EnsembleAgent(BaseAgent):
                     "agents must be BaseAgents, got a "
                     f"{type(agent).__name__}; as_base_agent(...) makes one of a JAX agent"
                 )
-        self.weights = _normalised(weights, len(self.agents))
+        self.weights = normalised(weights, len(self.agents))
         self.seed(0)
 
     def act(self, observation: Any, explore: bool = True) -> Any:
@@ -120,7 +121,7 @@ class EnsembleAgent(BaseAgent):
         )
         if "weights" in hyperparams.params:
             given = hyperparams.params["weights"]
-            self.weights = _normalised(given, len(self.agents))
+            self.weights = normalised(given, len(self.agents))
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the mean probabilities of discrete actions, [n]."""
@@ -168,7 +169,7 @@ class EnsembleAgent(BaseAgent):
             )
         for number, agent in enumerate(self.agents):
             agent.load_weights(str(folder / f"member-{number}"))
-        self.weights = _normalised(record["weights"], len(own))
+        self.weights = normalised(record["weights"], len(own))
 
     def close(self) -> None:
         """Free what the members hold."""
@@ -209,18 +210,3 @@ def _together(agents: Sequence[BaseAgent], parts: Sequence) -> np.ndarray:
             f"{list(zip(names, shapes, strict=True))}"
         )
     return np.stack(parts)
-
-
-def _normalised(weights: Any, count: int) -> np.ndarray:
-    if weights is None:
-        return np.full(count, 1 / count)
-    given = list(weights)
-    if len(given) != count:
-        raise checks.OptionError(
-            f"weights must be one for each of the {count} agents, got {len(given)}"
-        )
-    array = np.array([checks.within("a weight", x, 0.0, 1e300) for x in given])
-    if not array.sum() > 0:
-        raise checks.OptionError(f"weights must not all be zero, got {given}")
-    array = array / array.max()  # their sum may be too large for a float
-    return array / array.sum()

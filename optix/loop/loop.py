@@ -111,6 +111,7 @@ def loop(
     defaults = {**learner.hyperparams, **transform.hyperparams}
     checks.known_names("tuned hyperparameter", tuner.bounds, defaults)
     _check_lanes(learner, tuner)
+    _check_metrics(learner, tuner)
     parts = rounds.Parts(
         learner=learner,
         tuner=tuner,
@@ -119,7 +120,7 @@ def loop(
         defaults=defaults,
         thresholds=thresholds,
         windows_per_round=windows_per_round,
-        keep_trajectory=transforms is not None,
+        keep_trajectory=transform.trajectory,
         rollback=rollback,
         max_non_finite=max_non_finite,
     )
@@ -274,6 +275,20 @@ def _check_lanes(learner: Learner, tuner: Tuner) -> None:
             f"judged must be between 1 and the tuner's lanes, {tuner.lanes}, got "
             f"{tuner.judged}"
         )
+
+
+def _check_metrics(learner: Learner, tuner: Tuner) -> None:
+    """Refuse a tuner that the agent does not tell what it needs, where that is known."""
+    told = None if learner.agent is None else learner.agent.metrics
+    if told is None:
+        return
+    for name in tuner.metrics:
+        if name not in told:
+            raise checks.OptionError(
+                f"the tuner needs an agent that reports {name!r}, as PPO does, got one "
+                f"of {', '.join(told)}; tuner='fixed' suits all, and 'spsa' tunes by "
+                "scores alone"
+            )
 
 
 def _limits(max_rounds, max_env_steps, target_score) -> Callable[[], Limits]:

@@ -98,4 +98,4 @@ def neuromodulation(
         }
         return state, policy, rollout, modulation
 
-    return Transform(init, update, {})
+    return Transform(init, update, {}, trajectory=False)

@@ -21,6 +21,7 @@ from optix.types import (
     LearnerState,
     LoopState,
     Phase,
+    PyTree,
     Report,
     Signals,
     StepReport,
@@ -90,6 +91,8 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
         (sound, trained.policy.structure), (sound, policies.structure)
     )
 
+    found = diagnoses(parts.transform, transform_states, stands)
+
     # from where each lane goes on: the last row of the pool is the best policy
     tuner_state, parents = tuner.tell(state.tuner, signals, keys.tell)
     usable = jnp.append(sound & jax.vmap(all_finite)(policies), True)[parents]
@@ -141,9 +144,12 @@ def step(parts: Parts, state: LoopState) -> tuple[LoopState, StepReport]:
         non_finite=judged.non_finite,
     )
     new_centre = tuner.centre(tuner_state)
-    events = judged.events | bits(
+    copied = (parents != jnp.arange(lanes)) & (parents < lanes)
+    events = judged.events | found
+    events |= bits(
         (differs(centre, new_centre), Event.HYPERPARAMS),
         ((parents == lanes).any(), Event.ROLLBACK),
+        (copied.any(), Event.COPY),
         (~sound.all(), Event.NON_FINITE),
         (restructured, Event.STRUCTURE),
         (stopped, Event.STOPPED),
@@ -264,6 +270,14 @@ def signals_of(
         metrics=reports.metrics,
         key=keys.transform,
     )
+
+
+def diagnoses(transform: Transform, states: PyTree, stands: jax.Array) -> jax.Array:
+    """Return the Event bits [] int32 of what transforms found in lanes that count [L]."""
+    if transform.events is None:
+        return jnp.int32(0)
+    found = jnp.where(stands, jax.vmap(transform.events)(states), 0)
+    return jnp.bitwise_or.reduce(found)
 
 
 # of the fields in order: those of a lane, and those that all share

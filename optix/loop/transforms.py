@@ -1,5 +1,7 @@
 """Composition of transforms, the pure callbacks of a loop."""
 
+import jax.numpy as jnp
+
 from optix import checks
 from optix.types import Transform
 
@@ -42,4 +44,13 @@ def chain(*transforms: Transform) -> Transform:
                 modulation[name] = modulation.get(name, 1.0) * factor
         return tuple(after), policy, rollout, modulation
 
-    return Transform(init, update, hyperparams)
+    def events(states):
+        found = jnp.int32(0)
+        for transform, state in zip(transforms, states, strict=True):
+            if transform.events is not None:
+                found |= transform.events(state)
+        return found
+
+    says = any(transform.events is not None for transform in transforms)
+    looks = any(transform.trajectory for transform in transforms)
+    return Transform(init, update, hyperparams, events if says else None, looks)

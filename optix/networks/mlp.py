@@ -21,11 +21,15 @@ ACTIVATIONS = {
 
 
 class Torso(linen.Module):
-    """Hidden layers on a flattened observation; an image passes a convolution first."""
+    """Hidden layers on a flattened observation; an image passes a convolution first.
+
+    With `layer_norm` what goes into an activation is standardised over the features.
+    """
 
     observation_rank: int
     hidden: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
+    layer_norm: bool = False
 
     @linen.compact
     def __call__(self, obs):
@@ -39,11 +43,15 @@ class Torso(linen.Module):
                     f"{x.shape[1:]}; flatten it in the environment"
                 )
             for layer in _convolutions(min(x.shape[1:3])):
-                x = self.activation(Convolution(*layer)(x))
+                x = self.activate(Convolution(*layer)(x))
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
-            x = self.activation(Dense(width)(x))
+            x = self.activate(Dense(width)(x))
         return x.reshape(*batch, x.shape[-1])
+
+    def activate(self, x):
+        """Map [..., features] to the same, standardised first where that is asked for."""
+        return self.activation(linen.LayerNorm()(x) if self.layer_norm else x)
 
 
 def _convolutions(pixels: int) -> tuple[tuple[int, int, int], ...]:

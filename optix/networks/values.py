@@ -23,18 +23,21 @@ class ActionValues(linen.Module):
     activation: Callable[[jax.Array], jax.Array]
     dueling: bool
     num_atoms: int | None
+    layer_norm: bool = False
 
     @linen.compact
     def __call__(self, obs):
         """Map [..., *observation_shape] to [..., n] or [..., n, num_atoms]."""
         atoms = self.num_atoms or 1
         shared = self.hidden[:-1] if self.dueling else self.hidden
-        x = Torso(self.observation_rank, shared, self.activation, name="torso")(obs)
+        options = (self.activation, self.layer_norm)
+        x = Torso(self.observation_rank, shared, *options, name="torso")(obs)
 
         def head(name, outputs):
             h = x
             if self.dueling:
-                h = self.activation(Dense(self.hidden[-1], name=f"{name}_hidden")(h))
+                h = Dense(self.hidden[-1], name=f"{name}_hidden")(h)
+                h = self.activation(linen.LayerNorm()(h) if self.layer_norm else h)
             return Dense(outputs, name=name)(h)
 
         out = head("advantage" if self.dueling else "values", self.actions * atoms)
@@ -53,8 +56,9 @@ def action_values(
     activation: str = "relu",
     dueling: bool = False,
     num_atoms: int | None = None,
+    layer_norm: bool = False,
 ) -> Network:
-    """Return the network of DQN and, with atoms, of Rainbow.
+    """Return the network of DQN, with atoms of Rainbow, with layer norms of PQN.
 
     Args:
       observation_shape: of one observation; rank 3 is an image, channels last.
@@ -64,6 +68,8 @@ def action_values(
       dueling: a state's value and each action's advantage, in streams of their own
         (https://arxiv.org/abs/1511.06581).
       num_atoms: logits of a distribution over so many returns; None gives plain values.
+      layer_norm: standardise what goes into each activation over the features
+        (https://arxiv.org/abs/1607.06450), as PQN needs it.
 
     Raises:
       ValueError: actions that are not discrete, sizes below one, unknown names.
@@ -77,6 +83,7 @@ def action_values(
     checks.positive_int("n of Discrete actions", action_space.n)
     checks.known_names("activation", [activation], ACTIVATIONS)
     checks.boolean("dueling", dueling)
+    checks.boolean("layer_norm", layer_norm)
     if num_atoms is not None:
         checks.positive_int("num_atoms", num_atoms, 2)
     shape = checks.shape("observation_shape", observation_shape)
@@ -87,6 +94,7 @@ def action_values(
         activation=ACTIVATIONS[activation],
         dueling=dueling,
         num_atoms=num_atoms,
+        layer_norm=layer_norm,
     )
     network = module_network(module, jnp.zeros((1, *shape)))
 

@@ -9,6 +9,7 @@ from typing import Any
 from optix import checks
 from optix.callbacks.base import PolicySnapshot
 from optix.host.learner import host
+from optix.loop.diagnostics import diagnostics
 from optix.loop.loop import loop
 from optix.registry import TUNERS, keywords
 from optix.run.score_function import ScoreFunction
@@ -24,6 +25,7 @@ _RULES = {  # what a keyword of `loop` is called here
     "target_score": "target_score",
 }
 _LOOP = keywords(loop) - {"transforms", "score", *_RULES}
+_WATCHED = "diagnostics"  # whether a loop has that transform
 _HOST = keywords(host) - {"validation", "directory"}
 
 
@@ -46,8 +48,11 @@ class Binding:
     def __post_init__(self):
         """Check what names and numbers can be checked by themselves."""
         checks.known_names(
-            "option of RLOptimizer", self.options, {*_LOOP, *_HOST, *SESSION}
+            "option of RLOptimizer",
+            self.options,
+            {*_LOOP, *_HOST, *SESSION, _WATCHED},
         )
+        checks.boolean(_WATCHED, self.options.get(_WATCHED, False))
         budget, target = self.rules["max_episodes"], self.rules["target_score"]
         if budget is not None:
             checks.positive_int("max_episodes", budget)
@@ -103,6 +108,7 @@ class Binding:
         return loop(
             learner,
             _tuner(self.optimizer, agent),
+            transforms=diagnostics() if self.options.get(_WATCHED) else None,
             **{**given, **self.budgets()},
             **self._named(_LOOP),
         )

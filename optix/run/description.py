@@ -92,6 +92,9 @@ def checked(config: Any) -> dict[str, Any]:
         checks.record("drop_stopped", config["drop_stopped"], bool, "null is for none")
     if "max_snapshots" in config:
         checks.positive_int("max_snapshots", config["max_snapshots"], minimum=2)
+    for name in ("devices", "data_devices"):
+        if name in config:
+            checks.positive_int(name, config[name])
     checks.record("budgets", config["budgets"], dict, "write {} for none")
     check_budgets(config["budgets"])
     checks.record("platform", config["platform"], dict, "it names the versions")

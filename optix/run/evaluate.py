@@ -1,21 +1,18 @@
 """Playing the best policy of a run."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from optix import checks
-from optix.learners.evaluate import episode_returns
 from optix.run.folder import RunFolder
+from optix.run.members import ensemble_of
+from optix.run.playing import fresh_key, played
 from optix.run.programs import own_errors
 from optix.run.train import loop_of
-from optix.types import Best, Loop
-
-_SIDE_BY_SIDE = 16  # environments of Gymnasium
-_NO_ROUND = 2**31 - 1  # folded into the key: no round of a run has this number
+from optix.types import Loop
 
 
 class Evaluation(NamedTuple):
@@ -30,17 +27,19 @@ class Evaluation(NamedTuple):
     round: int  # and the round
     stored: float  # the score that the run has for it
     final: bool  # whether that is the one it reported at its end
+    members: int = 1  # policies that played as one; seed and round are the best one's
 
     @property
     def message(self) -> str:
         """The figures in a sentence."""
+        whose = "policy" if self.members == 1 else f"ensemble of {self.members}, best"
         stored = f"for which the run reported {self.stored:.5g}"
         if not self.final:
             stored = f"chosen by its score of {self.stored:.5g} in that round"
         return (
             f"score {self.mean:.5g} (mean of {len(self.scores)} episodes), "
             f"sd {self.sd:.3g}, 95 % confidence interval [{self.low:.5g}, "
-            f"{self.high:.5g}]; policy of seed {self.seed}, round {self.round}, {stored}"
+            f"{self.high:.5g}]; {whose} of seed {self.seed}, round {self.round}, {stored}"
         )
 
 
@@ -50,8 +49,11 @@ def evaluate(
     *,
     loop: Loop | None = None,
     seed: int = 0,
+    ensemble: int | None = None,
 ) -> Evaluation:
     """Play the policy that a run reported, or its best so far, on fresh keys.
+
+    The same seed gives the same episodes to it and to an ensemble.
 
     Args:
         directory: of the run.
@@ -60,6 +62,7 @@ def evaluate(
             is one call of its learner's `evaluate`, a mean of as many episodes as that
             plays.
         seed: of the random numbers of these episodes.
+        ensemble: let so many of the run's best policies act as one, as `load_ensemble`.
 
     Raises:
         RunFolderError: no run there, or one without a finite score yet.
@@ -67,16 +70,21 @@ def evaluate(
     """
     checks.positive_int("episodes", episodes, minimum=2)
     checks.positive_int("seed", seed, 0, 2**32 - 1)
+    if ensemble is not None:
+        checks.positive_int("ensemble", ensemble)
     folder = RunFolder.open(directory, write=False)
     by_name, loop = loop is None, loop_of(folder, loop, evaluation_episodes=1)
-    target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
-    best, snapshot = folder.load_best(target, loop)
-    key = jax.random.fold_in(jax.random.key(seed), _NO_ROUND)
-    play = jax.jit(
-        _played(loop, episodes, folder.config["recipe"] if by_name else None)
-    )
+    agent, members = None, 1
+    if ensemble is None:
+        target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))
+        best, snapshot = folder.load_best(target, loop)
+    else:
+        agent, best, snapshots = ensemble_of(folder, loop, ensemble)
+        snapshot, members = snapshots[0], len(snapshots)
+    recipe = folder.config["recipe"] if by_name else None
+    play = jax.jit(played(loop, episodes, recipe, agent))
     with own_errors(loop):
-        scores = np.asarray(play(best, key))
+        scores = np.asarray(play(best, fresh_key(seed)))
     mean, sd = float(scores.mean()), float(scores.std(ddof=1))
     margin = _student(episodes - 1) * sd / episodes**0.5
     about = snapshot.metadata
@@ -90,36 +98,8 @@ def evaluate(
         round=about["round"],
         stored=float(best.score),
         final=about.get("final", False),
+        members=members,
     )
-
-
-def _played(
-    loop: Loop, episodes: int, recipe: Mapping[str, Any] | None
-) -> Callable[[Best, jax.Array], jax.Array]:
-    """Return `(best, key) -> [episodes]`, the scores."""
-    learner = loop.learner
-    agent, env = learner.agent, learner.env
-    if recipe and agent is not None and env is not None and env.host is not None:
-        # side by side in as many environments, and again until there are enough
-        together = min(episodes, _SIDE_BY_SIDE)
-        deterministic = recipe["options"].get("deterministic_evaluation", True)
-        times = -(-episodes // together)
-        score = episode_returns(
-            agent, env, episodes=together, deterministic=deterministic
-        )
-    else:
-        times, score = episodes, learner.evaluate
-
-    def play(best, key):
-        keys = jax.random.split(key, times)
-        if learner.host is None:
-            return jax.vmap(score, (None, None, 0))(best.policy, best.hyperparams, keys)
-        scores = jax.lax.map(
-            lambda key: score(best.policy, best.hyperparams, key), keys
-        )
-        return scores.reshape(-1)[:episodes]
-
-    return play
 
 
 def _student(degrees: int) -> float:

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ class RunFolder:
                     run the one that was reported, until a later session plays on
     result.json     what was reported at the last end of the run
     log.jsonl       one line per round and seed
+    members.jsonl   of a population: one line per member that trained, and per decision
     curve.png       the learning curve
+    hyperparams.png the hyperparameters, where one has changed
 
     Made by `create` and `open`; it is a context manager that gives the lock back.
     """
@@ -48,6 +51,8 @@ class RunFolder:
         kept = config.get("max_snapshots", POLICIES_KEPT)
         self.best = CheckpointRegistry(path / "best", kept, protect=_is_final)
         self.log, self.curve = path / "log.jsonl", path / "curve.png"
+        self.members = path / "members.jsonl"
+        self.hyperparams = path / "hyperparams.png"
         self.result = path / "result.json"
         self._lock: int | None = None
 
@@ -151,11 +156,17 @@ class RunFolder:
         description.write(self.path / place.RUN, self.config)
 
     def save(
-        self, state: LoopState, loop: Loop, leader: int, memory: bool = True
+        self,
+        state: LoopState,
+        loop: Loop,
+        leader: int,
+        memory: bool = True,
+        checksums: Sequence[Sequence[int]] | None = None,
     ) -> None:
         """Write a checkpoint, and the best policy of seed `leader` if it is a new one.
 
-        Without `memory` the replay is left out, and the checkpoint says so.
+        Without `memory` the replay is left out, and the checkpoint says so. It holds the
+        `checksums` [S, D] of several devices.
 
         Raises:
             CheckpointError: the folder can not be written to.
@@ -163,6 +174,8 @@ class RunFolder:
         rounds = np.asarray(state.round)
         step = int(rounds.sum())
         about = {"environment": self.config["environment"], "rounds": rounds.tolist()}
+        if checksums is not None:
+            about["checksums"] = checksums
         kept = state if memory else without_memory(state)
         tree, metadata = _with_host(kept, loop, about | {"memory": memory})
         self.states.save(step, tree, metadata=metadata)
@@ -230,6 +243,33 @@ class RunFolder:
 
         If it has not ended, that is the `Best` with the highest score over all seeds.
         """
+        prefer = self._reported()
+        tree, snapshot = self.best.load_best(self._target(target), prefer=prefer)
+        return _without_host(tree, loop), snapshot
+
+    def load_ensemble(
+        self, target: PyTree, loop: Loop, top_k: int, score_band: float
+    ) -> list[tuple[PyTree, Snapshot]]:
+        """Return the best policies, each once, as `CheckpointRegistry.load_ensemble`.
+
+        The first is that of `load_best`.
+        """
+        found = self.best.load_ensemble(
+            self._target(target),
+            top_k,
+            score_band,
+            prefer=self._reported(),
+            # the one that was reported may have been found before
+            same=lambda tree, s: _bits(tree["tree"].policy.params),
+        )
+        return [(_without_host(tree, loop), snapshot) for tree, snapshot in found]
+
+    def _reported(self) -> Callable[[Snapshot], bool]:
+        """Return what tells the policy that the run reported.
+
+        Raises:
+            RunFolderError: there is no policy at all.
+        """
         if not self.best.steps():
             if self._has_scores():
                 raise RunFolderError(
@@ -248,10 +288,7 @@ class RunFolder:
         reported = min((s for s in finals if s >= last), default=None)
         if not last:  # no checkpoint tells
             reported = max(finals, default=None)
-        tree, snapshot = self.best.load_best(
-            self._target(target), prefer=lambda s: s.step == reported
-        )
-        return _without_host(tree, loop), snapshot
+        return lambda snapshot: snapshot.step == reported
 
     def _has_scores(self) -> bool:
         try:
@@ -305,6 +342,10 @@ class RunFolder:
     def _take_lock(self) -> None:
         """Take the lock, which the system gives back however the process ends."""
         self._lock = lock.take(self.path / place.LOCK, self.path)
+
+
+def _bits(tree: PyTree) -> tuple[bytes, ...]:
+    return tuple(np.asarray(x).tobytes() for x in jax.tree.leaves(tree))
 
 
 def without_memory(state: LoopState) -> LoopState:

@@ -26,6 +26,7 @@ class LoadedPolicy:
     env: the `Environment` it was trained in.
     score: how it was scored.
     name: of the algorithm, None where the run does not say.
+    origin: where the policy comes from, in words.
     """
 
     agent: Agent
@@ -34,6 +35,7 @@ class LoadedPolicy:
     env: Environment
     score: float
     name: str | None
+    origin: str
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class LoadedPolicy:
         best: Best,
         seed: int = 0,
         name: str | None = None,
+        origin: str = "the best one",
     ):
         """See the class; `seed` is of actions that are drawn."""
         checks.record("agent", agent, Agent, "take it from Learner.agent")
@@ -49,7 +52,7 @@ class LoadedPolicy:
         checks.positive_int("seed", seed, minimum=0)
         self.agent, self.env, self.policy = agent, env, best.policy
         self.hyperparams, self.score = dict(best.hyperparams), float(best.score)
-        self.name = name
+        self.name, self.origin = name, origin
         self._key, self._turn = jax.random.key(seed), 0
         self._carry: Any = None
         self._rows: int | None = None  # of the carry
@@ -152,7 +155,8 @@ class LoadedPolicy:
     def __repr__(self) -> str:
         """Say what it plays and how well."""
         kind = "discrete" if isinstance(self.env.action_space, Discrete) else "box"
-        return f"LoadedPolicy({self.env.name}, {kind} actions, score {self.score:.5g})"
+        score = "" if np.isnan(self.score) else f", score {self.score:.5g}"
+        return f"LoadedPolicy({self.env.name}, {kind} actions{score}; {self.origin})"
 
 
 def load(

@@ -11,6 +11,7 @@ from typing import Any
 from optix import checks
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is unknown on Windows
+EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}  # of a process they pause
 
 
 class Pause:

@@ -1,6 +1,7 @@
 """What a place on the disk must be to become, or to go on as, the folder of a run."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -37,3 +38,12 @@ def must_hold_checkpoints(path: Path) -> None:
         raise RunFolderError(f"{path} can not hold checkpoints: {error}") from error
     finally:
         shutil.rmtree(trial.directory, ignore_errors=True)
+
+
+def next_directory(environment: str, agent: str) -> Path:
+    """Return the first runs/ENV-AGENT-N that is free behind all others."""
+    name = f"{re.sub('[/:]', '-', environment)}-{agent}-"
+    there = os.listdir("runs") if os.path.isdir("runs") else []
+    taken = [other.removeprefix(name) for other in there if other.startswith(name)]
+    numbers = [int(n) for n in taken if n.isascii() and n.isdigit()]
+    return Path("runs") / f"{name}{max(numbers, default=0) + 1}"

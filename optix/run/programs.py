@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 
 from optix.callbacks.base import Rounds
+from optix.distributed.mesh import over_mesh
 from optix.run.description import check_budgets
-from optix.types import Loop, LoopState, Phase, StepReport, StopReason
+from optix.types import Loop, LoopState, Phase, PyTree, StepReport, StopReason
 
 CAPACITY = 64  # rounds of one dispatch whose reports are kept
 _TWICE = 2**28  # bytes of a replay that may be there twice
@@ -24,19 +26,23 @@ _TWICE = 2**28  # bytes of a replay that may be there twice
 class Programs(NamedTuple):
     """The compiled functions of a run over S seeds.
 
-    init: `(keys [S]) -> state [S, ...]`.
+    init: `(keys [S], hyperparams {name: [S]} = None) -> state [S, ...]`.
     advance: `(state, count) -> (state, reports [S, CAPACITY], rounds [S])`: at most
         `count` more rounds of every seed that has not stopped; only the first `rounds`
         reports of a seed mean anything. `state` is donated unless the learner has a
         part on the host, and no large replay. The rounds are the same whatever `count` is.
     finish: `(state) -> state`.
     shrinks: whether a smaller batch of seeds costs less, by any S of `advance`.
+    checksums: `(state) -> [S, D] uint32` of what devices must have alike, None on one.
+    placed: `(shapes of a state) -> shapes` that say on which devices it is.
     """
 
-    init: Callable[[jax.Array], LoopState]
+    init: Callable[..., LoopState]
     advance: Callable[..., tuple[LoopState, StepReport, jax.Array]]
     finish: Callable[[LoopState], LoopState]
     shrinks: bool
+    checksums: Callable[[LoopState], jax.Array] | None = None
+    placed: Callable[[PyTree], PyTree] = lambda shapes: shapes
 
 
 class KeptLoop(Loop):
@@ -48,16 +54,22 @@ class KeptLoop(Loop):
         return {}
 
 
-def programs(loop: Loop, vectorize: bool) -> Programs:
-    """Return the programs of a loop; `vectorize` maps over seeds all at once."""
-    if not isinstance(loop, KeptLoop):
-        return _programs(loop, vectorize)
+def programs(loop: Loop, vectorize: bool, mesh: Mesh | None = None) -> Programs:
+    """Return the programs of a loop.
+
+    Args:
+        loop: without a part on the host where there is a mesh.
+        vectorize: map over the seeds of a device all at once, not one after another.
+        mesh: of `optix.distributed.mesh`; None for one device.
+    """
+    if mesh is not None or not isinstance(loop, KeptLoop):
+        return _programs(loop, vectorize, mesh)
     if vectorize not in loop.programs:
         loop.programs[vectorize] = _programs(loop, vectorize)
     return loop.programs[vectorize]
 
 
-def _programs(loop: Loop, vectorize: bool) -> Programs:
+def _programs(loop: Loop, vectorize: bool, mesh: Mesh | None = None) -> Programs:
 
     def turns(step, state, count):
         """Play rounds while any seed is active; reports are [CAPACITY, ...]."""
@@ -101,7 +113,17 @@ def _programs(loop: Loop, vectorize: bool) -> Programs:
         )
 
     # one seed after another: some initialisers deadlock under vmap
-    init = jax.jit(lambda keys: _strong(jax.lax.map(loop.init, keys)))
+    def begin(keys, hyperparams=None):
+        return _strong(
+            jax.lax.map(lambda given: loop.init(*given), (keys, hyperparams))
+        )
+
+    if mesh is not None:
+        agent = loop.learner.agent
+        axis_name = None if agent is None else agent.axis_name
+        meshed = over_mesh(mesh, begin, advance, finish, axis_name)
+        return Programs(**meshed._asdict(), shrinks=False)
+    init = jax.jit(begin)
     if loop.learner.host is None:
         advances = jax.jit(advance, donate_argnums=0)
         return Programs(init, advances, jax.jit(finish), shrinks=vectorize)

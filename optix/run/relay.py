@@ -16,7 +16,7 @@ from optix.callbacks.base import (
 )
 from optix.callbacks.terminal import say
 from optix.run.score_function import ScoreFunction, validations
-from optix.types import Event, Phase
+from optix.types import DIAGNOSES, Event, Phase
 
 
 class Relay(LoopCallback):
@@ -100,6 +100,14 @@ class Teller(LoopCallback):
     def on_degradation(self, episode_id: int, eval_metrics: EvalMetrics) -> None:
         """Say that the scores fall."""
         _say(episode_id, f"the scores fall, {eval_metrics.primary_score:.5g}")
+
+    def on_episode_end(self, episode_id: int, eval_metrics: EvalMetrics) -> None:
+        """Say what diagnostics found."""
+        report = eval_metrics.report
+        events = Event.NONE if report is None else Event(int(report.events))
+        for event, words in DIAGNOSES.items():
+            if event in events:
+                _say(episode_id, words)
 
     def on_hyperparam_update(
         self, old: dict[str, float], new: dict[str, float]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from optix.population.state import PopulationState
 from optix.types import LoopState, Phase, StopReason
 
 
@@ -37,6 +38,12 @@ class Result(NamedTuple):
     def curve(self) -> Path | None:
         """The picture of the learning curve."""
         return None if self.directory is None else self.directory / "curve.png"
+
+    @property
+    def hyperparams(self) -> Path | None:
+        """The picture of the hyperparameters, None where none has changed."""
+        path = None if self.directory is None else self.directory / "hyperparams.png"
+        return path if path is not None and path.exists() else None
 
     @property
     def message(self) -> str:
@@ -72,7 +79,8 @@ class Result(NamedTuple):
         caption = Text("\n".join(lines), style="table.caption")
         table = Table(caption=caption, caption_justify="left")
         names = ("seed", "best score", "round", "env steps", "phase", "stop reason")
-        names = (*names, *own)
+        population = self._population()
+        names = (*names, *population, *own)
         for name in names:
             table.add_column(
                 Text(name, style="table.header"),
@@ -90,10 +98,22 @@ class Result(NamedTuple):
                 f"{int(state.env_steps[seed]):,}",
                 Phase(int(phases[seed])).name.lower(),
                 reason.name.lower().replace("_", " "),
+                *(texts[seed] for texts in population.values()),
                 *(f"{values[seed]:.3g}" for values in own.values()),
                 style="bold" if marked else None,
             )
         return table
+
+    def _population(self) -> dict[str, list[str]]:
+        """Return the cells of a population: its policies and its spawns."""
+        state = self.state
+        if not isinstance(state, PopulationState):
+            return {}
+        alive = np.asarray(state.alive)
+        return {
+            "policies": [f"{n}/{alive.shape[1]}" for n in alive.sum(1).tolist()],
+            "spawns": [str(n) for n in np.asarray(state.spawns).tolist()],
+        }
 
     def _hyperparams(self) -> tuple[list[str], dict[str, np.ndarray]]:
         """Return the best policies': in words where all seeds agree, and the others."""

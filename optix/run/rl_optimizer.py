@@ -84,7 +84,9 @@ class RLOptimizer:
         trial_episodes: of each.
         **options: further keywords of `host` (evaluation_episodes, metrics, fresh,
             copies), of `loop` (windows_per_round, plateau_threshold, max_env_steps, ...)
-            and of `train` (checkpoint_seconds, memory_every).
+            and of `train` (checkpoint_seconds, memory_every); diagnostics=True detects
+            faults by those of `metrics` called "loss", "value_loss", "policy_loss" and
+            "kl", see `optix.loop.diagnostics`.
 
     Attributes:
         agent: None until the trials have chosen one.

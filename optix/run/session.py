@@ -13,9 +13,13 @@ import numpy as np
 from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
+from optix.callbacks.hyperparams import HyperparamsPlot
 from optix.callbacks.jsonl import JsonlLog
+from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
+from optix.distributed.mesh import agreed
+from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
 from optix.run.folder import RunFolder
@@ -53,9 +57,7 @@ class Session(NamedTuple):
         began = time.monotonic()
         centres = self._centres(state)
         hooks = self._hooks(state, title, callbacks, progress, centres)
-        checkpoints = _Checkpoints(
-            self.folder, self.loop, checkpoint_seconds, memory_every
-        )
+        checkpoints = _Checkpoints(self, checkpoint_seconds, memory_every)
         try:
             hooks.start(self._info(state, centres))
             checkpoints.save(state, must=True)
@@ -152,9 +154,15 @@ class Session(NamedTuple):
     ) -> Hooks:
         observers = list(callbacks)
         if self.folder is not None:
-            log = JsonlLog(self.folder.log, np.asarray(state.round).tolist())
+            rounds = np.asarray(state.round).tolist()
+            logs: list[Any] = [JsonlLog(self.folder.log, rounds)]
+            if isinstance(state, PopulationState):
+                logs.append(MembersLog(self.folder.members, rounds))
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
-            observers = [log, *observers, curve]
+            hyperparams = HyperparamsPlot(
+                self.folder.log, self.folder.hyperparams, title, self.loop.tuner.bounds
+            )
+            observers = [*logs, *observers, curve, hyperparams]
         if progress:
             observers.append(Console(state, title))
         return Hooks(observers, centres)
@@ -190,12 +198,12 @@ def _steps(state: LoopState) -> int:
 class _Checkpoints:
     """Saves a state when it is due and not yet saved."""
 
-    def __init__(
-        self, folder: RunFolder | None, loop: Loop, seconds: float, memory_every: int
-    ):
+    def __init__(self, session: Session, seconds: float, memory_every: int):
         self._memory_every = memory_every
         self._without_memory = 0  # checkpoints since the last one with it
-        self._folder, self._loop, self._seconds = folder, loop, seconds
+        folder = session.folder
+        self._folder, self._loop, self._seconds = folder, session.loop, seconds
+        self._checksums = session.programs.checksums
         steps = [] if folder is None else folder.states.steps()
         self._saved = steps[-1] if steps else None
         self._next = time.monotonic() + seconds
@@ -229,7 +237,11 @@ class _Checkpoints:
         """Save; unless it `must` succeed, a failure is a warning and tried again.
 
         What must be saved is where a session begins or ends, and holds the memory.
+
+        Raises:
+            DevicesDifferError: devices that play one run have come apart, folder or not.
         """
+        checksums = None if self._checksums is None else agreed(self._checksums(state))
         step = int(np.asarray(state.round).sum())
         complete = not (must and self._without_memory)
         if self._folder is None or (step == self._saved and complete):
@@ -242,7 +254,7 @@ class _Checkpoints:
             or not jax.tree.leaves(state.learner.memory)
         )
         try:
-            self._folder.save(state, self._loop, best_seed(state), memory)
+            self._folder.save(state, self._loop, best_seed(state), memory, checksums)
             self._saved = step
             self._without_memory = 0 if memory else missing
         except CheckpointError as error:

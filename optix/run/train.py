@@ -13,6 +13,8 @@ import numpy as np
 
 from optix import checks
 from optix.callbacks.base import checked
+from optix.distributed.devices import devices as found_devices
+from optix.distributed.mesh import ONE_DEVICE, Split, split
 from optix.make import make, usual_agent
 from optix.run import description
 from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
@@ -26,6 +28,7 @@ from optix.run.programs import (
 )
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
+from optix.run.sharing import divided, mesh_for, resumed
 from optix.types import Loop, LoopState
 
 
@@ -45,6 +48,7 @@ def train(
     vectorize: bool | None = None,
     drop_stopped: bool | None = None,
     max_snapshots: int = POLICIES_KEPT,
+    devices: int = 1,
     **options: Any,
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
@@ -81,12 +85,17 @@ def train(
             True drops without a trial, so that the other seeds, and a resumed run, may
             differ by rounding; False never does.
         max_snapshots: how many of the best policies `directory` keeps, at least 2.
+        devices: how many to use. Seeds are spread over them as far as they divide, which
+            changes no bit of a seed (but for `vectorize`); the devices of one seed share
+            its num_envs, evaluation_episodes, batch_size and capacity. On a CPU they are
+            made, if JAX has computed nothing before.
         **options: of `optix.make`: sizes, hyperparameters, budgets.
 
     Raises:
         OptionError: an option that is unknown or out of range.
         RunFolderError: the directory is in use, holds a run or something else, or can
             not hold checkpoints.
+        DevicesDifferError: devices that share one policy hold different ones.
 
     Example:
         >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2)
@@ -101,30 +110,31 @@ def train(
         if switch is not None:
             checks.boolean(name, switch)
     checks.positive_int("max_snapshots", max_snapshots, minimum=2)
+    found_devices(devices)  # before anything is computed
+    shares = split(seeds, devices)
     if isinstance(environment_or_loop, Loop):
         checks.known_names("option beside a loop", options, ())
         loop, recipe = environment_or_loop, None
     else:
         if agent is None:
             agent = usual_agent(environment_or_loop, **options)
-        loop = make(environment_or_loop, agent, **options)
-        recipe = _recipe(
+        each = divided(agent, options, shares.data)
+        loop = make(environment_or_loop, agent, **each)
+        recipe = recipe_of(
             environment_or_loop, agent, options, warn=directory is not None
         )
-    config = {
-        "environment": recipe and recipe["environment"],
-        "recipe": recipe,
-        "seeds": seeds,
-        "seed": seed,
-        "vectorize": vectorized(loop, vectorize),
-        "drop_stopped": drop_stopped,
-        "max_snapshots": max_snapshots,
-        "budgets": {},
-        "platform": _platform(),
-    }
+    config = new_config(
+        recipe,
+        seeds,
+        seed,
+        vectorized(loop, vectorize),
+        drop_stopped,
+        max_snapshots,
+        shares,
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
-        run = programs(loop, config["vectorize"])
+        run = programs(loop, config["vectorize"], mesh_for(loop, shares))
         _trace(run, _keys(config))  # a mistake that it finds leaves no folder
         folder = None
         if directory is not None:
@@ -147,6 +157,7 @@ def resume(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     progress: bool = True,
+    devices: int | None = None,
     **budgets: Any,
 ) -> Result:
     """Continue a run from its last checkpoint, bit for bit as if it had never paused.
@@ -164,24 +175,31 @@ def resume(
         checkpoint_seconds: as for `train`.
         memory_every: as for `train`.
         progress: as for `train`.
+        devices: how many to go on with, None for as many as before. Seeds may move to
+            others; devices that share the data of a seed stay as many as they were.
         **budgets: new values of max_rounds, max_env_steps and target_score. Seeds that
             had stopped for one of these go on if the new one allows it.
 
     Raises:
         RunFolderError: no run there, or one that is under way.
         CheckpointError: no intact checkpoint, or one of another configuration.
-        OptionError: an unknown budget, or one that can not be spent.
+        OptionError: an unknown budget, or one that can not be spent; other devices than
+            the run can go on with.
+        DevicesDifferError: as for `train`.
     """
     watch = Watch(max_seconds, pause)
     callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every, progress)
     description.check_budgets(budgets)
+    shares = resumed(RunFolder.open(directory, write=False).config, devices)
+    devices = shares.seeds * shares.data
+    found_devices(devices)  # before anything is computed
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
         folder = stack.enter_context(RunFolder.open(directory, write=True))
         config = folder.config
-        loop = loop_of(folder, loop)
+        loop = loop_of(folder, loop, **_each(config, shares))
         _warn_of_differences(config["platform"])
-        run = programs(loop, config["vectorize"])
+        run = programs(loop, config["vectorize"], mesh_for(loop, shares))
         session = Session(loop, run, folder, watch, config)
         target = _trace(run, _keys(config))
         state = folder.load_state(target, loop)
@@ -201,11 +219,20 @@ def resume(
                 RuntimeWarning,
                 stacklevel=2,
             )
-        folder.configure(budgets=budgets)  # a kill must not forget them
+        # a kill must not forget them
+        folder.configure(budgets=budgets, devices=devices)
         title = f"{config['environment'] or 'training'}, resumed"
         return session.play(
             state, title, callbacks, checkpoint_seconds, memory_every, progress
         )
+
+
+def _each(config: Mapping[str, Any], shares: Split) -> dict[str, Any]:
+    """Return the options of a device that is one of several that share the data."""
+    recipe = config["recipe"]
+    if recipe is None or shares.data == 1:
+        return {}
+    return divided(recipe["agent"], recipe["options"], shares.data)
 
 
 def _begins_afresh(state: LoopState, loop: Loop) -> bool:
@@ -284,17 +311,42 @@ def _trace(run: Programs, keys: jax.Array) -> LoopState:
     state = jax.eval_shape(run.init, keys)
     jax.eval_shape(run.advance, state, np.int32(1))
     jax.eval_shape(run.finish, state)
-    return state
+    return run.placed(state)
 
 
 def _keys(config: Mapping[str, Any]) -> jax.Array:
     return jax.random.split(jax.random.key(config["seed"]), config["seeds"])
 
 
-def _recipe(
-    environment: Any, agent: str, options: dict[str, Any], warn: bool
+def new_config(
+    recipe: dict[str, Any] | None,
+    seeds: int,
+    seed: int,
+    vectorize: bool,
+    drop_stopped: bool | None = None,
+    max_snapshots: int = POLICIES_KEPT,
+    shares: Split = ONE_DEVICE,
+) -> dict[str, Any]:
+    """Return what run.json says of a new run; see `optix.run.folder`."""
+    return {
+        "environment": recipe and recipe["environment"],
+        "recipe": recipe,
+        "seeds": seeds,
+        "seed": seed,
+        "vectorize": vectorize,
+        "drop_stopped": drop_stopped,
+        "max_snapshots": max_snapshots,
+        "devices": shares.seeds * shares.data,
+        "data_devices": shares.data,
+        "budgets": {},
+        "platform": _platform(),
+    }
+
+
+def recipe_of(
+    environment: Any, agent: str, options: dict[str, Any], warn: bool = False
 ) -> dict[str, Any] | None:
-    """Return what rebuilds the loop, None if that takes more than names and numbers."""
+    """Return what rebuilds a loop, None if that takes more than names and numbers."""
     recipe = {"environment": environment, "agent": agent, "options": options}
     objects = [] if isinstance(environment, str) else ["the environment"]
     for name, value in options.items():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -86,3 +86,44 @@ def space(
         for name, (low, high) in bounds.items()
     )
     return Space(bounds, spans, encode, decode)
+
+
+def floats(base: Hyperparams, bounds: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Return {name: [] float32} of what a tuner starts from, or raise OptionError.
+
+    Raises:
+        ValueError: a bound of something that is not among the hyperparameters.
+    """
+    checks.known_names("tuned hyperparameter", bounds, base)
+    return {name: jnp.asarray(value, jnp.float32) for name, value in base.items()}
+
+
+def settings(box: Space, base: Hyperparams, points: jax.Array) -> Hyperparams:
+    """Return {name: [L]} at points [L, D] of the unit box, the rest as in `base`."""
+    tuned = jax.vmap(box.decode)(points)
+    lanes = points.shape[0]
+    return {**{name: jnp.repeat(x[None], lanes) for name, x in base.items()}, **tuned}
+
+
+def explore(
+    box: Space,
+    key: jax.Array,
+    points: jax.Array,
+    factor: float | jax.Array,
+    anew: float | jax.Array,
+) -> jax.Array:
+    """Return other points [L, D] of the unit box, some near those given, some anywhere.
+
+    Args:
+        box: whose sides tell how far a factor goes.
+        key: of the draws.
+        points: [L, D] to start from.
+        factor: by which each hyperparameter is multiplied or divided.
+        anew: chance that a point is drawn from the whole box instead.
+    """
+    sign_key, anew_key, point_key = jax.random.split(key, 3)
+    signs = jax.random.rademacher(sign_key, points.shape, points.dtype)
+    step = jnp.log(factor) / jnp.asarray(box.spans, points.dtype)
+    drawn = jax.random.uniform(anew_key, points.shape[:1]) < anew
+    elsewhere = jax.random.uniform(point_key, points.shape)
+    return jnp.where(drawn[:, None], elsewhere, jnp.clip(points + step * signs, 0, 1))

@@ -16,6 +16,7 @@ from tests import probes
 
 REPLAYING = [name for name, row in ALGORITHMS.items() if row.learner is off_policy]
 SMALL = {"num_envs": 4, "num_steps": 16, "hidden": (8,), "evaluation_episodes": 2}
+SHORT = {"impala": {"sequence_length": 4}}
 SMALL_REPLAY = {"batch_size": 8, "capacity": 256, "learning_starts": 16}
 
 
@@ -24,7 +25,8 @@ def environment(name):
 
 
 def options(name, **more):
-    return {**SMALL, **(SMALL_REPLAY if name in REPLAYING else {}), **more}
+    replay = SMALL_REPLAY if name in REPLAYING else {}
+    return {**SMALL, **replay, **SHORT.get(name, {}), **more}
 
 
 def learner_of(name, env, **more):
@@ -137,13 +139,22 @@ def test_outputs_are_what_an_action_is_made_from(name, learner):
     chex.assert_trees_all_equal(carry, after)
     if isinstance(env.action_space, Box):
         # the mean of a Gaussian, squashed by SAC; the action itself
-        chosen = {"ppo": lambda o: o[0], "recurrent_ppo": lambda o: o[0]}.get(
-            name, lambda o: jnp.tanh(o[0]) if name == "sac" else o
-        )(outputs)
+        gaussian = dict.fromkeys(("ppo", "recurrent_ppo", "impala"), lambda o: o[0])
+        chosen = gaussian.get(name, lambda o: jnp.tanh(o[0]) if name == "sac" else o)(
+            outputs
+        )
     else:
         chosen = jnp.argmax(outputs, -1)
         assert outputs.shape == (5, env.action_space.n)
     np.testing.assert_allclose(action, chosen, rtol=1e-6)
+
+
+def test_the_agent_says_what_it_tells(learner):
+    def told(key):
+        return learner.step(learner.init(key), learner.hyperparams, key, True)[1]
+
+    report = jax.eval_shape(told, jax.random.key(0))
+    assert sorted((*learner.agent.metrics, "return")) == sorted(report.metrics)
 
 
 def test_the_learner_knows_its_agent(name, learner):

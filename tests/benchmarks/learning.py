@@ -54,11 +54,13 @@ CASES = [
     Case("ppo", "Acrobot-v1", -100.0, MILLION),
     Case("ppo", "Pendulum-v1", -250.0, MILLION),
     Case("dqn", "CartPole-v1", 475.0, MILLION // 2),
+    Case("pqn", "CartPole-v1", 475.0, MILLION // 2),
     Case("rainbow", "CartPole-v1", 475.0, MILLION // 2),
     Case("sac", "Pendulum-v1", -200.0, 30_000, SMALL),
     Case("td3", "Pendulum-v1", -200.0, 30_000, SMALL),
     Case("recurrent_ppo", MEMORY, 0.95, MILLION // 2),
     Case("recurrent_ppo", MASKED, 450.0, MILLION // 2),
+    Case("recurrent_pqn", MEMORY, 0.95, MILLION // 2),
     # what one sees at a time does not tell what to do: the two above need a memory
     Case("ppo", MEMORY, 0.95, MILLION // 2, seeds=4),
     Case("ppo", MASKED, 450.0, MILLION // 2, seeds=4),

@@ -4,13 +4,15 @@ import io
 import re
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
 from optix.callbacks import console as module
-from optix.callbacks.base import Hooks
+from optix.callbacks.base import Hooks, Rounds
 from optix.callbacks.console import Console
-from optix.types import Phase, StopReason
+from optix.callbacks.display import diagnoses
+from optix.types import Event, Phase, StopReason
 from tests.callbacks.reports import report
 
 
@@ -46,6 +48,31 @@ def play(console, clock, seeds=1, rounds=50, seconds=1.0):
         for seed in range(seeds):
             hooks.round(seed, report(round_, 3.0 + seed, best_score=5.0))
     return hooks
+
+
+def test_what_diagnostics_found_is_said_in_a_line(clock):
+    out = io.StringIO()
+    console = Console(a_state(3), "toy", out)
+    hooks = Hooks([console], [{"rate": 0.1}] * 3)
+    hooks.start()
+    both = Event.LOSS_SPIKE | Event.ROLLBACK
+    hooks.rounds(
+        Rounds(
+            np.array([0, 1, 2]),
+            jax.tree.map(
+                lambda *x: np.stack(x),
+                *(report(6, 1.0, e) for e in (both, both, Event.DIVERGENCE)),
+            ),
+        )
+    )
+    hooks.stop()
+    lines = out.getvalue().splitlines()
+    assert "round 7: loss spike in 2 of 3 seeds" in lines
+    assert "round 7: divergence too high in 1 of 3 seeds" in lines
+    alone = diagnoses(
+        Rounds(np.array([0]), jax.tree.map(lambda x: x[None], report(0, 1.0, both))), 1
+    )
+    assert alone == ["round 1: loss spike"]
 
 
 def test_round_score_best_phase_speed_and_time_left(clock):

@@ -469,3 +469,41 @@ def test_a_key_that_could_not_be_restored_is_refused(tmp_path, monkeypatch):
         registry.save(0, tree)  # as an earlier version did
     with pytest.raises(CheckpointError, match=words):
         registry.load_latest(tree)
+
+
+def test_the_best_within_a_band_are_loaded_together(tmp_path):
+    registry = CheckpointRegistry(tmp_path)
+    scores = {1: 80.0, 2: 95.0, 3: 100.0, 4: None, 5: 99.0, 6: 10.0}
+    for step, score in scores.items():
+        registry.save(step, {"w": jnp.int32(step)}, score, {"kind": step % 2})
+    target = {"w": jnp.int32(0)}
+
+    def steps(*arguments, **options):
+        found = registry.load_ensemble(target, *arguments, **options)
+        assert [int(tree["w"]) for tree, _ in found] == [s.step for _, s in found]
+        return [snapshot.step for _, snapshot in found]
+
+    assert steps() == [3, 5, 2]
+    assert steps(2) == [3, 5]
+    assert steps(9) == [3, 5, 2]
+    assert steps(9, 0.2) == [3, 5, 2, 1]
+    assert steps(9, np.inf) == [3, 5, 2, 1, 6]
+    assert steps(9, same=lambda tree, s: int(tree["w"]) % 2) == [3, 2]
+    # the band is about the score of the first one
+    assert steps(9, prefer=lambda s: s.step == 1) == [1, 3, 5, 2]
+    empty_the_arrays(registry.snapshots()[1].path)  # step 5
+    with pytest.warns(UserWarning, match="it is left out"):
+        assert steps() == [3, 2]
+    for wrong, message in (((0,), "top_k must be"), ((3, -1.0), "score_band must be")):
+        with pytest.raises(ValueError, match=message):
+            steps(*wrong)
+    with pytest.raises(CheckpointError, match="no intact checkpoint"):
+        CheckpointRegistry(tmp_path / "none").load_ensemble(target)
+
+
+def test_scores_below_zero_have_a_band_too(tmp_path):
+    registry = CheckpointRegistry(tmp_path)
+    for step, score in enumerate([-100.0, -109.0, -111.0]):
+        registry.save(step, {"w": jnp.int32(step)}, score)
+    found = registry.load_ensemble({"w": jnp.int32(0)}, 3)
+    assert [snapshot.step for _, snapshot in found] == [0, 1]

@@ -120,17 +120,18 @@ def slow_vtrace(data, ratio, discount, trace_lambda, rho_bar, c_bar):
     backup = reward + discount * np.where(terminated, 0.0, next_value)
     rho, c = np.minimum(rho_bar, ratio), trace_lambda * np.minimum(c_bar, ratio)
     target, advantage = value.copy(), np.zeros_like(value)
-    for b in range(B):
-        for start in range(T):
+    steps, envs = value.shape
+    for b in range(envs):
+        for start in range(steps):
             weight = 1.0
-            for t in range(start, T):
+            for t in range(start, steps):
                 target[start, b] += weight * rho[t, b] * (backup[t, b] - value[t, b])
                 if end[t, b]:
                     break
                 weight *= discount * c[t, b]
-        for t in range(T):
+        for t in range(steps):
             future = backup[t, b]
-            if not end[t, b] and t + 1 < T:
+            if not end[t, b] and t + 1 < steps:
                 rest = target[t + 1, b] - value[t + 1, b]
                 future += discount * trace_lambda * rest
             advantage[t, b] = rho[t, b] * (future - value[t, b])

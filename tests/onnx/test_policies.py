@@ -43,6 +43,13 @@ AGENTS = {  # (environment, algorithm, options, what stands beside the action)
         },
         ["q_values"],
     ),
+    "pqn": (
+        "CartPole-v1",
+        "pqn",
+        {**SMALL, "normalize_observations": True},
+        ["q_values"],
+    ),
+    "memory": ("CartPole-v1", "recurrent_pqn", CELL, ["q_values"]),
     "rainbow": ("CartPole-v1", "rainbow", {**SMALL, "num_atoms": 5}, ["q_values"]),
     "sac": (
         "Pendulum-v1",

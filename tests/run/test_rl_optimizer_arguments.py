@@ -5,7 +5,7 @@ import pytest
 
 from optix import CheckpointError, LoopCallback, RLOptimizer, RunFolderError
 from optix.host import LivePipeline
-from optix.run.trials import checked_space, sample
+from optix.param_space import checked_space, sample
 from optix.tuners.spsa import spsa
 from tests.run.walkers import Filed, Track, Walker
 

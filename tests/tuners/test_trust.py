@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import optix
+from optix.loop.loop import loop
 from optix.tuners.trust import trust
 from optix.types import Signals
+from tests.toys import target_learner
 
 BOUNDS = {"rate": (1e-8, 1e2)}
 BASE = {"rate": 0.1, "discount": 0.99}
@@ -104,11 +106,17 @@ def test_what_it_can_not_steer_is_refused():
         trust(BOUNDS).init({"discount": 0.9}, None)
 
 
+@pytest.mark.parametrize("agent", ["dqn", "rainbow", "sac", "td3"])
+def test_an_agent_that_reports_no_divergence_is_refused_at_once(agent):
+    env = "CartPole-v1" if agent in ("dqn", "rainbow") else "Pendulum-v1"
+    with pytest.raises(ValueError, match="reports 'kl', as PPO.*value_loss.*fixed"):
+        optix.make(env, agent, tuner="trust", hidden=(4,))
+
+
 def test_a_learner_that_reports_no_divergence_is_named():
-    tiny = dict(num_envs=2, num_steps=4, hidden=(4,), evaluation_episodes=2)
-    loop = optix.make("CartPole-v1", "dqn", tuner="trust", **tiny)
+    run = loop(target_learner(), trust({"rate": (0.1, 1.0)}))
     with pytest.raises(ValueError, match="reports 'kl', as PPO does.*tuner='fixed'"):
-        jax.eval_shape(lambda key: loop.step(loop.init(key)), jax.random.key(0))
+        jax.eval_shape(lambda key: run.step(run.init(key)), jax.random.key(0))
 
 
 def test_it_steers_ppo():
@@ -118,11 +126,11 @@ def test_it_steers_ppo():
     @jax.jit
     def rates(target):
         tuner = trust({"learning_rate": (1e-6, 1e-1)}, target=target)
-        loop = optix.make("CartPole-v1", "ppo", tuner=tuner, learning_rate=1e-6, **tiny)
-        state = loop.init(jax.random.key(0))
+        run = optix.make("CartPole-v1", "ppo", tuner=tuner, learning_rate=1e-6, **tiny)
+        state = run.init(jax.random.key(0))
         return jax.lax.scan(
             lambda state, _: (
-                (after := loop.step(state))[0],
+                (after := run.step(state))[0],
                 after[1].hyperparams["learning_rate"][0],
             ),
             state,

@@ -157,7 +157,7 @@ def test_a_failed_fork_moves_the_centre_away_by_the_longest_step():
     moved = tuner.centre(after)["rate"] - 0.5
     assert np.sign(moved) == np.sign(minus - plus)
     np.testing.assert_allclose(abs(moved), 2 * 0.2 / np.log(1000), rtol=1e-4)
-    assert np.isfinite(after.square)
+    assert np.isfinite(after.rule.square)
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
