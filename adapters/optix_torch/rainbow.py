@@ -4,6 +4,10 @@ Every action has a categorical distribution over returns (C51,
 https://arxiv.org/abs/1707.06887), learned with double Q-learning, returns of several
 steps and prioritised replay. Exploration is by noise in the weights, drawn afresh at
 every step, for every environment, and absent when a policy is evaluated.
+
+The default support takes scaled returns of any environment, and so has few atoms for
+those of one. Where their ends are known, value_min and value_max at these and
+normalize_rewards=False learn in far fewer steps.
 """
 
 from __future__ import annotations
