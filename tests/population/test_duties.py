@@ -13,6 +13,7 @@ from optix.checks import OptionError
 from optix.population import (
     Policies,
     boost,
+    join,
     meta_controller,
     policies,
     pruned,
@@ -22,8 +23,9 @@ from optix.population import (
     weights,
     with_regime,
 )
+from optix.population.ensemble import ensemble
 from optix.population.population import population
-from optix.trees import repeat
+from optix.trees import repeat, take
 from optix.types import Loop, StopReason
 from tests.population.members import BOX, rate_loop, regression
 
@@ -107,6 +109,29 @@ def test_what_an_ensemble_takes(state):
     np.testing.assert_array_equal(found.weights, weights(state))
 
 
+def test_its_policies_act_as_one():
+    sizes = {"num_envs": 2, "num_steps": 4, "num_minibatches": 1, "hidden": (4,)}
+    loop = optix.make("CartPole-v1", **sizes)
+    run, agent = population(loop, 3, first_policies=2), loop.learner.agent
+    found = policies(run.init(jax.random.key(0)))
+    policy = join(
+        agent,
+        found.policies,
+        found.weights,
+        alive=found.alive,
+        hyperparams=found.hyperparams,
+    )
+    np.testing.assert_allclose(policy.extras.share, [0.5, 0.5, 0.0])
+    both = ensemble(agent, loop.learner.env.action_space, members=3)
+    obs = jnp.ones((5, 4))
+    _, logits = both.outputs(policy, (), obs)
+    each = [
+        jax.nn.softmax(agent.outputs(take(found.policies, i), (), obs)[1])
+        for i in range(2)
+    ]
+    np.testing.assert_allclose(jnp.exp(logits), (each[0] + each[1]) / 2, rtol=1e-4)
+
+
 def test_duties_serve_seeds_by_vmap(state):
     both = repeat(state, 2)
     found = jax.vmap(lambda s: weights(boost(s, jnp.int32(0), 3.0)))(both)
@@ -138,7 +163,7 @@ def test_wrong_calls_are_refused(state, call, words):
 
 def rows():
     table = README.read_text().split("## The calls of tensor-optix")[1]
-    found = re.findall(r"^\| (.+) \| `(.+)` \|$", table, re.M)
+    found = re.findall(r"^\| (.+) \| `([^`]+)`.* \|$", table, re.M)
     return [pytest.param(*row, id=row[0][:40]) for row in found if "---" not in row[0]]
 
 
