@@ -107,6 +107,12 @@ def test_a_loser_goes_on_from_the_winner_with_other_settings():
     np.testing.assert_array_equal(state.position[0], before[1])
     distance = np.abs(state.position[1] - before[1])
     np.testing.assert_allclose(distance, np.log(2) / np.log(1000), rtol=1e-4)
+    equal = tuner.init({"rate": 0.5}, jax.random.key(0))
+    for key in jax.random.split(jax.random.key(2), 3):
+        after, parents = tuner.tell(equal, Signals(jnp.ones(2)), key)
+        np.testing.assert_array_equal(parents, [0, 1])  # of equals none is replaced
+        np.testing.assert_array_equal(after.position, equal.position)
+        equal = after
 
 
 def test_alone_it_goes_back_to_the_best_policy_with_other_settings():
