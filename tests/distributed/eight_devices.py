@@ -134,9 +134,7 @@ def test_a_device_has_the_memory_and_the_work_of_its_own_seeds():
     many, _ = costs(8, None)
     shared, text = costs(8, mesh_with(4))
     np.testing.assert_allclose(shared, few, rtol=0.05)
-    assert (
-        many > 3 * few
-    ).all()  # of eight seeds on one device: each of the three tells
+    assert (many > 3 * few).all()  # so each of the three would tell
     assert not any(f" {word}" in text for word in COLLECTIVES)
     state = programs(supervised(), False, mesh_with(4)).init(keys_of(SEEDS))
     for leaf in jax.tree.leaves(state):

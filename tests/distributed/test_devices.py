@@ -61,7 +61,7 @@ MADE = """
                 os.kill(os.getpid(), signal.SIGKILL)
 
     train(supervised(), seeds=4, devices=4, directory=killed, callbacks=[Kill()],
-          progress=False, checkpoint_seconds=0.0)
+          progress=False, checkpoint_seconds=0.0, memory_every=1)
 """
 
 
