@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from optix.loop.convergence import assess as assess
     from optix.loop.convergence import initial_history as initial_history
     from optix.loop.convergence import push as push
-    from optix.loop.diagnostics import DETECTORS as DETECTORS
     from optix.loop.modulation import neuromodulation as neuromodulation
     from optix.loop.phases import advance as advance
     from optix.loop.phases import initial_progress as initial_progress
@@ -28,7 +27,6 @@ export(
     globals(),
     {
         "convergence": ("Assessment", "assess", "initial_history", "push"),
-        "diagnostics": ("DETECTORS",),
         "modulation": ("neuromodulation",),
         "phases": ("advance", "initial_progress"),
         "transforms": ("chain",),
