@@ -121,6 +121,8 @@ def test_every_row_runs_and_does_what_its_left_side_says(names):
     for name, array in again.state().items():
         np.testing.assert_allclose(agent.state()[name], array, rtol=1e-6)
     assert names["optimizer"].lanes == 2 and names["tuned"].agent is agent
+    tuners = [names[f"{name}_tuner"] for name in ("momentum", "backoff", "adaptive")]
+    assert [tuner.lanes for tuner in (*tuners, names["pbt_tuner"])] == [2, 2, 2, 4]
     assert names["search"].agent is None  # until it runs
     probs = [one.action_probs(np.ones(4)) for one in names["ensemble"].agents]
     mean = (2 * probs[0] + probs[1]) / 3
