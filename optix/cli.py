@@ -58,8 +58,8 @@ _Settings = Annotated[
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
-    0: the run has ended, or --max-seconds are over. 2: a mistake in what was asked for.
-    1: devices that share one policy hold different ones.
+    0: the run has ended, or --max-seconds are over. 1: devices that share one policy hold
+    different ones. 2: a mistake in what was asked for.
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
     try:

@@ -221,7 +221,14 @@ def test_data_of_one_run_on_devices_is_kept_like_that_of_one(tmp_path):
 
 def stored(directory):
     """The checksums of the latest checkpoint."""
-    return CheckpointRegistry(directory / "checkpoints").latest.metadata["checksums"]
+    return latest(directory)["checksums"]
+
+
+def latest(directory):
+    """What the latest checkpoint says of itself."""
+    snapshot = CheckpointRegistry(directory / "checkpoints").latest
+    assert snapshot is not None
+    return snapshot.metadata
 
 
 # ---------------------------------------------------------------------------- sessions
@@ -266,7 +273,7 @@ def test_devices_that_come_apart_end_the_run(tmp_path):
     kept, given = tmp_path / "kept", {"devices": 2, **QUIET}
     with pytest.raises(DevicesDifferError, match="seed 0 hold different policies"):
         train(parting(1e-3), directory=kept, **given)
-    assert CheckpointRegistry(kept / "checkpoints").latest.metadata["rounds"][0] <= 3
+    assert latest(kept)["rounds"][0] <= 3
     with pytest.raises(DevicesDifferError):  # without a folder too
         train(parting(1e-3), **given)
 
