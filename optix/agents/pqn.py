@@ -198,6 +198,7 @@ def pqn(
         axis_name=axis_name,
         check_window=check_window,
         output_names=("q_values",),
+        metrics=("value", "value_loss"),
     )
 
 
