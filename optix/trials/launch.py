@@ -166,9 +166,11 @@ def _ray(count: int, directory: Path, slots: int | None) -> Iterator[Crew]:
     own = not ray.is_initialized()
     if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
+        # one that is started here serves this machine only, and needs no network for it
+        cluster = "RAY_ADDRESS" in os.environ
+        here: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
+        here = {} if cluster else {**here, "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
     try:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
