@@ -175,8 +175,10 @@ def agreed(checksums: jax.Array) -> list[list[int]]:
     return table.tolist()
 
 
-def _specs(shared: bool) -> LoopState:
+def _specs(shared: bool) -> Any:
     """Return on which axes of the mesh the parts of a state lie, a prefix of it."""
+    if not shared:
+        return P(SEED_AXIS)  # whatever state it is, that of a population too
     parts: dict[str, Any] = {name: P(SEED_AXIS) for name in LoopState._fields}
     own = P(SEED_AXIS, DATA_AXIS)
     learner: dict[str, Any] = {"policy": P(SEED_AXIS), "rollout": own, "memory": own}
