@@ -167,12 +167,14 @@ def test_names_of_users_are_printed_as_they_are(capsys):
         steps_per_second=2.0,
         directory=Path(name),
         curve=Path(name) / "curve.png",
+        hyperparams=Path(name) / "hyperparams.png",
     )
     assert _present(result) == 0
     out = capsys.readouterr().out
+    assert f"hyperparameters: {name}/hyperparams.png" in out
     assert f"learning curve: {name}/curve.png" in out
     assert f"checkpoints: {name}/checkpoints" in out
-    assert f"about {name}" in out and "a[b]" in out and out.count(name) == 5
+    assert f"about {name}" in out and "a[b]" in out and out.count(name) == 6
 
 
 def test_a_name_is_no_pattern_among_the_numbered(tmp_path):
