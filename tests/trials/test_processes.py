@@ -58,7 +58,8 @@ def test_a_search_that_is_killed_loses_nothing_but_what_was_under_way(tmp_path):
 
     def enough(trials):
         states = [trial.state.name for trial in trials.values()]
-        reported = any(t.intermediate_values for t in trials.values())
+        under_way = [t for t in trials.values() if t.state.name == "RUNNING"]
+        reported = any(t.intermediate_values for t in under_way)
         return reported and states.count("COMPLETE") >= 2
 
     try:
@@ -86,7 +87,9 @@ def test_a_search_that_is_killed_loses_nothing_but_what_was_under_way(tmp_path):
         (again,) = (
             t for t in after.values() if t.user_attrs.get("key_of") == trial.number
         )
-        assert again.params == trial.params and again.state.is_finished()
+        assert again.state.is_finished()
+        # the kill may have come before all of them were drawn
+        assert trial.params.items() <= again.params.items()
         for step, value in trial.intermediate_values.items():  # with the same key
             assert np.isclose(again.intermediate_values[step], value, atol=1e-6)
 
