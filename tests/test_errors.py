@@ -123,7 +123,10 @@ TABLE = {
         "unknown environment 'CartPole-v2'; did you mean 'CartPole-v1'",
     ),
     "agent": (lambda: make(PROBE, "poo"), "unknown agent 'poo'; did you mean 'ppo'"),
-    "not an agent's name": (lambda: make(PROBE, 5), "unknown agent 5.*known: dqn, impala, ppo"),
+    "not an agent's name": (
+        lambda: make(PROBE, 5),
+        "unknown agent 5.*known: dqn, impala, ppo",
+    ),
     "option": (
         lambda: make(PROBE, num_env=4),
         "unknown option 'num_env'; did you mean 'num_envs'",
