@@ -289,6 +289,8 @@ RIGHT = {  # what is right of `WRONG`, by its place
     "vectorize": [True],
     "drop_stopped": [None, True, False],
     "max_snapshots": [],
+    "devices": [],
+    "data_devices": [],
     "budgets": [{}],
     "platform": [{}],
 }
@@ -302,7 +304,8 @@ def test_entries_of_the_description(folder, run):
     assert set(config) == set(RIGHT)
     for name in config:
         path.write_text(json.dumps({k: v for k, v in config.items() if k != name}))
-        if name not in ("drop_stopped", "max_snapshots"):  # which may be left out
+        optional = "drop_stopped", "max_snapshots", "devices", "data_devices"
+        if name not in optional:
             with pytest.raises(RunFolderError, match=rf"run.json.*{name}"):
                 RunFolder.open(folder, write=False)
         for value in WRONG:

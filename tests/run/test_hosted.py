@@ -31,7 +31,7 @@ def test_a_name_of_gymnasium_trains_resumes_and_plays(tmp_path, capsys, monkeypa
         assert main(resumed) == 0
     assert main(["eval", str(folder), "--episodes", "2"]) == 0
     assert "mean of 2 episodes" in capsys.readouterr().out
-    monkeypatch.setattr("optix.run.evaluate._SIDE_BY_SIDE", 2)
+    monkeypatch.setattr("optix.run.playing._SIDE_BY_SIDE", 2)
     played = optix.evaluate(folder, 5)  # two, two, and one of two
     assert played.scores.shape == (5,) and len({*played.scores.tolist()}) > 1
     assert played.mean == played.scores.mean() and (played.scores >= 8).all()
