@@ -2,10 +2,10 @@
 
 base: the hooks, and what calls them. console: a progress bar. dashboard: a panel in the
 terminal. display: what both are, live or line by line. terminal: text on streams that can
-not show everything. jsonl: a log with one line per round and seed; members: that of a
-population's members and decisions. curve: the learning curve as a picture; hyperparams:
-that of the hyperparameters; drawing: what both share. tensorboard, wandb: the same loggers
-as elsewhere; scalars: under which tags.
+not show everything. records: logs of one JSON object a line. jsonl: that with one line
+per round and seed; members: that of a population's members and decisions. curve: the
+learning curve as a picture; hyperparams: that of the hyperparameters; drawing: what both
+share. tensorboard, wandb: the same loggers as elsewhere; scalars: under which tags.
 """
 
 from typing import TYPE_CHECKING

@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 
 from optix.callbacks.jsonl import read_log
+from optix.callbacks.records import Record
+from optix.types import DIAGNOSES
 
 SCORE, BEST, EVENT, QUIET = "#2f6db3", "#1b1b1b", "#b8342b", "#7a8291"
 FAULTS = {  # {event: (marker, label)}
-    "LOSS_SPIKE": ("d", "loss spike"),
-    "ENTROPY_COLLAPSE": ("P", "entropy collapse"),
-    "DIVERGENCE": ("*", "divergence too high"),
-    "STALE_EXPLORATION": ("s", "stale exploration"),
+    event.name: (marker, words)
+    for (event, words), marker in zip(DIAGNOSES.items(), "dP*s", strict=True)
 }
-
-Record = dict[str, Any]
 
 
 def logged(log: str | os.PathLike) -> list[list[Record]]:
@@ -39,7 +37,11 @@ def new_figure(height: float) -> Any:
 
 def series(run: Sequence[Record], name: str) -> np.ndarray:
     """Return a number of each round, NaN where it was not finite."""
-    values = [record[name] for record in run]
+    return numbers(record[name] for record in run)
+
+
+def numbers(values: Iterable[float | None]) -> np.ndarray:
+    """Return numbers of a log as they were, NaN where one was not finite."""
     return np.array([np.nan if value is None else value for value in values], float)
 
 

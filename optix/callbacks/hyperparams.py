@@ -13,15 +13,16 @@ from optix.callbacks.drawing import (
     FAULTS,
     QUIET,
     SCORE,
-    Record,
     legend,
     logged,
     mark,
     name,
     new_figure,
+    numbers,
     steps_above,
     trim,
 )
+from optix.callbacks.records import Record
 from optix.files import replacing
 
 _WIDE = 10.0  # a positive range of which the ends are so many times apart
@@ -125,8 +126,7 @@ def _names(runs: Sequence[Sequence[Record]]) -> list[str]:
 
 
 def _values(run: Sequence[Record], key: str) -> np.ndarray:
-    values = [record.get("hyperparams", {}).get(key) for record in run]
-    return np.array([np.nan if value is None else value for value in values], float)
+    return numbers(record.get("hyperparams", {}).get(key) for record in run)
 
 
 def _changes(rows: Sequence[np.ndarray]) -> bool:

@@ -3,19 +3,16 @@
 import enum
 import functools
 import json
-import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from optix.callbacks.base import LoopCallback, Rounds
-from optix.checks import OptionError
-from optix.files import replacing
+from optix.callbacks.base import Rounds
+from optix.callbacks.records import Log, Record, plain, read
 from optix.types import Event, Phase, StopReason, Verdict
 
 _NUMBER = int | float | None
@@ -31,7 +28,7 @@ _RELIED_ON = {  # of a record, and its kind; counts are >= 0
 }
 
 
-class JsonlLog(LoopCallback):
+class JsonlLog(Log):
     """Appends to a log that `read_log` and most tools for tables can read.
 
     Numbers that are not finite become null. Lines that are no record, such as a torn one
@@ -47,106 +44,57 @@ class JsonlLog(LoopCallback):
         OptionError: the path is a folder.
 
     Example:
-        >>> import tempfile
-        >>> log = JsonlLog(Path(tempfile.mkdtemp()) / "log.jsonl")
+        >>> import pathlib, tempfile
+        >>> log = JsonlLog(pathlib.Path(tempfile.mkdtemp()) / "log.jsonl")
         >>> log.on_loop_start(); log.on_loop_stop(); list(read_log(log.path))
         []
     """
 
+    relied_on = _RELIED_ON
+
     def __init__(self, path: str | os.PathLike, rounds: Sequence[int] | None = None):
         """See the class."""
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise OptionError(f"the log must be a file, {self.path} is a folder")
-        kept = 0
-        with replacing(self.path) as file:
-            if rounds is not None and self.path.exists():
-                for record in read_log(self.path):  # one at a time: logs may be long
-                    if is_before(record, rounds):
-                        file.write(line(record).encode())
-                        kept += 1
-        missing = sum(rounds or ()) - kept
+        super().__init__(path, rounds)
+        missing = sum(rounds or ()) - self.kept
         if missing > 0:
             warnings.warn(
                 f"{self.path} lacks {missing} of the rounds that were played; the run "
                 "needs none of them, but log and learning curve stay without",
                 stacklevel=2,
             )
-        self._file = None
 
-    def on_loop_start(self) -> None:
-        """Open the log."""
-        self._file = self.path.open("a", encoding="utf-8")
+    def lines(self, rounds: Rounds) -> Iterable[str]:
+        """Return one JSON object per round, made column by column: 20 times as fast."""
+        report, count = rounds.reports, len(rounds)
+        metrics = {n: v.astype(np.float64) for n, v in report.metrics.items()}
+        objects = _objects(
+            {
+                "seed": _values(rounds.seeds),
+                "round": _values(report.round),
+                "env_steps": _values(report.env_steps),
+                "score": _values(report.score),
+                "best_score": _values(report.best_score),
+                "lane_scores": _values(report.lane_scores),
+                "phase": [_word(Phase, number) for number in report.phase.tolist()],
+                "verdict": [_word(Verdict, n) for n in report.verdict.tolist()],
+                "events": [_events(bits) for bits in report.events.tolist()],
+                "stop_reason": [
+                    _word(StopReason, n) for n in report.stop_reason.tolist()
+                ],
+                "hyperparams": _objects(
+                    {n: _values(v) for n, v in report.centre.items()}, count
+                ),
+                "metrics": _objects({n: _values(v) for n, v in metrics.items()}, count),
+                "time": [json.dumps(time.time())] * count,
+            },
+            count,
+        )
+        return ["\n".join([*objects, ""])]
 
-    def on_loop_stop(self) -> None:
-        """Close the log."""
-        if self._file is not None:
-            self._file.close()
 
-    def on_rounds(self, rounds: Rounds) -> None:
-        """Write the rounds of a dispatch, at once."""
-        if self._file is None:
-            raise RuntimeError("on_loop_start must come before on_rounds")
-        self._file.write("\n".join([*_records(rounds), ""]))
-        self._file.flush()
-
-
-def read_log(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_log(path: str | os.PathLike) -> Iterator[Record]:
     """Yield the records of a log in order; lines that are none are left out."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                record = json.loads(line, parse_constant=_refuse)
-            except (ValueError, RecursionError):
-                continue
-            if line.endswith("\n") and _is_record(record):
-                yield record
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _is_record(value: Any) -> bool:
-    """Return whether a line says what every reader of a log relies on."""
-    return isinstance(value, dict) and all(
-        isinstance(value.get(name), kinds)
-        and not isinstance(value.get(name), bool)
-        and (kinds is not int or value[name] >= 0)
-        for name, kinds in _RELIED_ON.items()
-    )
-
-
-def is_before(record: dict[str, Any], rounds: Sequence[int]) -> bool:
-    """Return whether a record is of a round that a run has behind it, by seed."""
-    seed = record["seed"]
-    return seed < len(rounds) and record["round"] < rounds[seed]
-
-
-def _records(rounds: Rounds) -> list[str]:
-    """Return one JSON object per round, made column by column: 20 times as fast."""
-    report, count = rounds.reports, len(rounds)
-    metrics = {n: v.astype(np.float64) for n, v in report.metrics.items()}
-    return _objects(
-        {
-            "seed": _values(rounds.seeds),
-            "round": _values(report.round),
-            "env_steps": _values(report.env_steps),
-            "score": _values(report.score),
-            "best_score": _values(report.best_score),
-            "lane_scores": _values(report.lane_scores),
-            "phase": [_word(Phase, number) for number in report.phase.tolist()],
-            "verdict": [_word(Verdict, number) for number in report.verdict.tolist()],
-            "events": [_events(bits) for bits in report.events.tolist()],
-            "stop_reason": [_word(StopReason, n) for n in report.stop_reason.tolist()],
-            "hyperparams": _objects(
-                {n: _values(v) for n, v in report.centre.items()}, count
-            ),
-            "metrics": _objects({n: _values(v) for n, v in metrics.items()}, count),
-            "time": [json.dumps(time.time())] * count,
-        },
-        count,
-    )
+    return read(path, _RELIED_ON)
 
 
 def _objects(columns: dict[str, list[str]], count: int) -> list[str]:
@@ -166,7 +114,7 @@ def _values(column: Any) -> list[str]:
     same = column.tobytes() == column[:1].tobytes() * len(column)
     numbers = column[:1].tolist() if same else column.tolist()  # often a constant
     if not np.isfinite(column).all():
-        numbers = _plain(numbers)
+        numbers = plain(numbers)
     texts = json.dumps(numbers, allow_nan=False)[1:-1].split(", ")
     return texts * len(column) if same else texts
 
@@ -184,19 +132,3 @@ def event_names(bits: int) -> list[str]:
 @functools.cache
 def _events(bits: int) -> str:
     return json.dumps(event_names(bits))
-
-
-def line(record: dict[str, Any]) -> str:
-    """Return a record as a line of a log; what is not finite is null."""
-    return json.dumps(_plain(record), allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NumPy as Python numbers, NaN and infinity as None."""
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,22 +1,20 @@
 """A log of a population: one JSON object per member that trained, and per decision."""
 
-import json
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from optix.callbacks.base import LoopCallback, Rounds
-from optix.callbacks.jsonl import event_names, is_before, line
-from optix.checks import OptionError
-from optix.files import replacing
+from optix.callbacks.base import Rounds
+from optix.callbacks.jsonl import event_names
+from optix.callbacks.records import Log, Record, line, read
 from optix.types import Decision, Members, Phase, StepReport, StopReason, Verdict
 
+_RELIED_ON = {"seed": int, "round": int, "member": int}
 
-class MembersLog(LoopCallback):
+
+class MembersLog(Log):
     """Appends to a log of what the members of a population do.
 
     A line of a member says what it came to in the round; a line with "decision" says
@@ -31,52 +29,20 @@ class MembersLog(LoopCallback):
         OptionError: the path is a folder.
     """
 
-    def __init__(self, path: str | os.PathLike, rounds: Sequence[int] | None = None):
-        """See the class."""
-        self.path = Path(path)
-        if self.path.is_dir():
-            raise OptionError(f"the log must be a file, {self.path} is a folder")
-        with replacing(self.path) as file:
-            if rounds is not None and self.path.exists():
-                for record in read_members(self.path):
-                    if is_before(record, rounds):
-                        file.write(line(record).encode())
-        self._file = None
+    relied_on = _RELIED_ON
 
-    def on_loop_start(self) -> None:
-        """Open the log."""
-        self._file = self.path.open("a", encoding="utf-8")
-
-    def on_loop_stop(self) -> None:
-        """Close the log."""
-        if self._file is not None:
-            self._file.close()
-
-    def on_rounds(self, rounds: Rounds) -> None:
-        """Write the rounds of a dispatch, at once."""
-        if self._file is None:
-            raise RuntimeError("on_loop_start must come before on_rounds")
+    def lines(self, rounds: Rounds) -> Iterator[str]:
+        """Yield the lines of each member that trained, and of each decision."""
         for seed, report in rounds:
-            self._file.writelines(line(record) for record in _records(seed, report))
-        self._file.flush()
+            yield from map(line, _records(seed, report))
 
 
-def read_members(path: str | os.PathLike) -> Iterator[dict[str, Any]]:
+def read_members(path: str | os.PathLike) -> Iterator[Record]:
     """Yield the records of a log in order; lines that are none are left out."""
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                record = json.loads(text)
-            except (ValueError, RecursionError):
-                continue
-            numbers = ("seed", "round", "member")
-            if isinstance(record, dict) and all(
-                type(record.get(name)) is int and record[name] >= 0 for name in numbers
-            ):
-                yield record
+    return read(path, _RELIED_ON)
 
 
-def _records(seed: int, report: StepReport) -> Iterator[dict[str, Any]]:
+def _records(seed: int, report: StepReport) -> Iterator[Record]:
     """Yield the lines of a round: members by place, each with its decision behind it."""
     members: Members = report.members
     for place in np.flatnonzero(members.trained).tolist():
