@@ -14,8 +14,11 @@ def report(finite=True, env_steps=10, **metrics):
     return Report(jnp.int32(env_steps), jnp.asarray(finite), metrics)
 
 
-def target_learner(scale=1.0, noise=0.0):
-    """The score of a window's rate is `scale * (1 - (rate - 0.8)**2)` plus noise."""
+def target_learner(scale=1.0, noise=0.0, fails_above=jnp.inf):
+    """The score of a window's rate is `scale * (1 - (rate - 0.8)**2)` plus noise.
+
+    Above a rate it is not a number.
+    """
 
     def init(key):
         del key
@@ -27,8 +30,9 @@ def target_learner(scale=1.0, noise=0.0):
         return LearnerState(policy, state.rollout + 1, state.memory), report()
 
     def evaluate(policy, hyperparams, key):
-        exact = 1 - (policy.params["rate"] - 0.8) ** 2
-        return scale * (exact + noise * jax.random.normal(key))
+        rate = policy.params["rate"]
+        score = scale * (1 - (rate - 0.8) ** 2 + noise * jax.random.normal(key))
+        return jnp.where(rate > fails_above, jnp.nan, score)
 
     return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.5})
 

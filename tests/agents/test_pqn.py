@@ -12,14 +12,13 @@ from scipy import stats
 
 from optix.agents.pqn import pqn, valued
 from optix.agents.recurrent_pqn import recurrent_pqn
-from optix.envs.device import device
-from optix.learners.on_policy import on_policy
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_action_values
 from optix.networks.sequence import run_sequence
 from optix.networks.values import action_values
 from optix.types import Box, Discrete, Network, Trajectory
 from tests import probes
+from tests.agents.windows import train
 
 T, B, ACTIONS = 6, 3, 3
 FLOATS = {"learning_rate": 0.3, "discount": 0.9, "td_lambda": 0.7, "max_grad_norm": 1e9}
@@ -202,24 +201,6 @@ def test_layer_norm_makes_the_values_blind_to_the_scale_of_what_is_seen(layer_no
         network.apply(params, structure, (), scale * obs)[1] for scale in (1.0, 1e3)
     )
     assert np.allclose(one, thousand, rtol=1e-3, atol=1e-3) == layer_norm
-
-
-def train(agent, probe, windows):
-    """Return (policy, score) after some windows."""
-    learner = on_policy(
-        agent, device(probe), num_envs=16, num_steps=16, evaluation_episodes=64
-    )
-
-    @jit
-    def run(key):
-        def one(state, key):
-            return learner.step(state, agent.hyperparams, key, True)[0], None
-
-        keys = jax.random.split(key, windows)
-        policy = jax.lax.scan(one, learner.init(key), keys)[0].policy
-        return policy, learner.evaluate(policy, learner.hyperparams, key)
-
-    return run(jax.random.key(0))
 
 
 def test_values_are_discounted_and_bootstrapped_at_a_time_limit():

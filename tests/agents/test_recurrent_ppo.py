@@ -9,13 +9,12 @@ from jax import jit
 
 from optix.agents.ppo import ppo
 from optix.agents.recurrent_ppo import recurrent_ppo
-from optix.envs.device import device
-from optix.learners.on_policy import on_policy
 from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_actor_critic
 from optix.types import Discrete, Network, Trajectory
 from tests import probes
 from tests.agents.ppo_reference import assert_trees, linear
+from tests.agents.windows import train
 
 T, B = 12, 4
 
@@ -189,24 +188,6 @@ def test_learning_rates_side_by_side_without_another_trace():
         row = jax.tree.map(lambda x, i=i: x[i], both)
         assert_trees(row, one, rtol=1e-4, atol=1e-5)
     assert alone[0]["keep"] != alone[1]["keep"]
-
-
-def train(agent, probe, windows):
-    """Return (policy, mean score of four evaluations) after some windows."""
-    learner = on_policy(
-        agent, device(probe), num_envs=16, num_steps=16, evaluation_episodes=64
-    )
-
-    @jit
-    def run(key):
-        def one(state, key):
-            return learner.step(state, agent.hyperparams, key, True)[0], None
-
-        keys = jax.random.split(key, windows)
-        policy = jax.lax.scan(one, learner.init(key), keys)[0].policy
-        return policy, learner.evaluate(policy, learner.hyperparams, key)
-
-    return run(jax.random.key(0))
 
 
 def test_only_who_remembers_can_recall():

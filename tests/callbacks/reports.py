@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from optix.callbacks.base import Hooks
+from optix.callbacks.jsonl import JsonlLog
 from optix.types import Event, Phase, StepReport, StopReason, Verdict
 
 
@@ -31,3 +33,13 @@ def report(
         stop_reason=np.int32(stop_reason),
         metrics={name: np.float32(value) for name, value in metrics.items()},
     )
+
+
+def write_log(path, runs):
+    """Write a log of [seed][round] reports as a run does."""
+    hooks = Hooks([JsonlLog(path)], [{"rate": 0.1}] * len(runs))
+    hooks.start()
+    for seed, reports in enumerate(runs):
+        for one in reports:
+            hooks.round(seed, one)
+    hooks.stop()

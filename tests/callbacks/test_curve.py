@@ -7,22 +7,11 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from optix.callbacks.base import Hooks
 from optix.callbacks.curve import CurvePlot, _decorate, _mean, _spans, learning_curve
-from optix.callbacks.jsonl import JsonlLog
 from optix.types import Event, Phase, StopReason
-from tests.callbacks.reports import report
+from tests.callbacks.reports import report, write_log
 
 RECORD = [{"round": 0, "env_steps": 10}]
-
-
-def write(path, runs):
-    hooks = Hooks([JsonlLog(path)], [{"rate": 0.1}] * len(runs))
-    hooks.start()
-    for seed, reports in enumerate(runs):
-        for one in reports:
-            hooks.round(seed, one)
-    hooks.stop()
 
 
 @pytest.fixture
@@ -47,7 +36,7 @@ def test_one_seed_with_its_phases_and_events(tmp_path, drawn):
     run = [report(r, r % 7, best_score=min(r, 6)) for r in range(20)]
     run[12] = report(12, 5, Event.ROLLBACK, Phase.COOLING, best_score=6)
     run[13] = report(13, np.nan, Event.NON_FINITE, best_score=6)
-    write(tmp_path / "log", [run])
+    write_log(tmp_path / "log", [run])
     assert learning_curve(tmp_path / "log", tmp_path / "curve.png", "title")
     (score,) = drawn["score"]
     assert score[0].tolist() == list(range(1, 21))
@@ -64,7 +53,7 @@ def test_one_seed_with_its_phases_and_events(tmp_path, drawn):
 def test_several_seeds_and_their_mean(tmp_path, drawn):
     short = [report(r, 4.0) for r in range(4)]
     short.append(report(4, 8.0, phase=Phase.STOPPED, stop_reason=StopReason.CONVERGED))
-    write(tmp_path / "log", [short, [report(r, 2.0) for r in range(10)]])
+    write_log(tmp_path / "log", [short, [report(r, 2.0) for r in range(10)]])
     assert learning_curve(tmp_path / "log", tmp_path / "curve.png")
     assert len(drawn["score of 2 seeds"]) == 2
     # the seed that has stopped stays where it was
@@ -73,13 +62,13 @@ def test_several_seeds_and_their_mean(tmp_path, drawn):
 
 
 def test_a_log_without_a_round_draws_nothing(tmp_path):
-    write(tmp_path / "log", [[]])
+    write_log(tmp_path / "log", [[]])
     CurvePlot(tmp_path / "log", tmp_path / "curve.png").on_loop_stop()
     assert not (tmp_path / "curve.png").exists()
 
 
 def test_one_round_can_be_drawn(tmp_path):
-    write(tmp_path / "log", [[report(0, np.nan)]])
+    write_log(tmp_path / "log", [[report(0, np.nan)]])
     assert learning_curve(tmp_path / "log", tmp_path / "curve.png")
 
 
@@ -100,7 +89,7 @@ def test_a_title_is_no_formula(tmp_path, monkeypatch):
         return titles[-1]
 
     monkeypatch.setattr(Axes, "set_title", spy)
-    write(tmp_path / "log", [[report(0, 1.0)]])
+    write_log(tmp_path / "log", [[report(0, 1.0)]])
     assert learning_curve(tmp_path / "log", tmp_path / "curve.png", title)
     (text,) = titles
     assert text.get_text() == title and not text.get_parse_math()

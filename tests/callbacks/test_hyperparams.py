@@ -5,20 +5,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from optix.callbacks.base import Hooks
 from optix.callbacks.hyperparams import HyperparamsPlot, hyperparameters
-from optix.callbacks.jsonl import JsonlLog
 from optix.types import Event
-from tests.callbacks.reports import report
-
-
-def write(path, runs):
-    hooks = Hooks([JsonlLog(path)], [{"rate": 0.1}] * len(runs))
-    hooks.start()
-    for seed, reports in enumerate(runs):
-        for one in reports:
-            hooks.round(seed, one)
-    hooks.stop()
+from tests.callbacks.reports import report, write_log
 
 
 def rated(round_, rate, events=Event.NONE, **others):
@@ -59,7 +48,7 @@ def test_what_has_changed_is_drawn_with_its_marks(tmp_path, drawn):
     ]
     run[2] = rated(2, 0.1, Event.ROLLBACK | Event.LOSS_SPIKE, constant=7.0, wide=100.0)
     run[4] = rated(4, 0.2, Event.COPY, constant=7.0, wide=np.nan)
-    write(tmp_path / "log", [run])
+    write_log(tmp_path / "log", [run])
     text = (tmp_path / "log").read_text()  # as of a population
     (tmp_path / "log").write_text(text.replace('"COPY"', '"COPY", "SPAWN"'))
     assert hyperparameters(tmp_path / "log", tmp_path / "h.png", "a $title$")
@@ -81,7 +70,7 @@ def test_what_has_changed_is_drawn_with_its_marks(tmp_path, drawn):
 
 def test_bounds_decide_on_the_axis_and_seeds_are_drawn_together(tmp_path, drawn):
     lines, scales = drawn
-    write(
+    write_log(
         tmp_path / "log",
         [
             [rated(r, 0.1) for r in range(2)],
@@ -100,8 +89,8 @@ def test_bounds_decide_on_the_axis_and_seeds_are_drawn_together(tmp_path, drawn)
 
 
 def test_nothing_is_drawn_where_nothing_has_changed(tmp_path):
-    write(tmp_path / "log", [[rated(0, 0.1), rated(1, 0.1)], [rated(0, 0.3)]])
+    write_log(tmp_path / "log", [[rated(0, 0.1), rated(1, 0.1)], [rated(0, 0.3)]])
     assert not hyperparameters(tmp_path / "log", tmp_path / "h.png")
-    write(tmp_path / "none", [[]])
+    write_log(tmp_path / "none", [[]])
     assert not hyperparameters(tmp_path / "none", tmp_path / "h.png")
     assert not (tmp_path / "h.png").exists()

@@ -3,8 +3,6 @@
 import json
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optuna
 import pytest
@@ -19,34 +17,18 @@ from optix.trials.storages import SearchError
 from optix.trials.train_from import best_run, train_from
 from optix.trials.worker import Worker
 from optix.tuners.fixed import fixed
-from optix.types import Learner, LearnerState, Policy
-from tests.toys import report
+from tests.toys import target_learner
 
 SPACE = {"rate": ("float", 0.1, 2.0)}
 ROUNDS = 10
 
 
-def learner(noise=0.0):
-    """Scores rise to `1 - (rate - 0.8)**2`; above 1.8 they are not a number."""
-
-    def init(key):
-        del key
-        return LearnerState(Policy({"rate": jnp.float32(0)}), jnp.int32(0))
-
-    def step(state, hyperparams, key, active):
-        del key, active
-        policy = state.policy._replace(params={"rate": hyperparams["rate"]})
-        return LearnerState(policy, state.rollout + 1, state.memory), report()
-
-    def evaluate(policy, hyperparams, key):
-        rate = policy.params["rate"]
-        score = 1 - (rate - 0.8) ** 2 + noise * jax.random.normal(key)
-        return jnp.where(rate > 1.8, jnp.nan, score)
-
-    return Learner(init, lambda p, k: jnp.int32(0), step, evaluate, {"rate": 0.5})
-
-
-NOISY = loop(learner(0.1), fixed(), final_scores=2, max_non_finite=2)
+NOISY = loop(
+    target_learner(noise=0.1, fails_above=1.8),
+    fixed(),
+    final_scores=2,
+    max_non_finite=2,
+)
 
 
 def play(made=NOISY, space=SPACE, trials=12, **options):
