@@ -98,11 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
-    commands |= {"search": search_command}
+    commands |= {"search": search_command, "launch": _launch}
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments[:1] == ["launch"]:
-        return launch(arguments[1:])
     try:
+        if arguments[:1] == ["launch"]:  # what follows is a command of its own
+            return launch(arguments[1:])
         return tyro.extras.subcommand_cli_from_dict(
             commands,
             prog="optix",
@@ -293,6 +293,11 @@ def _join(given: Processes, devices: int | None) -> None:
             join_seconds=given.join_seconds,
             heartbeat_seconds=given.heartbeat_seconds,
         )
+
+
+def _launch() -> int:
+    """Run a command in processes of this machine, started again if one dies: launch -h."""
+    return launch(["-h"])
 
 
 def _eval(

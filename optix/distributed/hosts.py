@@ -117,7 +117,8 @@ class Peers(NamedTuple):
     def on_host(self, tree: PyTree) -> PyTree:
         """Return the whole tree where this process can read it, of several on the host.
 
-        Keys stay on a device. Arrays of other processes are fetched: several at once, large ones one by one.
+        Keys stay on a device. Arrays of other processes are fetched: several at once,
+        large ones one by one.
         """
         if self.count == 1:
             return tree
@@ -139,20 +140,12 @@ class Peers(NamedTuple):
         return jax.tree.map(place, tree, jax.tree.map(lambda x: x.sharding, like))
 
     def spread(self, tree: PyTree) -> PyTree:
-        """Return the tree of process 0 on all; they have one of its shapes. On the host."""
+        """Return the tree of process 0, of which all have the shapes, on their hosts."""
         if self.count == 1:
             return tree
         data = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
         data = multihost_utils.broadcast_one_to_all(data)
-        return jax.tree.map(
-            lambda x, old: (
-                jax.random.wrap_key_data(np.asarray(x), impl=_kind(old))
-                if _is_key(old)
-                else np.asarray(x)
-            ),
-            data,
-            tree,
-        )
+        return jax.tree.map(lambda x, old: _like(np.asarray(x), old), data, tree)
 
 
 ALONE = Peers(0, 1)
@@ -204,8 +197,8 @@ def join(
         )
     bind = None
     if coordinator is not None:
-        checks.positive_int("processes", processes)
-        checks.positive_int("process", process, 0, processes - 1)
+        count = checks.positive_int("processes", processes)
+        checks.positive_int("process", process, 0, count - 1)
         bind = _checked_address(coordinator, listens=process == 0)
     if devices is not None:
         _make_devices(devices, processes)
@@ -368,12 +361,14 @@ def _fetched(leaves: list[jax.Array]) -> list[Any]:
     """Return the whole of arrays that are spread over processes."""
     mesh = leaves[0].sharding.mesh  # type: ignore[attr-defined]
     whole = _gather(mesh)(leaves)
-    return [
-        jax.random.wrap_key_data(np.asarray(new), impl=_kind(old))
-        if _is_key(old)
-        else np.asarray(new)
-        for new, old in zip(whole, leaves, strict=True)
-    ]
+    return [_like(np.asarray(x), old) for x, old in zip(whole, leaves, strict=True)]
+
+
+def _like(data: np.ndarray, old: Any) -> Any:
+    """Return an array as it is, or as the data of keys, whichever `old` has."""
+    if not _is_key(old):
+        return data
+    return jax.random.wrap_key_data(jax.numpy.asarray(data), impl=_kind(old))
 
 
 @functools.cache

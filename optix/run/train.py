@@ -91,7 +91,8 @@ def train(
             differ by rounding; False never does.
         max_snapshots: how many of the best policies `directory` keeps, at least 2.
         devices: how many to use, None for one, or for all of a run of several processes
-            (`optix.distributed.hosts.join`). Seeds are spread over them as far as they divide, which
+            (`optix.distributed.hosts.join`). Seeds are spread over them as far as they
+            divide, which
             changes no bit of a seed (but for `vectorize`); the devices of one seed share
             its num_envs, evaluation_episodes, batch_size and capacity. On a CPU they are
             made, if JAX has computed nothing before.
