@@ -247,6 +247,8 @@ class _Checkpoints:
         try:
             self.save(state, must=True)
         except CheckpointError as error:
+            if not self._peers.leads:
+                return
             warnings.warn(
                 f"{error}; the run can be resumed from the checkpoint before only",
                 stacklevel=2,

@@ -46,9 +46,9 @@ def window(devices, steps, parameters, device=DEVICE, network=NETWORK):
 def actors(count, latency, cores, actor=ACTOR):
     """Environment steps per second of `count` actors on each engine.
 
-    An actor's step has a part that waits (`latency`) and one that computes. Lockstep does
-    both in turn, threads share one interpreter, processes of Ray share the cores and pay for
-    each trajectory. The learner updates once for each of them.
+    An actor's step has a part that waits (`latency`) and one that computes. Lockstep
+    does both in turn, threads share one interpreter, processes of Ray share the cores and
+    pay for each trajectory. The learner updates once for each of them.
     """
     step, wait = actor["step"], latency
     each = STEPS * (step + wait)
