@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,9 @@ from optix.callbacks.terminal import Stream, say
 from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
+from optix.distributed import hosts as together
 from optix.distributed.devices import devices as found_devices
+from optix.distributed.launch import launch
 from optix.distributed.mesh import DevicesDifferError
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
@@ -55,11 +58,35 @@ _Settings = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Processes:
+    """The processes that a run is spread over; see optix/distributed/README.md."""
+
+    hosts: bool = False
+    """Join those that Slurm, Kubernetes or MPI has started."""
+    coordinator: str | None = None
+    """ADDRESS:PORT of process 0, where nothing else says it."""
+    process: int | None = None
+    """The number of this one, from 0."""
+    processes: int | None = None
+    """How many there are."""
+    join_seconds: int = 300
+    """How long to wait for the others."""
+    heartbeat_seconds: int = 30
+    """How long a process may be silent before all others end."""
+
+
+_Processes = Annotated[Processes, tyro.conf.arg(name="")]
+_ALONE = Processes()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code.
 
     0: the run has ended, or --max-seconds are over. 1: devices that share one policy hold
     different ones. 2: a mistake in what was asked for.
+    75: another process of the run is gone or never came, which `optix launch` answers by
+    starting all of them again; JAX may notice first and end the process by SIGABRT (134).
     129, 130 and 143: paused and saved after SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
     """
     try:
@@ -71,15 +98,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
-    commands["search"] = search_command
+    commands |= {"search": search_command, "launch": _launch}
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if arguments[:1] == ["launch"]:  # what follows is a command of its own
+            return launch(arguments[1:])
         return tyro.extras.subcommand_cli_from_dict(
             commands,
             prog="optix",
             description="Train sequential learning models that stop by themselves.",
-            args=None if arguments is None else list(arguments),
+            args=arguments,
         )
     except (CheckpointError, RunFolderError, OptionError, SearchError) as error:
+        return _mistake(error)
+    except together.PeerLostError as error:
+        print(f"optix: {error}", file=sys.stderr)
+        together.leave_at_once(together.LOST)
+        raise AssertionError from error  # never
+    except together.HostsError as error:
         return _mistake(error)
     except DevicesDifferError as error:
         print(f"optix: {error}", file=sys.stderr)
@@ -109,7 +145,8 @@ def _train(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     vectorize: bool | None = None,
-    devices: int = 1,
+    devices: int | None = None,
+    processes: _Processes = _ALONE,
     log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -141,15 +178,18 @@ def _train(
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
         vectorize: map over the seeds all at once; by default except on a CPU.
-        devices: how many to use: seeds are spread over them as far as they divide, and
-            the devices of a seed share its environments and its replay; on a CPU they are
-            made.
+        devices: how many to use, by default one, or all of several processes: seeds are
+            spread over them as far as they divide, and the devices of a seed share its
+            environments and its replay; on a CPU they are made.
+        processes: the other ones that this run is spread over.
         log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
             may be given several times.
     """
-    found_devices(devices)  # before anything is computed
+    _join(processes, devices)
+    if not together.joined():
+        found_devices(1 if devices is None else devices)  # before anything is computed
     callbacks = _loggers(log)
     budgets = _budgets(max_rounds, max_env_steps, target_score)
     session: dict[str, Any] = {
@@ -161,7 +201,7 @@ def _train(
     }
     if start is not None:
         given = (environment, agent, network, num_envs, vectorize, policies, *settings)
-        switched = diagnostics or async_envs or devices != 1
+        switched = diagnostics or async_envs or devices not in (None, 1)
         if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
             raise OptionError(
                 "--from takes environment, agent, seeds and options from the run that it "
@@ -209,6 +249,7 @@ def _resume(
     checkpoint_seconds: float = 30.0,
     memory_every: int = 10,
     devices: int | None = None,
+    processes: _Processes = _ALONE,
     progress: bool = True,
 ) -> int:
     """Continue a run from its last checkpoint, as if it had never been paused.
@@ -223,9 +264,12 @@ def _resume(
         max_seconds: wall clock after which the run is paused again.
         checkpoint_seconds: time between two checkpoints.
         memory_every: of so many checkpoints one holds the replay of an agent that has one.
-        devices: how many to go on with, by default as many as before.
+        devices: how many to go on with, by default as many as before, or all of several
+            processes.
+        processes: the other ones that this run is spread over.
         progress: show a progress bar.
     """
+    _join(processes, devices)
     result = resume(
         directory,
         callbacks=_loggers_of(directory),
@@ -237,6 +281,23 @@ def _resume(
         **_budgets(max_rounds, max_env_steps, target_score),
     )
     return _present(result)
+
+
+def _join(given: Processes, devices: int | None) -> None:
+    """Join the other processes of a run, if there are any."""
+    where = (given.coordinator, given.process, given.processes)
+    if given.hosts or any(x is not None for x in where):
+        together.join(
+            *where,
+            devices=devices,
+            join_seconds=given.join_seconds,
+            heartbeat_seconds=given.heartbeat_seconds,
+        )
+
+
+def _launch() -> int:
+    """Run a command in processes of this machine, started again if one dies: launch -h."""
+    return launch(["-h"])
 
 
 def _eval(
@@ -277,6 +338,8 @@ def _export(
 
 def _present(result: Result) -> int:
     """Print what a run came to and return the exit code."""
+    if not together.peers().leads:
+        return EXIT_CODES.get(result.paused or "", 0)
     from rich.console import Console
 
     # names of users are data: no markup in them, and no ":smile:"

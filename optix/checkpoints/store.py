@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that is being written
@@ -64,7 +65,21 @@ def read_arrays(path: Path, like: list[np.ndarray]) -> list[np.ndarray]:
 def _checkpointer() -> Iterator[Any]:
     import orbax.checkpoint as ocp
 
-    checkpointer = ocp.Checkpointer(ocp.CompositeCheckpointHandler())
+    alone: dict[str, Any] = {}
+    composite: dict[str, Any] = {}
+    if jax.process_count() > 1:  # orbax would wait for all processes; one writes
+        one = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=one, active_processes={one}, barrier_sync_key_prefix="optix"
+        )
+        alone["multiprocessing_options"] = options
+        composite = {
+            "composite_options": ocp.CompositeOptions(**alone),
+            "arrays": ocp.PyTreeCheckpointHandler(**alone),
+            "record": ocp.JsonCheckpointHandler(**alone),
+        }
+    handler = ocp.CompositeCheckpointHandler(**composite)
+    checkpointer = ocp.Checkpointer(handler, **alone)
     try:
         yield checkpointer
     finally:

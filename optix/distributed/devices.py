@@ -8,8 +8,16 @@ from typing import Any
 import jax
 
 from optix import checks
+from optix.distributed.hosts import peers
 
 _FLAG = r"xla_force_host_platform_device_count=(\d+)"  # of XLA_FLAGS
+
+
+def wanted(count: int | None) -> int:
+    """Return how many devices to use: for None one, or those of all processes."""
+    if count is not None:
+        return checks.positive_int("devices", count)
+    return 1 if peers().count == 1 else len(jax.devices())
 
 
 def devices(count: int) -> list[Any]:
@@ -27,7 +35,13 @@ def devices(count: int) -> list[Any]:
     1
     """
     checks.positive_int("devices", count)
-    if count > 1:
+    together = peers().count
+    if together > 1 and count != len(jax.devices()):
+        raise checks.OptionError(
+            f"devices must be {len(jax.devices())}, as many as the {together} processes "
+            f"of this run have, got {count}; leave it out to use them all"
+        )
+    if count > 1 and together == 1:
         forced = re.findall(_FLAG, os.environ.get("XLA_FLAGS", ""))
         there = [jax.config.values["jax_num_cpu_devices"], *map(int, forced)]
         if max(there) < count:

@@ -19,10 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from optix import checks
+from optix.distributed.hosts import place
 from optix.types import LearnerState, LoopState, PyTree
 
 SEED_AXIS, DATA_AXIS = "seed", "data"
@@ -135,7 +137,7 @@ def over_mesh(
     def on(spec):
         return jax.tree.map(partial(NamedSharding, mesh), spec)
 
-    compiled = {
+    compiled: dict[str, Any] = {
         name: jax.jit(
             per_device(function, in_specs=inside, out_specs=outside),
             in_shardings=on(inside),
@@ -144,6 +146,19 @@ def over_mesh(
         )
         for name, (function, inside, outside, donated) in programs.items()
     }
+
+    begins = compiled["init"]
+
+    def spread(keys):  # of one process to devices of several
+        return begins(
+            keys if isinstance(keys, Tracer) else jax.tree.map(on_seeds, keys)
+        )
+
+    def on_seeds(keys):
+        return place(keys, on(seeds))
+
+    if mesh.is_multi_process:
+        compiled["init"] = spread
 
     def placed(shapes):
         wide = jax.tree.broadcast(on(specs), shapes)

@@ -55,6 +55,8 @@ class Batch(NamedTuple):
 
     def whole(self) -> LoopState:
         """Return the state of all S seeds in the order of the run, [S, ...]."""
+        if self.kept is None:
+            return self.state
         return jax.device_put(self.on_host(), may_alias=False)
 
     def on_host(self) -> LoopState:

@@ -18,11 +18,12 @@ from optix.callbacks.jsonl import JsonlLog
 from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
+from optix.distributed.hosts import ALONE, Peers
 from optix.distributed.mesh import agreed
 from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
-from optix.run.folder import RunFolder
+from optix.run.folder import RunFolder, without_memory
 from optix.run.pace import Pace
 from optix.run.pause import Watch
 from optix.run.programs import Programs, own_errors, rows
@@ -35,9 +36,10 @@ class Session(NamedTuple):
 
     loop: Loop
     programs: Programs
-    folder: RunFolder | None
+    folder: RunFolder | None  # of several processes, the first one's
     watch: Watch
     config: Mapping[str, Any]  # as in run.json
+    peers: Peers = ALONE
 
     @property
     def drop_stopped(self) -> bool | None:
@@ -53,20 +55,26 @@ class Session(NamedTuple):
         memory_every: int,
         progress: bool,
     ) -> Result:
-        """Play until all seeds have stopped, or until something pauses the run."""
+        """Play until all seeds have stopped, or until something pauses the run.
+
+        Of several processes the first one tells, writes and decides.
+        """
         began = time.monotonic()
-        centres = self._centres(state)
-        hooks = self._hooks(state, title, callbacks, progress, centres)
+        if not self.peers.leads:
+            callbacks, progress = (), False
+        view = self.peers.on_host(_without_learner(state))
+        centres = self._centres(view)
+        hooks = self._hooks(view, title, callbacks, progress, centres)
         checkpoints = _Checkpoints(self, checkpoint_seconds, memory_every)
         try:
-            hooks.start(self._info(state, centres))
+            hooks.start(self._info(view, centres))
             checkpoints.save(state, must=True)
-            state, speed = self._advance(state, hooks, checkpoints)
+            state, speed, paused = self._advance(state, hooks, checkpoints)
             checkpoints.save_last(state)
-            paused = self.watch.reason if np.asarray(state.active).any() else None
             if paused is None:
                 with own_errors(self.loop):
                     state = jax.block_until_ready(self.programs.finish(state))
+            state = self.peers.on_host(state)
             result = Result(
                 state=state,
                 scores=np.asarray(state.best.score),
@@ -82,25 +90,27 @@ class Session(NamedTuple):
                 keep(self.folder, self.loop, result)
         finally:
             hooks.stop()
-        if paused is not None:
+        if paused is not None and self.peers.leads:
             say(result.message, sys.stderr)
         return result
 
     def _advance(
         self, state: LoopState, hooks: Hooks, checkpoints: "_Checkpoints"
-    ) -> tuple[LoopState, float]:
-        """Dispatch rounds; return the state and the environment steps per second."""
-        host = self.loop.learner.host
+    ) -> tuple[LoopState, float, str | None]:
+        """Dispatch rounds; return the state, steps per second and why it was paused."""
+        host, reason = self.loop.learner.host, None
         pace = Pace(exact=self.drop_stopped is None)
         batch = Batch(state, np.arange(len(state.round)))
-        while batch.running.any() and not self._leaves(pace):
+        steps, running = self._standing(state)
+        while running and (reason := self._asked(pace)) is None:
             batch, share = self._fitting(batch, pace)
-            state, steps_before = batch.state, _steps(batch.state)
+            state, steps_before = batch.state, steps
+            count = self.peers.first(pace.count)
             clock = time.monotonic()
             try:
                 with own_errors(self.loop):
-                    after, *outcome = self.programs.advance(state, np.int32(pace.count))
-                    reports, rounds = jax.device_get(outcome)
+                    after, *outcome = self.programs.advance(state, np.int32(count))
+                    reports, rounds = jax.device_get(self.peers.on_host(outcome))
             except Exception:
                 # a large replay was donated, and with it the state
                 if host is not None and not state.round.is_deleted():
@@ -110,20 +120,32 @@ class Session(NamedTuple):
             if host is not None:
                 host.keep(state)
             batch = batch._replace(state=state)
+            leaves = None
             try:
                 hooks.rounds(rows(reports, rounds, batch.seeds))
-            except SystemExit:  # a callback's wish to leave
+            except SystemExit as error:  # a callback's wish to leave
+                leaves = error
+            due, code = self.peers.first((checkpoints.due(), _code(leaves)))
+            if code is not None:
                 checkpoints.rescue(batch.on_host())
-                raise
-            pace.took(elapsed, _steps(state) - steps_before, share)
-            if checkpoints.due():
+                raise leaves or SystemExit(code)
+            steps, running = self._standing(state)
+            pace.took(elapsed, steps - steps_before, share)
+            if due:
                 checkpoints.save(batch.on_host())
-        return batch.whole(), pace.steps_per_second
+        return batch.whole(), pace.steps_per_second, reason
 
-    def _leaves(self, pace: Pace) -> bool:
-        """Return whether to pause; a clock that is short leaves time for one dispatch."""
+    def _asked(self, pace: Pace) -> str | None:
+        """Return why any process is to pause; a short clock leaves time for a dispatch."""
         asked = self.watch.reason if pace.dispatches else self.watch.asked
-        return asked is not None
+        reasons = self.peers.all(asked)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _standing(self, state: LoopState) -> tuple[int, bool]:
+        """Return the environment steps of all seeds, and whether one goes on."""
+        told = self.peers.on_host((state.env_steps, state.stop_reason))
+        steps, reasons = (np.asarray(x) for x in told)
+        return int(steps.sum()), bool((reasons == StopReason.RUNNING).any())
 
     def _fitting(self, batch: Batch, pace: Pace) -> tuple[Batch, float]:
         """Return the batch to play, and the share of its seeds that could be dropped."""
@@ -191,8 +213,16 @@ class Session(NamedTuple):
         )
 
 
-def _steps(state: LoopState) -> int:
-    return int(np.asarray(state.env_steps).sum())
+def _code(leaves: SystemExit | None) -> int | None:
+    """Return the exit code of a wish to leave."""
+    if leaves is None:
+        return None
+    return leaves.code if isinstance(leaves.code, int) else int(leaves.code is not None)
+
+
+def _without_learner(state: LoopState) -> LoopState:
+    """Return the state without what is large and never told."""
+    return state._replace(learner=())  # type: ignore[arg-type]
 
 
 class _Checkpoints:
@@ -202,6 +232,7 @@ class _Checkpoints:
         self._memory_every = memory_every
         self._without_memory = 0  # checkpoints since the last one with it
         folder = session.folder
+        self._peers = session.peers
         self._folder, self._loop, self._seconds = folder, session.loop, seconds
         self._checksums = session.programs.checksums
         steps = [] if folder is None else folder.states.steps()
@@ -216,6 +247,8 @@ class _Checkpoints:
         try:
             self.save(state, must=True)
         except CheckpointError as error:
+            if not self._peers.leads:
+                return
             warnings.warn(
                 f"{error}; the run can be resumed from the checkpoint before only",
                 stacklevel=2,
@@ -240,27 +273,40 @@ class _Checkpoints:
 
         Raises:
             DevicesDifferError: devices that play one run have come apart, folder or not.
+            CheckpointError: what must be saved can not be written, in all processes.
         """
-        checksums = None if self._checksums is None else agreed(self._checksums(state))
-        step = int(np.asarray(state.round).sum())
+        peers, checksums = self._peers, None
+        if self._checksums is not None:
+            checksums = agreed(peers.on_host(self._checksums(state)))
+        step = int(np.asarray(peers.on_host(state.round)).sum())
         complete = not (must and self._without_memory)
-        if self._folder is None or (step == self._saved and complete):
-            return
-        start = time.monotonic()
         missing = self._without_memory + 1
         memory = (
             must
             or missing >= self._memory_every
             or not jax.tree.leaves(state.learner.memory)
         )
-        try:
-            self._folder.save(state, self._loop, best_seed(state), memory, checksums)
+        needless = self._folder is None or (step == self._saved and complete)
+        needless, memory = peers.first((needless, memory))
+        if needless:
+            return
+        start = time.monotonic()
+        whole = peers.on_host(state if memory else without_memory(state))
+
+        def write():
+            assert self._folder is not None
+            leader = best_seed(whole)
+            self._folder.save(whole, self._loop, leader, memory, checksums)
             self._saved = step
             self._without_memory = 0 if memory else missing
+
+        try:
+            peers.on_first(write, CheckpointError)
         except CheckpointError as error:
             if must:
                 raise
-            warnings.warn(f"{error}; the run goes on", stacklevel=2)
+            if peers.leads:
+                warnings.warn(f"{error}; the run goes on", stacklevel=2)
         now = time.monotonic()
         # large states: saving takes at most a tenth of the time, unless asked for more
         self._next = now + max(self._seconds, 9 * (now - start) * (self._seconds > 0))

@@ -7,7 +7,8 @@ from typing import Any
 from jax.sharding import Mesh
 
 from optix import checks
-from optix.distributed.devices import devices
+from optix.distributed.devices import devices, wanted
+from optix.distributed.hosts import peers
 from optix.distributed.mesh import DATA_AXIS, Split, mesh_of
 from optix.registry import ALGORITHMS
 from optix.types import Loop
@@ -102,7 +103,7 @@ def resumed(config: Mapping[str, Any], count: int | None) -> Split:
     """
     data, seeds = config.get("data_devices", 1), config["seeds"]
     if count is None:
-        count = config.get("devices", 1)
+        count = wanted(None) if peers().count > 1 else config.get("devices", 1)
     checks.positive_int("devices", count)
     over_seeds, rest = divmod(count, data)
     if rest or not over_seeds or seeds % over_seeds:

@@ -5,6 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -13,7 +14,10 @@ import numpy as np
 
 from optix import checks
 from optix.callbacks.base import checked
+from optix.checkpoints.registry import CheckpointError
 from optix.distributed.devices import devices as found_devices
+from optix.distributed.devices import wanted
+from optix.distributed.hosts import lost_peers, peers
 from optix.distributed.mesh import ONE_DEVICE, Split, split
 from optix.make import make, usual_agent
 from optix.run import description
@@ -29,6 +33,7 @@ from optix.run.programs import (
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.run.sharing import divided, mesh_for, resumed
+from optix.run.together import described, loaded, must_be_alike, taken
 from optix.types import Loop, LoopState
 
 
@@ -48,7 +53,7 @@ def train(
     vectorize: bool | None = None,
     drop_stopped: bool | None = None,
     max_snapshots: int = POLICIES_KEPT,
-    devices: int = 1,
+    devices: int | None = None,
     **options: Any,
 ) -> Result:
     """Train until every seed has stopped by itself, and return what came of it.
@@ -85,7 +90,9 @@ def train(
             True drops without a trial, so that the other seeds, and a resumed run, may
             differ by rounding; False never does.
         max_snapshots: how many of the best policies `directory` keeps, at least 2.
-        devices: how many to use. Seeds are spread over them as far as they divide, which
+        devices: how many to use, None for one, or for all of a run of several processes
+            (`optix.distributed.hosts.join`). Seeds are spread over them as far as they
+            divide, which
             changes no bit of a seed (but for `vectorize`); the devices of one seed share
             its num_envs, evaluation_episodes, batch_size and capacity. On a CPU they are
             made, if JAX has computed nothing before.
@@ -96,6 +103,7 @@ def train(
         RunFolderError: the directory is in use, holds a run or something else, or can
             not hold checkpoints.
         DevicesDifferError: devices that share one policy hold different ones.
+        HostsError: the processes of a run were asked for different ones, or one is gone.
 
     Example:
         >>> small = dict(num_envs=4, num_steps=8, evaluation_episodes=2)
@@ -110,6 +118,7 @@ def train(
         if switch is not None:
             checks.boolean(name, switch)
     checks.positive_int("max_snapshots", max_snapshots, minimum=2)
+    devices, together = wanted(devices), peers()
     found_devices(devices)  # before anything is computed
     shares = split(seeds, devices)
     if isinstance(environment_or_loop, Loop):
@@ -134,12 +143,17 @@ def train(
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
+        stack.enter_context(lost_peers(together))
+        must_be_alike(together, config)
         run = programs(loop, config["vectorize"], mesh_for(loop, shares))
         _trace(run, _keys(config))  # a mistake that it finds leaves no folder
         folder = None
-        if directory is not None:
-            folder = stack.enter_context(RunFolder.create(directory, config))
-        session = Session(loop, run, folder, watch, config)
+        if together.first(directory is not None):
+            folder = together.on_first(
+                lambda: stack.enter_context(RunFolder.create(str(directory), config)),
+                RunFolderError,
+            )
+        session = Session(loop, run, folder, watch, config, together)
         state = _begun(session)
         title = f"{recipe['environment']} {agent}" if recipe else "training"
         return session.play(
@@ -190,28 +204,41 @@ def resume(
     watch = Watch(max_seconds, pause)
     callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every, progress)
     description.check_budgets(budgets)
-    shares = resumed(RunFolder.open(directory, write=False).config, devices)
+    together = peers()
+    config = described(together, directory)
+    shares = resumed(config, devices)
     devices = shares.seeds * shares.data
     found_devices(devices)  # before anything is computed
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
-        folder = stack.enter_context(RunFolder.open(directory, write=True))
+        stack.enter_context(lost_peers(together))
+        folder = taken(
+            together,
+            lambda: stack.enter_context(RunFolder.open(directory, write=True)),
+            directory,
+            config,
+        )
         config = folder.config
         loop = loop_of(folder, loop, **_each(config, shares))
         _warn_of_differences(config["platform"])
         run = programs(loop, config["vectorize"], mesh_for(loop, shares))
-        session = Session(loop, run, folder, watch, config)
+        kept = folder if together.leads else None
+        session = Session(loop, run, kept, watch, config, together)
         target = _trace(run, _keys(config))
-        state = folder.load_state(target, loop)
+        state, changes = loaded(together, folder, target, loop), {}
         if state is None:  # killed before the first checkpoint
-            state = _begun(session)
+            state = together.on_host(_begun(session))
         elif jax.tree.structure(state) != jax.tree.structure(target):
-            state = _with_empty_memory(state, _begun(session))
+            state = _with_empty_memory(state, together.on_host(_begun(session)))
             step = int(np.asarray(state.round).sum())
-            folder.configure(memory_lost=[*config.get("memory_lost", ()), step])
-        folder.save_best(state, loop, best_seed(state))  # if it is not there any more
+            changes = {"memory_lost": [*config.get("memory_lost", ()), step]}
         budgets = {**config["budgets"], **budgets}
+        # the best policy is written if it is not there any more
+        write = partial(_go_on, folder, state, loop, **changes)
+        together.on_first(write, RunFolderError, CheckpointError)
         state = with_limits(state, budgets)
+        if together.count > 1:
+            state = together.place(state, target)
         if _begins_afresh(state, loop):
             warnings.warn(
                 "environments of Gymnasium can not be saved, so the run goes on with "
@@ -220,11 +247,19 @@ def resume(
                 stacklevel=2,
             )
         # a kill must not forget them
-        folder.configure(budgets=budgets, devices=devices)
+        configure = partial(folder.configure, budgets=budgets, devices=devices)
+        together.on_first(configure, RunFolderError)
         title = f"{config['environment'] or 'training'}, resumed"
         return session.play(
             state, title, callbacks, checkpoint_seconds, memory_every, progress
         )
+
+
+def _go_on(folder: RunFolder, state: LoopState, loop: Loop, **changes: Any) -> None:
+    """Write to a folder what a run that goes on needs there."""
+    if changes:
+        folder.configure(**changes)
+    folder.save_best(state, loop, best_seed(state))
 
 
 def _each(config: Mapping[str, Any], shares: Split) -> dict[str, Any]:
@@ -239,8 +274,10 @@ def _begins_afresh(state: LoopState, loop: Loop) -> bool:
     """Whether seeds that go on have left environments behind that nobody can save."""
     env = loop.learner.env
     hosted = env is not None and env.claim is not None
+    if not hosted:
+        return False
     going = np.asarray(state.active) & (np.asarray(state.round) > 0)
-    return hosted and bool(going.any())
+    return bool(going.any())
 
 
 def _begun(session: Session) -> LoopState:
