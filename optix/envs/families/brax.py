@@ -1,5 +1,8 @@
 """Brax (arXiv:2106.13281): rigid bodies. Actions are in [-1, 1] there too."""
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from typing import Any
 
 import numpy as np

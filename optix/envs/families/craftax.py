@@ -1,5 +1,8 @@
 """Craftax and Craftax-Classic (arXiv:2402.16801): the parts of their protocol."""
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from collections.abc import Mapping
 from typing import Any
 

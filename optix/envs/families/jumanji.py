@@ -5,6 +5,9 @@ Whether an end is one is what the environment's discount says: of most, a time l
 a part of the problem, and terminates.
 """
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,8 @@
 """Navix (arXiv:2407.19396): MiniGrid in JAX."""
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from typing import Any
 
 import numpy as np

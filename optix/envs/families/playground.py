@@ -4,6 +4,9 @@ Of observations that are a dictionary, agents see the part "state"; what else is
 told to critics that know more than the actor does.
 """
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from collections.abc import Mapping
 from typing import Any
 

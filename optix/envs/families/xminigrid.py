@@ -1,5 +1,8 @@
 """XLand-MiniGrid (arXiv:2312.12044): MiniGrid and tasks of rules and goals."""
 
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
 from collections.abc import Mapping
 from typing import Any
 
