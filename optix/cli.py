@@ -1,6 +1,7 @@
 """The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder.
 
-`optix search ENV` chooses the hyperparameters of a run before.
+`optix search ENV` chooses the hyperparameters of a run before; `optix envs` lists
+environments.
 """
 
 import inspect
@@ -25,6 +26,7 @@ from optix.distributed import hosts as together
 from optix.distributed.devices import devices as found_devices
 from optix.distributed.launch import launch
 from optix.distributed.mesh import DevicesDifferError
+from optix.envs.listing import listing
 from optix.make import usual_agent
 from optix.run.evaluate import evaluate
 from optix.run.folder import RunFolderError
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
     commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
-    commands |= {"search": search_command, "launch": _launch}
+    commands |= {"search": search_command, "envs": _envs, "launch": _launch}
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["launch"]:  # what follows is a command of its own
@@ -333,6 +335,24 @@ def _export(
     except (ImportError, NotImplementedError) as error:
         return _mistake(error)
     say(f"{path}: the best policy of {directory}", sys.stdout)
+    return 0
+
+
+def _envs(word: tyro.conf.Positional[str] = "") -> int:
+    """List the environments that are known here, of all families that are installed.
+
+    Where a word leaves few of them, their observations, actions and time limits too.
+
+    Args:
+        word: a part of the name, such as MinAtar, or a family with a colon, as brax:.
+    """
+    found, absent = listing(word)
+    widths = [max(len(row[i]) for row in found) for i in range(len(found[0]))]
+    for row in found:
+        cells = zip(row, widths, strict=True)
+        say("  ".join(cell.ljust(width) for cell, width in cells).rstrip(), sys.stdout)
+    for family in absent:
+        say(f"not installed: {family}", sys.stderr)
     return 0
 
 

@@ -56,6 +56,7 @@ def make(
     validation: Any = None,
     score: Callable | None = None,
     async_envs: bool = False,
+    resets: str | None = None,
     policies: int | None = None,
     **options: Any,
 ) -> Loop:
@@ -63,8 +64,9 @@ def make(
 
     Args:
       environment: a name of gymnax, or else of Gymnasium (which "gymnasium:CartPole-v1"
-        forces), an instance of gymnax's protocol, a Gymnasium environment that Gymnasium
-        can make again, a function that makes one, or an `Environment`.
+        forces) or of a family, as in "brax:ant" (`optix.envs.families`), an instance of
+        gymnax's protocol or of a family's, a Gymnasium environment that Gymnasium can
+        make again, a function that makes one, or an `Environment`.
       agent: the algorithm, one of `optix.registry.ALGORITHMS`; None takes PPO where
         actions are discrete and SAC where they are a box; with a `network`, PPO,
         recurrent if the network remembers.
@@ -84,6 +86,8 @@ def make(
       validation: an environment of the same spaces; its score then decides.
       score: `(policy, hyperparams, key) -> []`, any other score that then decides.
       async_envs: step environments of Gymnasium in processes of their own.
+      resets: how ended episodes begin again on the device: "all", "shared" or "cached",
+        see `optix.envs.resets.with_resets`; None chooses by the cost of a reset.
       policies: places of a population of such loops, which spawns another one where one
         has gone dormant; None for a single loop. Budgets are then those of all together.
       **options: any keyword of the agent (hyperparameters too), of its network, of its
@@ -100,7 +104,9 @@ def make(
     (1, 128)
     """
     with _about("environment"):
-        env = named_environment(environment, env_params, async_envs=async_envs)
+        env = named_environment(
+            environment, env_params, async_envs=async_envs, resets=resets
+        )
     spaces = (env.observation_shape, env.action_space)
     network, names = build_network(network, *spaces, options)
     row = choose(agent, env.action_space, env.name, network=network)

@@ -7,6 +7,10 @@ hosted: environments of Gymnasium, by one callback a step. source: where copies 
 come from. vectors: how a copy is stepped. copies: which of them goes on. names: whose a
 name is.
 
+families: packages of environments written in JAX, by name as in "brax:ant". listing: what
+is known here by name. resets: how ended episodes begin again. operations: what a function
+costs, by which they are chosen.
+
 kinds: the spaces of both. spaces: what any kind of environment shows and takes.
 
 A factory is named like its module, so nothing is exported: `from optix.envs.device import

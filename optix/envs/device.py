@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.envs.checked import state_types
+from optix.envs.families.spoken import Spoken
+from optix.envs.families.table import family_of, full_name
+from optix.envs.families.table import world as family_world
 from optix.envs.kinds import (
     action_decoder,
     action_space,
@@ -41,7 +44,8 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     An override that would never be called is refused.
 
     Args:
-      env: a registered gymnax name, or an environment or wrapper.
+      env: a registered gymnax name, or an environment or wrapper; or a name or an
+        environment of one of `optix.envs.families`, as "brax:ant".
       env_params: its parameters; None takes `default_params`.
       name: how messages call it; None takes the name or the class.
 
@@ -56,6 +60,10 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     """
     if name is not None and not (isinstance(name, str) and name):
         raise checks.OptionError(f"name must be a string or None, got {name!r}")
+    found = full_name(env) if isinstance(env, str) else env
+    if family_of(found) is not None:
+        world = family_world(found, env_params)
+        env, env_params, name = Spoken(world), None, name or world.name
     if isinstance(env, str):
         name = name or env
         env, default_params = _registered(env)

@@ -4,13 +4,20 @@ from typing import Any
 
 from optix import checks
 from optix.envs.device import device
+from optix.envs.families.table import family_of
 from optix.envs.hosted import hosted
 from optix.envs.names import is_hosted
+from optix.envs.resets import with_resets
+from optix.envs.wrappers import replaces
 from optix.types import Environment
 
 
 def environment(
-    env: Any, env_params: Any = None, *, async_envs: bool = False
+    env: Any,
+    env_params: Any = None,
+    *,
+    async_envs: bool = False,
+    resets: str | None = None,
 ) -> Environment:
     """Return the `Environment` of a name, an instance or a function.
 
@@ -20,6 +27,7 @@ def environment(
         so ("gymnasium:CartPole-v1"), an environment of it or a function that makes one.
       env_params: of gymnax, or keywords of `gymnasium.make`.
       async_envs: of Gymnasium: environments in processes of their own.
+      resets: how ended episodes begin again, see `optix.envs.resets.with_resets`.
 
     Raises:
       ValueError: an unknown name, options that are not for such an environment, or what
@@ -32,6 +40,7 @@ def environment(
     """
     checks.boolean("async_envs", async_envs)
     if not isinstance(env, Environment) and is_hosted(env):
+        _check_resets(resets, env)
         return hosted(env, env_params, async_envs=async_envs)
     if async_envs:
         raise checks.OptionError(
@@ -45,5 +54,19 @@ def environment(
                 f"env_params are for a name or an instance, got {env_params!r} beside "
                 f"the Environment {env.name}; give them to device(...) or hosted(...)"
             )
+        _check_resets(resets, env.name)
         return env
-    return device(env, env_params)
+    made = device(env, env_params)
+    if not isinstance(env, str) and family_of(env) is None and replaces(env):
+        _check_resets(resets, made.name)
+        return made
+    return with_resets(made, resets)
+
+
+def _check_resets(resets: str | None, env: Any) -> None:
+    if resets is not None:
+        raise checks.OptionError(
+            "resets are chosen for environments that are made here on the device and do "
+            f"not replace their ended episodes themselves, got resets={resets!r} beside "
+            f"{env!r}; leave it out, or use optix.envs.resets.with_resets"
+        )

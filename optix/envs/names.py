@@ -5,10 +5,12 @@
 
 import contextlib
 import difflib
+import importlib.util
 import sys
 from typing import Any
 
 from optix import checks
+from optix.envs.families.table import FAMILIES, family_of, full_names, nearest_family
 
 # extras of this package that bring what groups of Gymnasium's environments need
 _EXTRAS = {"ALE/": "atari", "box2d": "box2d", "mujoco": "mujoco", "ale_py": "atari"}
@@ -37,14 +39,19 @@ def is_hosted(env: Any) -> bool:
       ValueError: the name of no environment.
     """
     if not isinstance(env, str):
+        if family_of(env) is not None:
+            return False
         makes = callable(env) and not hasattr(env, "step_env")
         return is_gymnasium(env) or (makes and not _is_class_of_gymnax(env))
     import gymnax  # it imports matplotlib and pandas
 
-    if env in gymnax.registered_envs:
+    if env in gymnax.registered_envs or family_of(env) is not None:
         return False
+    _check_family(env)
     if ":" in env or is_registered(env):
         return True
+    if full_names(env):
+        return False
     import gymnasium
 
     known = [*gymnax.registered_envs, *gymnasium.registry]
@@ -54,8 +61,21 @@ def is_hosted(env: Any) -> bool:
         f"unknown environment {env!r}{hint} (known: those of gymnax, "
         f"{', '.join(sorted(gymnax.registered_envs))}; and those of Gymnasium, "
         "gymnasium.pprint_registry() lists them; one of a package of its own is "
-        "'package:Name-v0')"
+        f"'package:Name-v0', one of a family as in 'brax:ant': {', '.join(FAMILIES)})"
     )
+
+
+def _check_family(env: str) -> None:
+    """Refuse a name whose prefix is almost that of a family, and no module."""
+    near, prefix = nearest_family(env), env.partition(":")[0]
+    with contextlib.suppress(ImportError, ValueError):
+        if importlib.util.find_spec(prefix) is not None:
+            return
+    if near is not None:
+        raise checks.OptionError(
+            f"unknown environment {env!r}; did you mean the family {near!r}? (families: "
+            f"{', '.join(FAMILIES)})"
+        )
 
 
 def install_command(text: str) -> str:

@@ -38,7 +38,7 @@ def protocol(name: str, env: Any, params: Any) -> Protocol:
       ValueError: an override that would never be called.
     """
     *wrappers, innermost = _levels(env)
-    if _reached(env) or any(_own(level, _PUBLIC) for level in (*wrappers, innermost)):
+    if replaces(env):
         for level in (*wrappers, innermost):
             _check_called(name, level, ["reset"], _PUBLIC, needs=["step"])
         for wrapper in wrappers:
@@ -52,6 +52,11 @@ def protocol(name: str, env: Any, params: Any) -> Protocol:
         _check_called(name, wrapper, _HOOKS, _PARTS, needs=_PARTS)
     step = _part_step(name, env, params)
     return Protocol(lambda key: env.reset_env(key, params), step, False)
+
+
+def replaces(env: Any) -> bool:
+    """Return whether an environment is stepped so that it replaces ended episodes."""
+    return _reached(env) or any(_own(level, _PUBLIC) for level in _levels(env))
 
 
 def _part_step(name: str, env: Any, params: Any) -> Callable:

@@ -1,0 +1,8 @@
+"""Families of environments written in JAX, one file each, imported when one is asked for.
+
+table: which families there are, and whose an environment is. world: what each gives of
+one environment.
+
+craftax, brax, jumanji, navix, xminigrid, playground: each has `names() -> [str]` and
+`world(env, params) -> World` of a name or an instance.
+"""

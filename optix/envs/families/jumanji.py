@@ -1,0 +1,108 @@
+"""Jumanji (arXiv:2306.09884): games and problems of combinatorics.
+
+Observations of several parts are one vector, see `optix.envs.families.world.flat`.
+Whether an end is one is what the environment's discount says: of most, a time limit is
+a part of the problem, and terminates.
+"""
+
+# the package is an extra, and is called as this file
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+
+from typing import Any
+
+import numpy as np
+
+from optix import checks
+from optix.envs.families.world import (
+    World,
+    counted,
+    flat,
+    flat_space,
+    keywords,
+    limit_of,
+    made,
+    none_beside,
+)
+
+_LIMIT = 1000  # steps of an episode that has no limit of its own
+_LAST = 2  # jumanji.types.StepType.LAST
+
+
+def names() -> list[str]:
+    """Return the names of all environments of the family."""
+    import jumanji
+
+    return list(jumanji.registered_environments())
+
+
+def world(env: Any, params: Any) -> World:
+    """Return the world of a name or an instance.
+
+    Args:
+      env: a name, or an environment of Jumanji's.
+      params: keywords of `jumanji.make`, and max_steps, after which an episode is cut,
+        1000 where the environment has no time limit.
+    """
+    import jumanji
+    from jumanji import wrappers
+
+    if isinstance(env, str):
+        name, given = f"jumanji:{env}", env
+        options = keywords(name, params, "keywords of jumanji.make, or max_steps")
+        most = options.pop("max_steps", None)
+        env = made(name, lambda: jumanji.make(given, **options))
+    else:
+        name = f"jumanji:{type(env).__name__}"
+        options = keywords(name, params, "max_steps")
+        most = options.pop("max_steps", None)
+        none_beside(name, options)
+        batched = wrappers.AutoResetWrapper, wrappers.VmapWrapper
+        if isinstance(env, (*batched, wrappers.VmapAutoResetWrapper)):
+            raise checks.OptionError(
+                f"env must be one environment of Jumanji, got the wrapper {name}; batches "
+                "and resets are made here"
+            )
+    own = getattr(env.unwrapped, "time_limit", None)
+    limit = limit_of(name, most if most is not None else own or _LIMIT)
+
+    def reset(key):
+        state, timestep = env.reset(key)
+        return flat(timestep.observation), state
+
+    def step(key, state, action):
+        del key  # what is random is in the state
+        state, timestep = env.step(state, action)
+        last, ended = timestep.step_type == _LAST, timestep.discount == 0
+        obs = flat(timestep.observation)
+        return obs, state, timestep.reward, last & ended, last & ~ended
+
+    made_of = World(
+        name,
+        flat_space(name, reset),
+        _actions(name, env.action_spec),
+        limit,
+        reset,
+        step,
+    )
+    return made_of if most is None and own else counted(made_of)
+
+
+def _actions(name: str, spec: Any) -> Any:
+    """Return a specification of actions as a space of Gymnasium."""
+    from gymnasium import spaces
+    from jumanji import specs
+
+    if isinstance(spec, specs.DiscreteArray):
+        return spaces.Discrete(int(spec.num_values))
+    if isinstance(spec, specs.MultiDiscreteArray):
+        return spaces.MultiDiscrete(np.asarray(spec.num_values))
+    if isinstance(spec, specs.BoundedArray):
+        low, high = (
+            np.broadcast_to(np.asarray(end), spec.shape)
+            for end in (spec.minimum, spec.maximum)
+        )
+        return spaces.Box(low, high, spec.shape, np.dtype(spec.dtype).type)
+    raise checks.OptionError(
+        f"actions of {name} must be numbered or bounded, got {spec}; bring them to one "
+        "array in a wrapper of Jumanji's"
+    )
