@@ -35,8 +35,8 @@ def export_policy(
     Inputs are "observation" [batch, ...], as the environment gives it, of a masked one
     "action_mask" [batch, n], and of a policy that remembers "carry..." [batch, ...].
     Outputs are what `Agent.outputs` gives, by the agent's names for it ("logits", "mean"
-    and "log_scale", "q_values"), the greedy "action", within the environment's bounds, and "next_carry...". The normaliser is part
-    of it.
+    and "log_scale", "q_values"), the greedy "action", within the environment's bounds,
+    and "next_carry...". The normaliser is part of it.
 
     Args:
       agent: an agent of JAX.
