@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Box, Discrete, Environment, EnvStep, PyTree
+from optix.types import Box, Discrete, Environment, EnvStep, Masked, PyTree
 
 # its environments have been checked when they were made, one by one
 _DEVICE = "optix.envs.device"
@@ -33,7 +33,8 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
     key = jax.eval_shape(lambda: jax.random.key(0))
     started = traced(name, "reset", lambda key: env.reset(key, batch), key)
     state, obs = _pair(name, "reset", started)
-    check_array("obs of reset", name, obs, (batch, *observations), dtype)
+    observed = "obs of reset", name, (batch, *observations), dtype
+    _check_observed(env, obs, *observed)
     action = _some_action(env, batch)
     if getattr(getattr(env, function), "__module__", None) == _DEVICE:
         return
@@ -44,18 +45,55 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
             f"{function} of {name} must return (state, EnvStep), got a "
             f"{type(result).__name__}; make it by optix.types.EnvStep"
         )
-    forms = (
-        ("obs", (batch, *observations), dtype),
-        ("reward", (batch,), jnp.float32),
-        ("terminated", (batch,), jnp.bool_),
-        ("truncated", (batch,), jnp.bool_),
-        ("next_obs", (batch, *observations), dtype),
-    )
-    for field, shape, dtype in forms:
-        check_array(
-            f"{field} of {function}", name, getattr(result, field), shape, dtype
-        )
+    for field in ("obs", "next_obs"):
+        observed = f"{field} of {function}", name, (batch, *observations), dtype
+        _check_observed(env, getattr(result, field), *observed)
+    forms = {"reward": jnp.float32, "terminated": jnp.bool_, "truncated": jnp.bool_}
+    for field, kind in forms.items():
+        value = getattr(result, field)
+        check_array(f"{field} of {function}", name, value, (batch,), kind)
     check_state(name, state, after, dtypes=True)
+
+
+def number_of_actions(name: str, space: Any) -> int:
+    """Return how many entries an action mask of a space has.
+
+    Raises:
+      ValueError: a space of which no action can be forbidden.
+    """
+    if isinstance(space, Discrete):
+        return space.n
+    raise checks.OptionError(
+        f"an action mask needs Discrete actions, but those of {name} are {space}; leave "
+        "the mask out, or number the actions in the environment"
+    )
+
+
+def _check_observed(
+    env: Environment,
+    obs: Any,
+    field: str,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    """Raise ValueError unless an observation has its form, and a mask where it must."""
+    if env.masked:
+        number = number_of_actions(name, env.action_space)
+        if not isinstance(obs, Masked):
+            raise checks.OptionError(
+                f"{field} of {name} must be an optix.types.Masked(obs, action_mask) "
+                f"where Environment.masked is True, got a {type(obs).__name__}"
+            )
+        mask = f"the action mask in {field}"
+        check_array(mask, name, obs.action_mask, (shape[0], number), jnp.bool_)
+        obs = obs.obs
+    elif isinstance(obs, Masked):
+        raise checks.OptionError(
+            f"{field} of {name} must be an array, got an optix.types.Masked; say "
+            "masked=True in its Environment"
+        )
+    check_array(field, name, obs, shape, dtype)
 
 
 def _some_action(env: Environment, batch: int) -> jax.ShapeDtypeStruct:

@@ -133,6 +133,12 @@ def make(
     if validation is not None:
         with _about("validation"):
             held_out = named_environment(validation)
+        if held_out.masked != env.masked:
+            raise OptionError(
+                f"the validation environment {held_out.name} must have action masks "
+                f"where {env.name} has them, got masked={held_out.masked} beside "
+                f"{env.masked}"
+            )
         if (held_out.observation_shape, held_out.action_space) != spaces:
             raise OptionError(
                 f"the validation environment {held_out.name} must have the spaces of "

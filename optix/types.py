@@ -129,14 +129,25 @@ class Box(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Masked(NamedTuple):
+    """An observation, and which actions are allowed at it.
+
+    It stands wherever the observation of a masked environment does. A mask that allows
+    nothing counts as one that allows everything.
+    """
+
+    obs: PyTree  # [..., *observation_shape], all that networks and normalisers see
+    action_mask: jax.Array  # [..., n] bool
+
+
 class EnvStep(NamedTuple):
     """What a step of a batch of environments gives."""
 
-    obs: jax.Array  # [B, ...] to act on next: of a fresh episode after an end
+    obs: PyTree  # [B, ...] to act on next: of a fresh episode after an end
     reward: jax.Array  # [B] float32
     terminated: jax.Array  # [B] bool
     truncated: jax.Array  # [B] bool
-    next_obs: jax.Array  # [B, ...] before any reset
+    next_obs: PyTree  # [B, ...] before any reset
 
 
 class Environment(NamedTuple):
@@ -159,19 +170,21 @@ class Environment(NamedTuple):
         they have left behind; then it gives fresh episodes, and says so. Where `active`
         [] bool is False nothing is stepped. None on the device, where any state will do.
     host: the part outside the device, None if there is none.
+    masked: not all actions are always allowed: observations are `Masked`.
     """
 
     name: str
     observation_shape: tuple[int, ...]
     action_space: Discrete | Box
     time_limit: int
-    reset: Callable[..., tuple[PyTree, jax.Array]]
+    reset: Callable[..., tuple[PyTree, PyTree]]
     step: Callable[..., tuple[PyTree, EnvStep]]
     play: Callable[..., tuple[PyTree, EnvStep]]
     decode: Callable[[Any], Any] | None = None
     observation_dtype: Any = np.dtype(np.float32)
-    claim: Callable[..., tuple[PyTree, jax.Array, jax.Array]] | None = None
+    claim: Callable[..., tuple[PyTree, PyTree, jax.Array]] | None = None
     host: "HostPart | None" = None
+    masked: bool = False
 
 
 class Network(NamedTuple):

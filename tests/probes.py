@@ -170,6 +170,55 @@ class Recall(Probe):
         return self.visible(state), state, reward, state.time >= self.num_steps, {}
 
 
+class MaskState(NamedTuple):
+    """State of `Masks`."""
+
+    mask: jax.Array  # [4] bool
+    time: jax.Array  # [] int32
+
+
+class Masks:
+    """Four steps of four actions, of which a mask that no observation shows allows some.
+
+    An allowed action earns its number, a forbidden one costs 100 and ends the episode.
+    The last action is allowed in one state of four, each other in every second, and the
+    first where no other is: who takes the best that is allowed finds in every step the
+    `BEST` mean of what is highest.
+    """
+
+    BEST = 3 / 4 + 3 / 4 * (2 / 2 + 1 / 4)
+    default_params = Params(max_steps_in_episode=4)
+
+    def action_mask(self, state, params):
+        del params
+        return state.mask
+
+    def observation_space(self, params):
+        del params
+        return spaces.Box(-1.0, 1.0, (1,))
+
+    def action_space(self, params):
+        del params
+        return spaces.Discrete(4)
+
+    def drawn(self, key):
+        mask = jax.random.uniform(key, (4,)) < jnp.array([0.0, 0.5, 0.5, 0.25])
+        return mask.at[0].set(~mask.any())
+
+    def reset_env(self, key, params):
+        del params
+        return jnp.zeros(1), MaskState(self.drawn(key), jnp.int32(0))
+
+    def step_env(self, key, state, action, params):
+        allowed = state.mask[action]
+        reward = jnp.where(allowed, params.reward * action, -100.0)
+        state = MaskState(self.drawn(key), state.time + 1)
+        return jnp.zeros(1), state, reward, ~allowed, {}
+
+    def is_truncated(self, state, params):
+        return state.time >= params.max_steps_in_episode
+
+
 class Bits(NamedTuple):
     """State of `FlipBits`."""
 

@@ -14,8 +14,10 @@ import optax
 
 from optix import checks
 from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.masking import masked_values
 from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
+from optix.math.masks import mask_of, random_action
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Learned, Network, Policy
 from optix.xla.threefry import unrolled
@@ -76,6 +78,7 @@ def dqn(
     checks.boolean("double", double)
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)
+    network = masked_values(network)
     optimizer = checked_optimizer(optimizer, network.optimizer)
     floats = checks.floats("hyperparameter of dqn", hyperparams, HYPERPARAMS)
     view = replay_view(
@@ -107,7 +110,8 @@ def dqn(
         if not explore:
             return carry, jnp.argmax(values, -1), {}
         steps = policy.extras.env_steps
-        return carry, epsilon_greedy(values, steps, hyperparams, key), {}
+        mask = mask_of(obs)
+        return carry, epsilon_greedy(values, steps, hyperparams, key, mask), {}
 
     def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
@@ -155,13 +159,18 @@ def exploration_rate(env_steps: jax.Array, hyperparams) -> jax.Array:
     return start + share * (end - start)
 
 
-def epsilon_greedy(values: jax.Array, env_steps: jax.Array, hyperparams, key):
-    """Return the best action of [B, n] values, [B], or with chance epsilon any."""
+def epsilon_greedy(
+    values: jax.Array, env_steps: jax.Array, hyperparams, key, mask=None
+):
+    """Return the best action of [B, n] values, [B], or with chance epsilon any allowed."""
     greedy = jnp.argmax(values, -1)
     epsilon = exploration_rate(env_steps, hyperparams)
     coin_key, action_key = jax.random.split(unrolled(key))
     coin = jax.random.uniform(coin_key, greedy.shape)
-    anything = jax.random.randint(action_key, greedy.shape, 0, values.shape[-1])
+    if mask is None:
+        anything = jax.random.randint(action_key, greedy.shape, 0, values.shape[-1])
+    else:
+        anything = random_action(action_key, mask)
     return jnp.where(coin < epsilon, anything, greedy)
 
 

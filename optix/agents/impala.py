@@ -19,6 +19,7 @@ import optax
 
 from optix import checks
 from optix.agents.fit import check_batch
+from optix.agents.masking import masked_policy
 from optix.agents.ppo import categorical, gaussian, ppo
 from optix.agents.reading import Reading, stretches
 from optix.agents.updates import checked_optimizer, update_rule
@@ -57,8 +58,8 @@ TUNED = {  # what a tuner named without bounds may change, and how far
 class Sequences(NamedTuple):
     """`N` stretches of a window, each of `S` steps; time major where they are learned."""
 
-    obs: jax.Array  # [N, S, ...] float32, normalised
-    next_obs: jax.Array  # [N, S, ...] float32, normalised
+    obs: PyTree  # [N, S, ...] float32, normalised; with a mask where there is one
+    next_obs: PyTree  # [N, S, ...] like obs
     action: jax.Array  # [N, S, ...]
     reward: jax.Array  # [N, S] float32, scaled
     terminated: jax.Array  # [N, S] bool
@@ -169,6 +170,7 @@ def impala(
         axis_name=axis_name,
         reading=Reading("impala", count, unit, *[_not_read] * 4),
     )
+    network = masked_policy(network)
     optimizer = checked_optimizer(optimizer, network.optimizer)
     normal = normalizers(
         observation_shape, normalize_observations, normalize_rewards, axis_name

@@ -22,9 +22,9 @@ from optix.agents.fit import (
     check_batch,
     check_heads,
     check_minibatches,
-    check_network,
     feed_forward,
 )
+from optix.agents.masking import masked_policy
 from optix.agents.reading import Batch, Reading, single_samples
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
@@ -201,12 +201,12 @@ def ppo(
     >>> agent.hyperparams["discount"], agent.hyperparams["clip_ratio"]
     (0.98, 0.2)
     """
+    own, network = network, masked_policy(network)
     if reading is None:
-        feed_forward("ppo", network)
+        feed_forward("ppo", own)
         # parts that divide the samples wherever the minibatches do
         checks.positive_int("num_minibatches", num_minibatches)
         reading = single_samples("ppo", network, math.gcd(num_minibatches, 4))
-    check_network(network)
     check_actions(action_space)
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)

@@ -22,14 +22,15 @@ from optix.agents.dqn import epsilon_greedy, value_of
 from optix.agents.fit import (
     check_batch,
     check_minibatches,
-    check_network,
     check_outputs,
     feed_forward,
 )
+from optix.agents.masking import masked_values
 from optix.agents.reading import Reading, single_samples
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
 from optix.agents.window import advantages, learn_in_epochs
+from optix.math.masks import mask_of
 from optix.math.running import Moments, initial_moments
 from optix.trees import all_finite, count_devices, saturating_add, select
 from optix.types import Agent, Discrete, Learned, Network, Policy, Trajectory
@@ -98,12 +99,12 @@ def pqn(
     >>> agent.hyperparams["discount"], agent.hyperparams["td_lambda"]
     (0.98, 0.65)
     """
+    own, network = network, masked_values(network)
     if reading is None:
-        feed_forward("pqn", network, "recurrent_pqn")
+        feed_forward("pqn", own, "recurrent_pqn")
         checks.positive_int("num_minibatches", num_minibatches)
         parts = math.gcd(num_minibatches, 4)
         reading = single_samples("pqn", valued(network), parts)
-    check_network(network)
     checks.record(f"action_space of {reading.agent}", action_space, Discrete, "use ppo")
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
@@ -143,7 +144,8 @@ def pqn(
         after, values = outputs(policy, carry, obs)
         if not explore:
             return after, jnp.argmax(values, -1), {}
-        action = epsilon_greedy(values, policy.extras.env_steps, hyperparams, key)
+        steps = policy.extras.env_steps
+        action = epsilon_greedy(values, steps, hyperparams, key, mask_of(obs))
         remembers = bool(jax.tree.leaves(carry))
         before = {"carry": carry, "value": values.max(-1)} if remembers else {}
         return after, action, before

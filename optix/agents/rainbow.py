@@ -19,6 +19,7 @@ from optix.agents.fit import check_outputs, feed_forward
 from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
 from optix.math.categorical import project, support
+from optix.math.masks import mask_of, mask_out, observed
 from optix.networks.noisy import add_noise, apply_with_noise, perturb
 from optix.trees import mean_devices
 from optix.types import Agent, Discrete, Learned, Network, Policy
@@ -101,7 +102,7 @@ def rainbow(
     )
 
     def logits(params, structure, obs):
-        return network.apply(params, structure, (), obs)[1]
+        return network.apply(params, structure, (), observed(obs))[1]
 
     def perturb_rows(params, structure, key, obs):
         return apply_with_noise(
@@ -121,7 +122,7 @@ def rainbow(
         obs = view.normalize(policy.extras, obs)
         out = logits(policy.params.mean, policy.structure, obs)
         atoms = support(floats["value_min"], floats["value_max"], out.shape[-1])
-        return carry, jax.nn.softmax(out) @ atoms
+        return carry, mask_out(jax.nn.softmax(out) @ atoms, mask_of(obs))
 
     def act(policy, carry, obs, hyperparams, key, explore):
         # whatever the hyperparameters, the order of the actions' means is the same
@@ -131,10 +132,11 @@ def rainbow(
 
         if explore:
             # environments that shared a draw would do alike, and see less
-            out = noisy(params, structure, unrolled(key), obs)
+            out = noisy(params, structure, unrolled(key), observed(obs))
         else:
             out = logits(params.mean, structure, obs)
-        return carry, _best(out, jnp.arange(out.shape[-1], dtype=jnp.float32)), {}
+        atoms = jnp.arange(out.shape[-1], dtype=jnp.float32)
+        return carry, _best(out, atoms, mask_of(obs)), {}
 
     def learn(policy, batch, hyperparams, key):
         """Learn from one `Sample` of `Transition`."""
@@ -149,7 +151,9 @@ def rainbow(
             hyperparams["value_min"], hyperparams["value_max"], next_logits.shape[-1]
         )
         chosen = _best(
-            logits(perturb(params, choose_key), structure, rows.next_obs), atoms
+            logits(perturb(params, choose_key), structure, rows.next_obs),
+            atoms,
+            mask_of(rows.next_obs),
         )
         moved = rows.reward[:, None] + rows.discount[:, None] * atoms
         target = jax.vmap(project, in_axes=(0, 0, None))(
@@ -187,9 +191,9 @@ def rainbow(
     )
 
 
-def _best(logits, atoms):
-    """The action of the greatest mean return, [...] of logits [..., n, num_atoms]."""
-    return jnp.argmax(jax.nn.softmax(logits) @ atoms, -1)
+def _best(logits, atoms, mask):
+    """The allowed action of the greatest mean, [...] of logits [..., n, num_atoms]."""
+    return jnp.argmax(mask_out(jax.nn.softmax(logits) @ atoms, mask), -1)
 
 
 def _of(logits, action):

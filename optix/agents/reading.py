@@ -14,7 +14,7 @@ from optix.types import Network, PyTree, Trajectory
 class Batch(NamedTuple):
     """What a minibatch holds; `N` samples."""
 
-    obs: jax.Array  # [N, ...] float32, normalised
+    obs: PyTree  # [N, ...] float32, normalised; with a mask where there is one
     action: jax.Array  # [N, ...]
     log_prob: jax.Array | tuple  # [N] float32 of the behaviour, () where it has none
     advantage: jax.Array  # [N] float32
@@ -81,7 +81,7 @@ def single_samples(agent: str, network: Network, parts: int) -> Reading:
     """
 
     def values(params, structure, obs, trajectory):
-        rows = obs.reshape(parts, -1, *obs.shape[2:])
+        rows = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[2:]), obs)
         value = jax.lax.map(
             lambda part: network.apply(params, structure, (), part)[1][1], rows
         )

@@ -9,6 +9,7 @@ at the cut, with the carry of the steps before it.
 
 from typing import Any
 
+from optix.agents.masking import masked_policy
 from optix.agents.ppo import ppo
 from optix.agents.reading import sequences
 from optix.types import Agent, Box, Discrete, Network
@@ -45,5 +46,5 @@ def recurrent_ppo(
     >>> [part.shape for part in agent.initial_carry(8)]
     [(8, 128), (8, 128)]
     """
-    reading = sequences("recurrent_ppo", network, sequence_length)
+    reading = sequences("recurrent_ppo", masked_policy(network), sequence_length)
     return ppo(network, observation_shape, action_space, reading=reading, **options)

@@ -6,6 +6,7 @@ As `optix.agents.pqn`, but a minibatch holds whole sequences of a window, as in
 
 from typing import Any
 
+from optix.agents.masking import masked_values
 from optix.agents.pqn import pqn, valued
 from optix.agents.reading import sequences
 from optix.types import Agent, Discrete, Network
@@ -39,5 +40,6 @@ def recurrent_pqn(
     >>> [part.shape for part in agent.initial_carry(8)]
     [(8, 32)]
     """
-    reading = sequences("recurrent_pqn", valued(network), sequence_length)
+    values = valued(masked_values(network))
+    reading = sequences("recurrent_pqn", values, sequence_length)
     return pqn(network, observation_shape, action_space, reading=reading, **options)

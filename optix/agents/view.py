@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.agents.fit import check_batch
+from optix.math.masks import observed, on_observed
 from optix.math.running import (
     Moments,
     initial_moments,
@@ -25,7 +26,8 @@ class Normalizers(NamedTuple):
 
     They work on any `extras` with Moments called `observations` and `returns`.
 
-    normalize: `(extras, obs [..., *observation_shape]) -> obs`, where asked for.
+    normalize: `(extras, obs [..., *observation_shape]) -> obs`, where asked for; a mask
+        stays what it is.
     scale: `(extras, reward) -> reward`, scaled, never shifted.
     observe: `(extras, trajectory) -> extras` with the moments of what was collected.
     """
@@ -48,6 +50,9 @@ def normalizers(
     checks.axis_name(axis_name)
 
     def normalize(extras, obs):
+        return on_observed(lambda x: seen(extras, x), obs)
+
+    def seen(extras, obs):
         # moments of another shape would broadcast
         chex.assert_tree_shape_suffix(obs, shape)
         obs = as_floats(obs)
@@ -60,7 +65,7 @@ def normalizers(
 
     def observe(extras, trajectory):
         if normalize_observations:
-            rows = as_floats(trajectory.obs).reshape(-1, *shape)
+            rows = as_floats(observed(trajectory.obs)).reshape(-1, *shape)
             observations = update_moments(extras.observations, rows, axis_name)
             extras = extras._replace(observations=observations)
         if normalize_rewards:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.math.masks import on_observed
 from optix.types import Buffer
 
 
@@ -36,8 +37,13 @@ def compact(buffer: Buffer, dtype: Any) -> Buffer:
     whole = jnp.issubdtype(kept, jnp.integer)
 
     def converted(rows, convert):
-        obs, next_obs = jax.tree.map(convert, (rows.obs, rows.next_obs))
-        return rows._replace(obs=obs, next_obs=next_obs)
+        def of_tree(obs):
+            return jax.tree.map(convert, obs)
+
+        return rows._replace(
+            obs=on_observed(of_tree, rows.obs),
+            next_obs=on_observed(of_tree, rows.next_obs),
+        )
 
     def shrunk(rows):
         return converted(rows, lambda x: (jnp.round(x) if whole else x).astype(kept))

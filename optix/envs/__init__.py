@@ -1,7 +1,8 @@
 """Environments, and what they show and take.
 
 environment: of whatever names one. device: environments written in JAX, by gymnax's
-protocol. wrappers: how those are stepped. checked: the forms of what they give.
+protocol. wrappers: how those are stepped. checked: the forms of what they give. masking:
+which actions they allow.
 
 hosted: environments of Gymnasium, by one callback a step. source: where copies of them
 come from. vectors: how a copy is stepped. copies: which of them goes on. names: whose a

@@ -18,10 +18,11 @@ from optix.envs.kinds import (
     observation_encoder,
     observation_shape,
 )
+from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
 from optix.envs.wrappers import Protocol, protocol
 from optix.trees import select_rows
-from optix.types import Discrete, Environment, EnvStep, PyTree
+from optix.types import Discrete, Environment, EnvStep, Masked, PyTree
 from optix.xla.threefry import plain, unrolled
 
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
@@ -42,6 +43,14 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     of any class that has a public `step` of its own is stepped through that, so that even
     `play` goes on with a fresh state after an end; its `next_obs` is right all the same.
     An override that would never be called is refused.
+
+    An environment may say which of its discrete actions are allowed, by a method
+    `action_mask(state, params) -> [n] bool`; observations are then `Masked`, and agents
+    act and learn under the mask. A mask that allows nothing counts as one that allows
+    everything; at a first state it is refused. Of one that replaces its ended episodes
+    itself the mask before the reset is not known: then everything is allowed in
+    `next_obs`. Of Pgx the method is `return state.legal_action_mask`, of Jumanji it is
+    the observation's `action_mask` kept in the state.
 
     Args:
       env: a registered gymnax name, or an environment or wrapper; or a name or an
@@ -86,24 +95,33 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     raw, state_type = _checked(
         name, protocol(name, env, params), tuple(observations.shape), action
     )
+    mask = action_mask(name, env, params, space, raw.reset, state_type)
+
+    def shown(state, obs, unknown=None):
+        obs = jax.vmap(encode)(obs)
+        if mask is None:
+            return obs
+        allowed = jax.vmap(mask)(state)
+        return Masked(obs, allowed if unknown is None else allowed | unknown[:, None])
 
     def reset(key, batch):
         keys = jax.random.split(unrolled(key), batch)
         obs, state = jax.vmap(raw.reset)(keys)
         # a Python number in a fresh state must not change its type at the first step
         state = jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), state, state_type)
-        return state, jax.vmap(encode)(obs)
+        return state, shown(state, obs)
 
     def play(key, state, action):
         keys = jax.random.split(unrolled(key), action.shape[0])
         result = jax.vmap(raw.step)(keys, state, jax.vmap(decode)(action))
         obs, state, reward, terminated, truncated, final_obs = result
+        ended = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
+        replaced = ended[0] | ended[1] if raw.replaces else None
         step = EnvStep(
-            obs=jax.vmap(encode)(obs),
-            reward=jnp.asarray(reward, jnp.float32),
-            terminated=jnp.asarray(terminated, bool),
-            truncated=jnp.asarray(truncated, bool),
-            next_obs=jax.vmap(encode)(final_obs),
+            shown(state, obs),
+            jnp.asarray(reward, jnp.float32),
+            *ended,
+            next_obs=shown(state, final_obs, replaced),
         )
         return state, step
 
@@ -118,7 +136,17 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         state, obs = select_rows(done, (fresh_state, fresh_obs), (state, result.obs))
         return state, result._replace(obs=obs)
 
-    return Environment(name, shape, space, time_limit, reset, step, play, decode)
+    return Environment(
+        name,
+        shape,
+        space,
+        time_limit,
+        reset,
+        step,
+        play,
+        decode,
+        masked=mask is not None,
+    )
 
 
 def _registered(name: str) -> tuple[Any, Any]:

@@ -48,7 +48,9 @@ def hosted(
     where there is no such copy: at the beginning, in a fork, after a rollback or a
     resume. Observations of uint8, as of images, are uint8 on the device too, images with
     their channels last. A copy that raises ends the program with a `JaxRuntimeError`;
-    `host.raise_if_failed()` then raises the exception itself, as `optix.train` does.
+    `host.raise_if_failed()` then raises the exception itself, as `optix.train` does. What
+    `info` tells is not read, an "action_mask" neither: masks are of environments on the
+    device.
 
     Args:
       env: a registered name, "package:Name-v0" or "gymnasium:CartPole-v1" to say whose;

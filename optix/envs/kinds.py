@@ -92,16 +92,11 @@ def action_space(name: str, space: Any) -> Discrete | Box:
       space: of gymnax or Gymnasium.
 
     Raises:
-      ValueError: it is no Discrete space from 0 and no Box of floats with bounds.
+      ValueError: it is no Discrete space and no Box of numbers with bounds.
     """
     if _is(space, "Discrete"):
-        if _start(space) != 0:
-            raise checks.OptionError(
-                f"Discrete actions of {name} must start at 0, got {space}; shift them "
-                "with a wrapper (gymnasium.wrappers.TransformAction on the host)"
-            )
         return Discrete(_count(f"actions of {name}", space))
-    if _is(space, "Box") and jnp.issubdtype(space.dtype, jnp.floating):
+    if _is(space, "Box") and _numbers(space):
         size = math.prod(int(size) for size in space.shape)
         if not size:
             raise checks.OptionError(
@@ -111,7 +106,7 @@ def action_space(name: str, space: Any) -> Discrete | Box:
         _bounds(name, space)
         return Box((size,))
     raise checks.OptionError(
-        f"actions of {name} must be Discrete or a Box of floats, got {space}; number "
+        f"actions of {name} must be Discrete or a Box of numbers, got {space}; number "
         "its combinations in an ActionWrapper to make it Discrete"
     )
 
@@ -123,7 +118,7 @@ def observation_encoder(name: str, space: Any) -> Callable[[Any], jax.Array]:
     """
     shape = observation_shape(name, space)
     if _is(space, "Discrete"):
-        start = _start(space)
+        start = first_of(space)
         return lambda obs: jax.nn.one_hot(obs - start, shape[0], dtype=jnp.float32)
     return lambda obs: jnp.asarray(obs, jnp.float32).reshape(shape)
 
@@ -135,10 +130,12 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
     what is beyond is clipped. With a low end alone, -1 is that end and what is below is
     clipped; with a high end alone, 1 is that end and what is above is clipped; the unit
     is the environment's. An entry without ends is left alone. An end that float32 does
-    not hold counts as infinite.
+    not hold counts as infinite. Of a box of integers the nearest one is taken. Numbers of
+    a Discrete space begin at its start.
     """
     if isinstance(action_space(name, space), Discrete):
-        return lambda action: action
+        start = first_of(space)
+        return (lambda action: action + start) if start else lambda action: action
     low, high = _bounds(name, space)
     has_low, has_high = np.isfinite(low), np.isfinite(high)
     both = has_low & has_high
@@ -147,6 +144,13 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
     # where 0 of the agent lies beside a single end
     shift = np.select([both, has_low, has_high], [zero, low + 1, high - 1], zero)
     dtype = jax.dtypes.canonicalize_dtype(space.dtype)
+    whole = jnp.iinfo(dtype) if jnp.issubdtype(dtype, jnp.integer) else None
+
+    def nearest(action):
+        # float32 rounds large ends, so that they are held to once more as integers
+        ends = (np.clip(end, whole.min, whole.max) for end in (space.low, space.high))
+        rounded = jnp.round(action).astype(dtype)
+        return jnp.clip(rounded, *(np.asarray(end, dtype) for end in ends))
 
     def decode(action):
         action = action.reshape(low.shape)
@@ -154,7 +158,8 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
         share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
         between = finite_low * (1.0 - share) + finite_high * share
         beside = jnp.clip(action + shift, low, high)
-        return jnp.where(both, between, beside).astype(dtype)
+        action = jnp.where(both, between, beside)
+        return action.astype(dtype) if whole is None else nearest(action)
 
     return decode
 
@@ -191,8 +196,15 @@ def _is(space: Any, kind: str) -> bool:
     )
 
 
-def _start(space: Any) -> int:
+def first_of(space: Any) -> int:
+    """Return the first number of a Discrete space."""
     return int(getattr(space, "start", 0))  # gymnax's Discrete has none
+
+
+def _numbers(space: Any) -> bool:
+    """Whether a Box holds floats or integers."""
+    kinds = jnp.floating, jnp.integer
+    return any(jnp.issubdtype(space.dtype, kind) for kind in kinds)
 
 
 def _count(what: str, space: Any) -> int:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optix import checks
+from optix.envs.kinds import first_of
 from optix.envs.names import is_gymnasium
 from optix.envs.spaces import spaces
 from optix.types import Box, Discrete
@@ -79,6 +80,12 @@ def env_spaces(agent: Any, env: Any, actions: type) -> tuple[Any, Any]:
         )
     observed = getattr(env, "single_observation_space", env.observation_space)
     acted = getattr(env, "single_action_space", env.action_space)
+    plain = first_of(acted) == 0 if actions is Discrete else acted.dtype.kind == "f"
+    if not plain:
+        raise checks.OptionError(
+            f"{agent.__name__} takes Discrete actions from 0 or a Box of floats, but "
+            f"{name} has {acted}; use gymnasium.wrappers.TransformAction, or a JAX agent"
+        )
     return observed, acted
 
 

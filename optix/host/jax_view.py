@@ -11,6 +11,7 @@ from optix.envs.kinds import (
     action_decoder,
     action_encoder,
     action_space,
+    first_of,
     hosted_encoder,
     hosted_shape,
     kept_dtype,
@@ -91,6 +92,11 @@ def view(env: Any) -> View:
             "actions are the agent's own: leave env out"
         )
     hosted_shape(name, observations)  # refuses what no agent sees
+    first = first_of(actions)
+
+    def restore(numbers):
+        return np.asarray(numbers) - first if first else np.asarray(numbers)
+
     discrete = isinstance(action_space(name, actions), Discrete)
     return View(
         name,
@@ -98,7 +104,7 @@ def view(env: Any) -> View:
         kept_dtype(observations),
         hosted_encoder(name, observations),
         action_decoder(name, actions),
-        np.asarray if discrete else action_encoder(name, actions),
+        restore if discrete else action_encoder(name, actions),
     )
 
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from optix import checks
-from optix.forms import check_environment
+from optix.forms import check_environment, number_of_actions
 from optix.learners.collect import own_key
-from optix.types import Agent, Discrete, Environment, Hyperparams, Policy
+from optix.types import Agent, Discrete, Environment, Hyperparams, Masked, Policy
 from optix.xla.threefry import fold_in, split
 
 
@@ -109,6 +109,9 @@ def _check_fit(agent: Agent, env: Environment) -> None:
 
     def act(key):
         obs = jnp.zeros((1, *env.observation_shape))
+        if env.masked:
+            number = number_of_actions(env.name, env.action_space)
+            obs = Masked(obs, jnp.ones((1, number), bool))
         policy, carry = agent.init(key), agent.initial_carry(1)
         return agent.act(policy, carry, obs, agent.hyperparams, key, False)[1]
 

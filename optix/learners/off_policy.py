@@ -21,6 +21,7 @@ from optix.learners.collect import (
 )
 from optix.learners.evaluate import evaluator
 from optix.learners.memory import PRIORITY, ReplayMemory, replay_memory
+from optix.math.masks import mask_of, random_action
 from optix.trees import all_finite, on_all_devices, select
 from optix.types import (
     Agent,
@@ -76,7 +77,8 @@ def collect(
     warm = parts.memory.warm(memory)
 
     def random_until_warm(action):
-        anything = _random(parts.env.action_space, action, unrolled(random_key))
+        mask = mask_of(rollout.envs.obs)
+        anything = _random(parts.env.action_space, action, unrolled(random_key), mask)
         return jnp.where(warm, action, anything)
 
     envs, trajectory = parts.experience.step(
@@ -302,6 +304,11 @@ def off_policy(
     if hindsight is not None:
         remedy = "make it by optix.buffers.hindsight.hindsight(...)"
         checks.function("hindsight", hindsight, remedy)
+        if env.masked:
+            raise checks.OptionError(
+                f"hindsight must be None in {env.name}: which actions are allowed "
+                "under another goal is not known; leave action masks or hindsight out"
+            )
     known = PRIORITY if prioritised else {}
     floats = checks.floats("option of off_policy", hyperparams, known)
     memory = replay_memory(
@@ -369,8 +376,10 @@ def _example(parts: Parts, policy: Policy, envs: Rollout) -> Trajectory:
     )
 
 
-def _random(space, action, key):
-    """Actions drawn uniformly, shaped as `action` is."""
+def _random(space, action, key, mask):
+    """Actions drawn uniformly from those allowed, shaped as `action` is."""
     if isinstance(space, Box):
         return jax.random.uniform(key, action.shape, action.dtype, -1.0, 1.0)
+    if mask is not None:
+        return random_action(key, mask).astype(action.dtype)
     return jax.random.randint(key, action.shape, 0, space.n, action.dtype)

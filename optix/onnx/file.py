@@ -14,6 +14,7 @@ from optix.files import replacing
 
 MEANINGS = {  # of inputs and outputs that have these names in every framework
     "observation": "as the environment gives it",
+    "action_mask": "which actions are allowed",
     "logits": "unnormalised log-probabilities of the actions",
     "mean": "of the Gaussian that actions are drawn from, as the agent draws them",
     "log_scale": "logarithm of its standard deviation",

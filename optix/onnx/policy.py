@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.forms import number_of_actions
 from optix.onnx.carries import carries
 from optix.onnx.file import MEANINGS, checked_path, require_onnx, save
 from optix.onnx.row import row_model
 from optix.onnx.steps import UnsupportedError
-from optix.types import Agent, Environment, Policy, PyTree
+from optix.types import Agent, Environment, Masked, Policy, PyTree
 
 
 def export_policy(
@@ -31,11 +32,11 @@ def export_policy(
 ) -> None:
     """Write a policy as an ONNX file that takes observations of any batch.
 
-    Inputs are "observation" [batch, ...], as the environment gives it, and of a policy
-    that remembers "carry..." [batch, ...]. Outputs are what `Agent.outputs` gives, by the
-    agent's names for it ("logits", "mean" and "log_scale", "q_values"), the greedy
-    "action", within the environment's bounds, and "next_carry...". The normaliser is part
-    of it.
+    Inputs are "observation" [batch, ...], as the environment gives it, of a masked one
+    "action_mask" [batch, n], and of a policy that remembers "carry..." [batch, ...].
+    Outputs are what `Agent.outputs` gives, by the agent's names for it ("logits", "mean"
+    and "log_scale", "q_values"), the greedy "action", within the environment's bounds,
+    and "next_carry...". The normaliser is part of it.
 
     Args:
       agent: an agent of JAX.
@@ -77,12 +78,17 @@ def export_policy(
         "observation": jax.ShapeDtypeStruct(shape, np.dtype(observation_dtype)),
         **carry.inputs,
     }
+    if env is not None and env.masked:
+        number = number_of_actions(env.name, env.action_space)
+        inputs["action_mask"] = jax.ShapeDtypeStruct((number,), np.dtype(bool))
     decode = None if env is None else env.decode
     hyperparams = dict(agent.hyperparams if hyperparams is None else hyperparams)
 
     def row(given, with_action):
         held = jax.tree.map(lambda x: x[None], carry.tree(given))
         obs = given["observation"][None]
+        if "action_mask" in given:
+            obs = Masked(obs, given["action_mask"][None])
         found, after = {}, held
         if agent.outputs is not None:
             after, out = agent.outputs(policy, held, obs)

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.forms import number_of_actions
 from optix.host.slots import HostStore
 from optix.onnx.policy import export_policy
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.train import loop_of
-from optix.types import Agent, Best, Discrete, Environment, Loop, Policy
+from optix.types import Agent, Best, Discrete, Environment, Loop, Masked, Policy
 
 
 class LoadedPolicy:
@@ -67,7 +68,9 @@ class LoadedPolicy:
 
         self._act = jax.jit(act, static_argnames="explore")
 
-    def act(self, observation: Any, explore: bool = False) -> np.ndarray:
+    def act(
+        self, observation: Any, explore: bool = False, *, action_mask: Any = None
+    ) -> np.ndarray:
         """Return the action of one observation, or those of a batch [B, ...].
 
         Actions are what the environment itself takes: within its bounds, not in [-1, 1].
@@ -77,10 +80,12 @@ class LoadedPolicy:
                 environment whose observations are numbers of states, one-hot; an image
                 with its channels last.
             explore: draw the action as in training, not the mode.
+            action_mask: [n] or [B, n] bool, the actions that are allowed: of an
+                environment that tells them, and of no other.
 
         Raises:
-            ValueError: another shape; or, of a policy that remembers, another number of
-                rows than before without a `reset`.
+            ValueError: another shape; no mask where there must be one; or, of a policy
+                that remembers, another number of rows than before without a `reset`.
         """
         checks.boolean("explore", explore)
         obs = np.asarray(observation, self.env.observation_dtype)
@@ -101,11 +106,38 @@ class LoadedPolicy:
                     "reset() where other episodes begin"
                 )
             self._carry, self._rows = self.agent.initial_carry(len(obs)), len(obs)
+        obs = self._masked(obs, action_mask, single)
         key = jax.random.fold_in(self._key, self._turn)
         self._turn += 1
         self._carry, action = self._act(self._carry, obs, key, explore=explore)
         actions = np.asarray(action)
         return actions[0] if single else actions
+
+    def _masked(self, obs: np.ndarray, mask: Any, single: bool) -> Any:
+        """Return the batch as the agent takes it."""
+        if self.env.masked != (mask is not None):
+            rule = "must be given" if self.env.masked else "must be None"
+            raise checks.OptionError(
+                f"action_mask {rule}: {self.env.name} "
+                f"{'tells' if self.env.masked else 'does not tell'} which actions are "
+                f"allowed, got {mask!r}"
+            )
+        if mask is None:
+            return obs
+        mask = np.asarray(mask)
+        number = number_of_actions(self.env.name, self.env.action_space)
+        shape = (number,) if single else (len(obs), number)
+        if mask.shape != shape or mask.dtype != bool:
+            raise checks.OptionError(
+                f"action_mask must be bool of shape {shape}, got {mask.dtype} of shape "
+                f"{mask.shape}"
+            )
+        mask = mask.reshape(-1, number)
+        if not mask.any(-1).all():
+            raise checks.OptionError(
+                "action_mask must allow one action or more, got one that allows none"
+            )
+        return Masked(obs, mask)
 
     def reset(self, which: Any = None) -> None:
         """Forget what was acted on: where episodes begin.

@@ -242,7 +242,15 @@ WRONG = {
     ),
     "several choices at once": (
         lambda: TorchPPOAgent.for_env(Spaces(spaces.MultiDiscrete([2, 3]))),
-        "must be Discrete or a Box of floats",
+        "must be Discrete or a Box of numbers",
+    ),
+    "actions that do not start at 0": (
+        lambda: TorchPPOAgent.for_env(Spaces(spaces.Discrete(2, start=1))),
+        "Discrete actions from 0 or a Box of floats, but .*TransformAction",
+    ),
+    "a box of integers": (
+        lambda: TorchSACAgent.for_env(Spaces(spaces.Box(0, 5, (1,), np.int32))),
+        "Discrete actions from 0 or a Box of floats, but .*TransformAction",
     ),
     "a dict of observations": (
         lambda: TorchPPOAgent.for_env(

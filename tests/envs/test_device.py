@@ -359,7 +359,7 @@ def with_space(kind, space):
         ),
         (
             [with_space("action_space", spaces.Tuple([spaces.Discrete(2)]))],
-            "actions of Odd must be Discrete or a Box of floats, got Tuple",
+            "actions of Odd must be Discrete or a Box of numbers, got Tuple",
         ),
     ],
 )

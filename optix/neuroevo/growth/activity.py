@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from optix.math.masks import observed
 from optix.math.running import standardize
 from optix.neuroevo.graph.graph import NeuronGraph
 from optix.neuroevo.graph.network import graph_of, trace
@@ -15,7 +16,7 @@ def replay(graph: NeuronGraph, policy: Policy, trajectory: Trajectory) -> PyTree
     Observations are normalised as the policy's agent has seen them. A graph with a memory
     starts from the carry that acting had.
     """
-    obs = trajectory.obs
+    obs = observed(trajectory.obs)
     moments = getattr(policy.extras, "observations", None)
     if moments is not None:
         # an agent that does not normalise leaves its moments empty

@@ -1,0 +1,75 @@
+"""A run in an environment with action masks, its policy loaded, exported and joined."""
+
+import jax
+import numpy as np
+import pytest
+
+import optix
+from optix.population.ensemble import ensemble, join, stack
+from optix.run.load import LoadedPolicy
+from optix.types import Masked
+from tests import probes
+
+MASK = np.array([False, True, False, False])
+
+
+@pytest.fixture(scope="module")
+def player():
+    small = {"num_envs": 2, "num_steps": 8, "hidden": (4,), "evaluation_episodes": 1}
+    state = optix.make(probes.Masks(), "ppo", **small)
+    first = jax.jit(state.init)(jax.random.key(0))
+    learner = state.learner
+    return LoadedPolicy(learner.agent, learner.env, first.best)
+
+
+def test_a_loaded_policy_acts_under_the_mask(player):
+    assert all(
+        player.act(np.zeros(1), explore, action_mask=MASK) == 1
+        for explore in (False, True)
+    )
+    masks = np.eye(4, dtype=bool)
+    actions = player.act(np.zeros((4, 1)), True, action_mask=masks)
+    assert actions.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (None, "action_mask must be given: Masks tells"),
+        (MASK[:3], r"must be bool of shape \(4,\), got bool of shape \(3,\)"),
+        (MASK * 1.0, "must be bool"),
+        (MASK & False, "must allow one action or more"),
+    ],
+)
+def test_masks_that_a_loaded_policy_refuses(player, mask, message):
+    with pytest.raises(ValueError, match=message):
+        player.act(np.zeros(1), action_mask=mask)
+
+
+def test_an_ensemble_keeps_to_the_mask(player):
+    policies = stack([player.agent.init(jax.random.key(seed)) for seed in (0, 1)])
+    both = ensemble(player.agent, player.env.action_space, 2)
+    policy = join(player.agent, policies)
+    obs = Masked(np.zeros((4, 1), np.float32), np.eye(4, dtype=bool))
+    for explore in (False, True):
+        key = jax.random.key(0)
+        action = both.act(policy, (), obs, {}, key, explore)[1]
+        assert action.tolist() == [0, 1, 2, 3]
+
+
+def test_an_exported_policy_takes_the_mask(player, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    reference = pytest.importorskip("onnx.reference")
+    player.export_onnx(tmp_path / "policy.onnx")
+    model = onnx.load(tmp_path / "policy.onnx")
+    assert [x.name for x in model.graph.input] == ["observation", "action_mask"]
+    masks = np.eye(4, dtype=bool)
+    masks[3] = False  # of what allows nothing everything is allowed
+    given = {"observation": np.zeros((4, 1), np.float32), "action_mask": masks}
+    names = [x.name for x in model.graph.output]
+    found = reference.ReferenceEvaluator(model).run(None, given)
+    found = dict(zip(names, found, strict=True))
+    assert found["action"][:3].tolist() == [0, 1, 2]
+    obs = Masked(given["observation"], masks)
+    logits = player.agent.outputs(player.policy, (), obs)[1]
+    np.testing.assert_allclose(found["logits"], logits, rtol=1e-5)
