@@ -42,6 +42,8 @@ _FLAGS = {
     "env",
     "tuner",
     "policies",
+    "actors",
+    "engine",
     "diagnostics",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
@@ -110,6 +112,8 @@ def _train(
     memory_every: int = 10,
     vectorize: bool | None = None,
     devices: int = 1,
+    actors: int | None = None,
+    engine: str | None = None,
     log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -144,6 +148,8 @@ def _train(
         devices: how many to use: seeds are spread over them as far as they divide, and
             the devices of a seed share its environments and its replay; on a CPU they are
             made.
+        actors: how many play environments of Gymnasium, apart from the learner.
+        engine: where they do: inline (the default), threads or ray.
         log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
@@ -160,7 +166,8 @@ def _train(
         "progress": progress,
     }
     if start is not None:
-        given = (environment, agent, network, num_envs, vectorize, policies, *settings)
+        given = (environment, agent, network, num_envs, vectorize, policies, actors)
+        given += (engine, *settings)
         switched = diagnostics or async_envs or devices != 1
         if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
             raise OptionError(
@@ -180,11 +187,15 @@ def _train(
         options["policies"] = policies
     if num_envs is not None:
         options["num_envs"] = num_envs
+    if engine is not None and actors is None:
+        raise OptionError("--engine is where actors play; say --actors N beside it")
+    if actors is not None:
+        options |= {"actors": actors, **({"engine": engine} if engine else {})}
     if async_envs:
         options["async_envs"] = True
     if diagnostics:
         options["diagnostics"] = True
-    agent = agent or usual_agent(environment, **options)
+    agent = agent or ("impala" if actors else usual_agent(environment, **options))
     result = train(
         environment,
         agent=agent,
