@@ -47,6 +47,8 @@ _FLAGS = {
     "env",
     "tuner",
     "policies",
+    "actors",
+    "engine",
     "diagnostics",
     "log",
 } - {*("drop_stopped", "max_snapshots")}  # what `_train` hands on by itself
@@ -149,6 +151,8 @@ def _train(
     vectorize: bool | None = None,
     devices: int | None = None,
     processes: _Processes = _ALONE,
+    actors: int | None = None,
+    engine: str | None = None,
     log: str | None = None,
     progress: bool = True,
     settings: _Settings = (),
@@ -184,6 +188,8 @@ def _train(
             spread over them as far as they divide, and the devices of a seed share its
             environments and its replay; on a CPU they are made.
         processes: the other ones that this run is spread over.
+        actors: how many play environments of Gymnasium, apart from the learner.
+        engine: where they do: inline (the default), threads or ray.
         log: tensorboard, wandb, or both with a comma: where to log beside log.jsonl.
         progress: show a progress bar.
         settings: a hyperparameter or size, such as learning_rate=1e-3 or num_envs=128;
@@ -202,7 +208,8 @@ def _train(
         "progress": progress,
     }
     if start is not None:
-        given = (environment, agent, network, num_envs, vectorize, policies, *settings)
+        given = (environment, agent, network, num_envs, vectorize, policies, actors)
+        given += (engine, *settings)
         switched = diagnostics or async_envs or devices not in (None, 1)
         if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
             raise OptionError(
@@ -222,11 +229,15 @@ def _train(
         options["policies"] = policies
     if num_envs is not None:
         options["num_envs"] = num_envs
+    if engine is not None and actors is None:
+        raise OptionError("--engine is where actors play; say --actors N beside it")
+    if actors is not None:
+        options |= {"actors": actors, **({"engine": engine} if engine else {})}
     if async_envs:
         options["async_envs"] = True
     if diagnostics:
         options["diagnostics"] = True
-    agent = agent or usual_agent(environment, **options)
+    agent = agent or ("impala" if actors else usual_agent(environment, **options))
     result = train(
         environment,
         agent=agent,

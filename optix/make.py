@@ -9,12 +9,15 @@ import jax
 
 from optix import checks
 from optix.checks import OptionError
+from optix.distributed.acting.learner import actors as acting
 from optix.envs.copies import together
 from optix.envs.environment import environment as named_environment
+from optix.envs.hosted import hosted
 from optix.envs.spaces import spaces
 from optix.host.adapter import adapted_agent, merged
 from optix.host.agent import BaseAgent, HyperparamSet
 from optix.learners.evaluate import evaluator
+from optix.learners.on_policy import on_policy
 from optix.loop.diagnostics import diagnostics as diagnosing
 from optix.loop.loop import loop
 from optix.loop.transforms import chain
@@ -37,6 +40,7 @@ from optix.types import (
     Agent,
     Box,
     Discrete,
+    Environment,
     Loop,
     Network,
     Transform,
@@ -58,6 +62,7 @@ def make(
     async_envs: bool = False,
     resets: str | None = None,
     policies: int | None = None,
+    actors: int | None = None,
     **options: Any,
 ) -> Loop:
     """Return the autonomous loop of an agent in an environment.
@@ -90,6 +95,9 @@ def make(
         see `optix.envs.resets.with_resets`; None chooses by the cost of a reset.
       policies: places of a population of such loops, which spawns another one where one
         has gone dormant; None for a single loop. Budgets are then those of all together.
+      actors: how many play the environments, of Gymnasium, elsewhere than the learner
+        learns; None plays them here. Their options are those of
+        `optix.distributed.actors`, `engine="ray"` among them.
       **options: any keyword of the agent (hyperparameters too), of its network, of its
         learner (`on_policy` or `off_policy`), of the `loop` and, beside `policies`, of
         `optix.population.population.population`.
@@ -104,15 +112,25 @@ def make(
     (1, 128)
     """
     with _about("environment"):
-        env = named_environment(
-            environment, env_params, async_envs=async_envs, resets=resets
-        )
+        if actors is None:
+            env = named_environment(
+                environment, env_params, async_envs=async_envs, resets=resets
+            )
+        else:
+            env = _of_actors(environment, env_params, async_envs, resets)
     spaces = (env.observation_shape, env.action_space)
     network, names = build_network(network, *spaces, options)
     row = choose(agent, env.action_space, env.name, network=network)
     loop_names = keywords(loop) - {"transforms", "score"}
     known = row.agent_options() | row.learner_options() | loop_names
     known |= row.network_options() if network is None else names
+    if actors is not None:
+        if row.learner is not on_policy:
+            raise OptionError(
+                "actors is for algorithms that learn from windows, such as impala and "
+                f"ppo, got it beside {agent}; leave it out, or take another agent"
+            )
+        known |= _ACTING
     several = keywords(population)
     if policies is not None:
         checks.positive_int("policies", policies)
@@ -129,7 +147,11 @@ def make(
 
     built = build_agent(row, *spaces, network, options)
     lanes = {"lanes": tuner.lanes} if isinstance(tuner, Tuner) else {}
-    learner = build_learner(row, built, env, {**options, **lanes})
+    if actors is None:
+        learner = build_learner(row, built, env, {**options, **lanes})
+    else:
+        chosen = _named({**row.options, **options}, _ACTING)
+        learner = acting(built, environment, actors, env_params=env_params, **chosen)
     if validation is not None:
         with _about("validation"):
             held_out = named_environment(validation)
@@ -171,6 +193,23 @@ def make(
     return population(made, policies, **(given | _named(options, several)))
 
 
+def _of_actors(
+    environment: Any, env_params: Any, async_envs: bool, resets: str | None
+) -> Any:
+    """Return the environment that actors play, which is Gymnasium's."""
+    if async_envs:
+        raise OptionError("async_envs is not for actors, which are apart already")
+    if resets is not None:
+        raise OptionError("resets is of environments on the device, not of actors'")
+    if isinstance(environment, Environment):
+        raise OptionError(
+            "actors play a name of Gymnasium or what a function makes, got the "
+            f"Environment {environment.name}; leave actors out"
+        )
+    return hosted(environment, env_params)
+
+
+_ACTING = keywords(acting) - {"agent", "env_factory", "num_actors", "env_params"}
 _OF_ALL = {"max_rounds", "max_env_steps"}  # budgets of a population, not of its members
 
 

@@ -3,5 +3,20 @@
 mesh: the programs of a run over a mesh of devices, and what tells that the devices which
 share one policy still agree. devices: how many there are; on a CPU it makes them.
 
+acting: actors that play for a learner, in turn, in threads or on Ray.
+
 `optix/distributed/README.md` says which way serves which need.
 """
+
+from typing import TYPE_CHECKING
+
+from optix.exports import export
+
+if TYPE_CHECKING:
+    from optix.distributed.acting.crew import ActorsFailedError as ActorsFailedError
+    from optix.distributed.acting.learner import actors as actors
+
+export(
+    globals(),
+    {"acting.crew": ("ActorsFailedError",), "acting.learner": ("actors",)},
+)

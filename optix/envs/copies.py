@@ -187,7 +187,9 @@ class Together(NamedTuple):
             part.raise_if_failed()
 
     def keep(self, state: PyTree) -> None:
-        """Do nothing."""
+        """Let each forget what a state does not name."""
+        for part in self.parts:
+            part.keep(state)
 
     def save(self, tree: PyTree) -> dict[str, np.ndarray]:
         """Return nothing."""
@@ -196,6 +198,12 @@ class Together(NamedTuple):
 
     def load(self, arrays: Mapping[str, Any]) -> None:
         """Do nothing."""
+
+    def rest(self) -> None:
+        """End what has an end, see `HostPart`."""
+        for part in self.parts:
+            if callable(end := getattr(part, "rest", None)):
+                end()
 
 
 def together(*hosts: HostPart | None) -> HostPart | None:

@@ -90,6 +90,9 @@ class Session(NamedTuple):
                 keep(self.folder, self.loop, result)
         finally:
             hooks.stop()
+            # actors, which need not outlive the session
+            if callable(rest := getattr(self.loop.learner.host, "rest", None)):
+                rest()
         if paused is not None and self.peers.leads:
             say(result.message, sys.stderr)
         return result

@@ -1,0 +1,263 @@
+"""Where actors run: in turn, in threads, or on Ray."""
+
+import collections
+import importlib.util
+import logging
+import os
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from optix import checks
+from optix.types import PyTree
+
+
+class Failed(NamedTuple):
+    """What became of a job whose actor raised or died."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """So many actors, each of which does one job after another."""
+
+    def share(self, tree: PyTree) -> Any:
+        """Return what jobs are given in place of NumPy arrays that all need."""
+        ...
+
+    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+        """Ask an actor for a job; arguments may hold what `share` returned."""
+        ...
+
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+        """Return (job, outcome) of jobs that are done; waits for one at most so long."""
+        ...
+
+    def restart(self, actor: int, generation: int) -> None:
+        """Put another actor in the place of one; its jobs are forgotten."""
+        ...
+
+    def close(self) -> None:
+        """End all actors."""
+        ...
+
+
+class Inline:
+    """In this thread, in the order in which they were asked."""
+
+    def __init__(self, make: Callable[[int, int], Any], count: int):
+        """Make the actors by `make(index, generation)` when they are first asked."""
+        self._make = make
+        self._generations = [0] * count
+        self._actors: dict[int, Any] = {}
+        self._jobs: collections.deque = collections.deque()
+
+    def share(self, tree: PyTree) -> Any:
+        """Place it on the CPU."""
+        return on_cpu(tree)
+
+    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+        """Remember it."""
+        self._jobs.append((actor, job, method, arguments))
+
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+        """Do the next job."""
+        actor, job, method, arguments = self._jobs.popleft()
+        try:
+            if actor not in self._actors:
+                self._actors[actor] = self._make(actor, self._generations[actor])
+            return [(job, getattr(self._actors[actor], method)(*arguments))]
+        except Exception:
+            return [(job, Failed(traceback.format_exc()))]
+
+    def restart(self, actor: int, generation: int) -> None:
+        """Forget it."""
+        self._actors.pop(actor, None)
+        self._generations[actor] = generation
+        self._jobs = collections.deque(j for j in self._jobs if j[0] != actor)
+
+    def close(self) -> None:
+        """Forget all."""
+        self._actors.clear()
+        self._jobs.clear()
+
+
+class Threads:
+    """Each in a thread: for environments that let go of Python's lock, or wait."""
+
+    def __init__(self, make: Callable[[int, int], Any], count: int):
+        """Start the threads."""
+        self._make = make
+        self._done: queue.Queue = queue.Queue()
+        self._inboxes = [self._start(index, 0) for index in range(count)]
+
+    def share(self, tree: PyTree) -> Any:
+        """Place it on the CPU."""
+        return on_cpu(tree)
+
+    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+        """Put it into the actor's inbox."""
+        self._inboxes[actor].put((job, method, arguments))
+
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+        """Wait for one."""
+        try:
+            return [self._done.get(timeout=seconds)]
+        except queue.Empty:
+            return []
+
+    def restart(self, actor: int, generation: int) -> None:
+        """Leave the thread to itself: it ends after its job, if that ever ends."""
+        self._inboxes[actor].put(None)
+        self._inboxes[actor] = self._start(actor, generation)
+
+    def close(self) -> None:
+        """Let the threads end."""
+        for inbox in self._inboxes:
+            while not inbox.empty():
+                inbox.get_nowait()
+            inbox.put(None)
+
+    def _start(self, actor: int, generation: int) -> queue.Queue:
+        inbox: queue.Queue = queue.Queue()
+        arguments = (self._make, actor, generation, inbox, self._done)
+        name = f"optix-actor-{actor}"
+        threading.Thread(target=_work, args=arguments, name=name, daemon=True).start()
+        return inbox
+
+
+def _work(make, index, generation, inbox, done) -> None:
+    actor = None
+    while (job := inbox.get()) is not None:
+        number, method, arguments = job
+        try:
+            actor = actor or make(index, generation)
+            outcome = getattr(actor, method)(*arguments)
+        except Exception:
+            outcome = Failed(traceback.format_exc())
+        done.put((number, outcome))
+
+
+class Ray:
+    """Each a process of a cluster of Ray; one on this machine unless RAY_ADDRESS is set."""
+
+    def __init__(self, make: Callable[[int, int], Any], count: int):
+        """Start or join the cluster, and the actors."""
+        self._own = joined_ray(count)
+        import ray  # type: ignore
+
+        self._ray, self._make = ray, make
+        own = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        paths = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])
+        variables = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": own, "PYTHONPATH": paths}
+        self._kind = ray.remote(
+            num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables}
+        )(_Remote)
+        self._given = ray.put(make)
+        self._actors = [self._kind.remote(self._given, n, 0) for n in range(count)]
+        self._jobs: dict[Any, tuple[int, int]] = {}
+
+    def share(self, tree: PyTree) -> Any:
+        """Put it into the object store, once."""
+        return self._ray.put(tree)
+
+    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+        """Send it."""
+        reference = self._actors[actor].call.remote(method, *arguments)
+        self._jobs[reference] = actor, job
+
+    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+        """Wait for one; others that are done come with it."""
+        going = list(self._jobs)
+        ready, _ = self._ray.wait(going, num_returns=1, timeout=seconds)
+        if ready:
+            ready, _ = self._ray.wait(going, num_returns=len(going), timeout=0)
+        outcomes = []
+        for reference in ready:
+            _, job = self._jobs.pop(reference)
+            try:
+                outcomes.append((job, self._ray.get(reference)))
+            except self._ray.exceptions.RayError as error:
+                outcomes.append((job, Failed(f"{type(error).__name__}: {error}")))
+        return outcomes
+
+    def restart(self, actor: int, generation: int) -> None:
+        """Kill it and start another one."""
+        self._jobs = {r: job for r, job in self._jobs.items() if job[0] != actor}
+        self._ray.kill(self._actors[actor])
+        self._actors[actor] = self._kind.remote(self._given, actor, generation)
+
+    def processes(self) -> list[int]:
+        """Return the process of each actor."""
+        asked = [actor.call.remote("process") for actor in self._actors]
+        return self._ray.get(asked)
+
+    def close(self) -> None:
+        """Kill the actors, and end the cluster if it was started here."""
+        for actor in self._actors:
+            self._ray.kill(actor)
+        self._actors, self._jobs = [], {}
+        if self._own:
+            self._ray.shutdown()
+
+
+_ROOT = str(importlib.util.find_spec("optix").submodule_search_locations[0])[
+    : -len("/optix")
+]  # type: ignore
+
+
+class _Remote:
+    """An actor in a process of Ray."""
+
+    def __init__(self, make: Callable[[int, int], Any], index: int, generation: int):
+        self._actor = make(index, generation)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        if method == "process":
+            return os.getpid()
+        return getattr(self._actor, method)(*arguments)
+
+
+def joined_ray(processors: int | None = None) -> bool:
+    """Start a cluster of Ray or join one; return whether it was started here.
+
+    One that is started here has its token authentication on, no dashboard, and serves
+    this machine only. RAY_ADDRESS names another one.
+
+    Raises:
+      OptionError: Ray is not installed.
+    """
+    check_ray("Ray")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # before the import
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # type: ignore
+
+    if ray.is_initialized():
+        return False
+    here: dict[str, Any] = {}
+    if "RAY_ADDRESS" not in os.environ:
+        here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        if processors is not None:
+            here["num_cpus"] = processors
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
+    return True
+
+
+def check_ray(what: str) -> None:
+    """Raise OptionError if Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise checks.OptionError(
+            f"{what} needs the package ray: pip install 'tensor-optix-jax[ray]'"
+        )
+
+
+def on_cpu(tree: PyTree) -> PyTree:
+    """Return arrays on the CPU, where actors act."""
+    return jax.device_put(tree, jax.local_devices(backend="cpu")[0])
+
+
+ENGINES = {"inline": Inline, "threads": Threads, "ray": Ray}
