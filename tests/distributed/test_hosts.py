@@ -22,7 +22,7 @@ from optix.run.train import resume, train
 from tests.supervised import supervised
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240  # seconds until a process of a test is ended
+PATIENCE = 540  # seconds until a process of a test is ended
 
 
 @contextlib.contextmanager
@@ -98,7 +98,8 @@ def test_what_ends_one_process_ends_all_and_the_run_goes_on(tmp_path, number, co
     last = CheckpointRegistry(directory / "checkpoints").latest
     assert last is not None
     more = {"max_rounds": max(last.metadata["rounds"]) + 5}
-    ours = resume(directory, supervised(max_rounds=10**6), progress=False, **more)
+    given = {"progress": False, "devices": 1, **more}
+    ours = resume(directory, supervised(max_rounds=10**6), **given)
     whole = train(supervised(**more), seeds=2, progress=False)
     for a, b in zip(*(jax.tree.leaves(policy(x)) for x in (ours, whole)), strict=True):
         np.testing.assert_array_equal(a, b)
