@@ -144,9 +144,9 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
     # where 0 of the agent lies beside a single end
     shift = np.select([both, has_low, has_high], [zero, low + 1, high - 1], zero)
     dtype = jax.dtypes.canonicalize_dtype(space.dtype)
-    whole = jnp.iinfo(dtype) if jnp.issubdtype(dtype, jnp.integer) else None
 
     def nearest(action):
+        whole = jnp.iinfo(dtype)
         # float32 rounds large ends, so that they are held to once more as integers
         ends = (np.clip(end, whole.min, whole.max) for end in (space.low, space.high))
         rounded = jnp.round(action).astype(dtype)
@@ -159,7 +159,8 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
         between = finite_low * (1.0 - share) + finite_high * share
         beside = jnp.clip(action + shift, low, high)
         action = jnp.where(both, between, beside)
-        return action.astype(dtype) if whole is None else nearest(action)
+        whole = jnp.issubdtype(dtype, jnp.integer)
+        return nearest(action) if whole else action.astype(dtype)
 
     return decode
 

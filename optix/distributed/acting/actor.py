@@ -39,12 +39,12 @@ class Play(NamedTuple):
 class Rollout(NamedTuple):
     """A part of a window, [T, B, ...] of NumPy arrays; observations as they came."""
 
-    obs: np.ndarray
+    obs: Any  # [T, B, ...]
     action: PyTree
-    reward: np.ndarray  # [T, B] float32
-    terminated: np.ndarray  # [T, B] bool
-    truncated: np.ndarray  # [T, B] bool
-    next_obs: np.ndarray
+    reward: Any  # [T, B] float32
+    terminated: Any  # [T, B] bool
+    truncated: Any  # [T, B] bool
+    next_obs: Any  # [T, B, ...]
     extras: dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""What actors are asked for, how old it may be when it is learned from, who is replaced."""
+"""What actors are asked for, how old it may be when learned from, who is replaced."""
 
 import collections
 import functools
@@ -59,7 +59,7 @@ class _Line:
     def __init__(self, seed: int):
         self.seed, self.version = seed, -1
         self.asked: collections.deque[int] = collections.deque()  # jobs, oldest first
-        self.ready: dict[int, tuple[int, int, Rollout]] = {}  # job: actor, version, ...
+        self.ready: dict[int, tuple[int, int, Any]] = {}  # job: actor, version, ...
 
 
 class Crew:
@@ -81,7 +81,7 @@ class Crew:
         self._at: dict[int, int] = {}  # number in a state: line
         self._lines: dict[int, _Line] = {}
         self._jobs: dict[int, _Job] = {}
-        self._scores: dict[int, np.ndarray] = {}
+        self._scores: dict[int, Any] = {}
         count = settings.num_actors
         self._generations, self._heard = [0] * count, [0.0] * count
         self.error: BaseException | None = None
@@ -265,18 +265,18 @@ class Crew:
         """Take what is done, replace who has failed; return jobs asked for again."""
         assert self._engine is not None
         again: dict[int, int] = {}
-        outcomes = self._engine.wait(_POLL) if self._jobs else []
+        outcomes: list[tuple[int, Any]] = self._engine.wait(_POLL) if self._jobs else []
         now = time.monotonic()
         for job, outcome in outcomes:
             asked = self._jobs.pop(job, None)
             if asked is None:
                 continue  # of an actor that has been replaced
             self._heard[asked.actor] = now
-            reason = outcome.reason if isinstance(outcome, Failed) else None
-            if reason is None and asked.stream:
+            reason = None  # a score that is not finite is the loop's to judge
+            if isinstance(outcome, Failed):
+                reason = outcome.reason
+            elif asked.stream:
                 reason = fault(outcome, self._expected)
-            elif reason is None and not np.isfinite(outcome).all():
-                pass  # a score that is not finite is the loop's to judge
             if reason is not None:
                 self._jobs[job] = asked
                 again |= self._replace(asked.actor, reason)

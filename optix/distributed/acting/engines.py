@@ -4,6 +4,7 @@ import collections
 import importlib.util
 import logging
 import os
+import pathlib
 import queue
 import threading
 import traceback
@@ -143,7 +144,7 @@ def _work(make, index, generation, inbox, done) -> None:
 
 
 class Ray:
-    """Each a process of a cluster of Ray; one on this machine unless RAY_ADDRESS is set."""
+    """Each a process of Ray: of this machine, or of the cluster at RAY_ADDRESS."""
 
     def __init__(self, make: Callable[[int, int], Any], count: int):
         """Start or join the cluster, and the actors."""
@@ -205,9 +206,7 @@ class Ray:
             self._ray.shutdown()
 
 
-_ROOT = str(importlib.util.find_spec("optix").submodule_search_locations[0])[
-    : -len("/optix")
-]  # type: ignore
+_ROOT = str(pathlib.Path(__file__).parents[3])  # where optix is imported from
 
 
 class _Remote:

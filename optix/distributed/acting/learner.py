@@ -30,8 +30,8 @@ def actors(
     num_actors: int = 4,
     num_envs: int = 64,
     num_steps: int = 128,
-    engine: str = "inline",
     *,
+    engine: str = "inline",
     env_params: Any = None,
     evaluation_episodes: int = 16,
     deterministic_evaluation: bool = True,
@@ -77,7 +77,7 @@ def actors(
     >>> from optix.networks.mlp import actor_critic
     >>> from optix.types import Discrete
     >>> agent = impala(actor_critic((4,), Discrete(2)), (4,), Discrete(2))
-    >>> learner = actors(agent, "CartPole-v1", num_actors=2, num_envs=2, num_steps=16)
+    >>> learner = actors(agent, "CartPole-v1", num_actors=2, num_steps=16)
     >>> learner.lanes, learner.env.name
     (1, 'CartPole-v1')
     """
