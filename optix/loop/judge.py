@@ -82,12 +82,17 @@ def judge(
     )
     best = select(better, candidate, state.best)
     history = select(some, push(state.history, mean), state.history)
-    assessment = assess(history, best.score)
+    assessment = assess(history, best.score, thresholds.settled)
     baseline = note_first(state.baseline, mean)
     moved = has_moved(baseline, assessment)
     baseline = baseline._replace(moved=moved)  # what has moved, has moved
     progress, events, fall = advance(
-        state.progress, assessment.verdict, state.round + 1, thresholds, moved
+        state.progress,
+        assessment.verdict,
+        state.round + 1,
+        thresholds,
+        moved,
+        assessment.settled,
     )
     improved = some & (scores[leader] > state.best.score)
     return Judgement(

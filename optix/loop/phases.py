@@ -17,6 +17,11 @@ class Thresholds(NamedTuple):
     min_rounds_without_signal: int = 300  # nor before, if the scores have never moved
     degradations: int = 5  # degrading verdicts in a row to a rollback
 
+    @property
+    def settled(self) -> int:
+        """Equal scores, none better, to DORMANT: they tell more than flat verdicts."""
+        return max(30, -(-3 * self.dormant // 5))
+
 
 def initial_progress() -> Progress:
     """Return the progress of a run that begins."""
@@ -29,12 +34,14 @@ def advance(
     round_count: jax.Array,
     thresholds: Thresholds = Thresholds(),  # noqa: B008 immutable
     moved: jax.Array | bool = True,
+    settled: jax.Array | bool = False,
 ) -> tuple[Progress, jax.Array, jax.Array]:
     """Take one verdict into account.
 
     An improving verdict makes the run ACTIVE and its counters zero. A flat one counts
     towards COOLING and DORMANT, and so does a degrading one, since it gains nothing
-    either. An undecided one changes nothing. Consistent degradation asks for a rollback
+    either. An undecided one changes nothing. Scores that have settled at the best are as
+    good as all flat verdicts that it takes. Consistent degradation asks for a rollback
     and starts counting afresh. STOPPED is final.
 
     Args:
@@ -43,6 +50,7 @@ def advance(
         round_count: [] int32 rounds so far, this one included.
         thresholds: how many verdicts each change takes.
         moved: [] bool, whether the scores are others than those of the first rounds.
+        settled: [] bool, whether `thresholds.settled` scores are all equal and the best.
 
     Returns:
         The progress after the round; the events [] int32: PLATEAU in every round that
@@ -53,6 +61,7 @@ def advance(
     falling = verdict == Verdict.DEGRADING
     gains_nothing = (verdict == Verdict.FLAT) | falling
     stagnant = jnp.where(improving, 0, progress.stagnant + gains_nothing)
+    stagnant = jnp.where(settled, jnp.maximum(stagnant, thresholds.dormant), stagnant)
     decided = verdict != Verdict.UNDECIDED
     degrading = jnp.where(decided & ~falling, 0, progress.degrading + falling)
 

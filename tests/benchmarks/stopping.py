@@ -59,8 +59,10 @@ def optix_rule(thresholds: Thresholds) -> Callable:
     def step(state, score, index):
         history, progress, best = state
         history, best = push(history, score), jnp.maximum(best, score)
-        verdict = assess(history, best).verdict
-        progress, _, rollback = advance(progress, verdict, index + 1, thresholds)
+        found = assess(history, best, thresholds.settled)
+        progress, _, rollback = advance(
+            *(progress, found.verdict, index + 1, thresholds), settled=found.settled
+        )
         history = select(rollback, initial_history(), history)
         progress = select(rollback, initial_progress(), progress)
         return (history, progress, best), progress.phase == Phase.DORMANT

@@ -11,11 +11,12 @@ from optix.loop.convergence import (
     has_moved,
     initial_baseline,
     initial_history,
+    latest_equal,
     note_first,
     push,
     recent_mean,
 )
-from optix.loop.phases import advance, initial_progress
+from optix.loop.phases import Thresholds, advance, initial_progress
 from optix.types import Phase, Verdict
 from tests.noise import autoregressive
 from tests.optimised import jit
@@ -29,8 +30,11 @@ def run(scores):
     def body(carry, score):
         history, progress, best, count = carry
         history, best = push(history, score), jnp.maximum(best, score)
-        verdict = assess(history, best).verdict
-        progress, _, rollback = advance(progress, verdict, count)
+        assessment = assess(history, best, Thresholds().settled)
+        verdict = assessment.verdict
+        progress, _, rollback = advance(
+            progress, verdict, count, settled=assessment.settled
+        )
         return (history, progress, best, count + 1), (verdict, progress.phase, rollback)
 
     start = (initial_history(), initial_progress(), -jnp.inf, jnp.int32(1))
@@ -126,6 +130,33 @@ def test_constant_scores_end_flat_and_dormant(judge, value):
     assert not rollbacks.any()
     assessment = judge_now(fill(jnp.full(130, value)), value)
     assert all(np.isfinite(np.asarray(x)) for x in assessment)
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 299, 300, 301, 450])
+@pytest.mark.parametrize("equal", [1, 2, 29, 299, 400])
+def test_equal_scores_are_counted_from_the_last(count, equal):
+    scores = np.where(np.arange(count) >= count - equal, 7.0, np.arange(count) % 5)
+    expected = min(equal, count, 300)
+    assert int(latest_equal(fill(jnp.asarray(scores, jnp.float32)))) == expected
+
+
+@pytest.mark.parametrize("rise", [1, 40, 100, 400])
+@pytest.mark.parametrize("lower", [0.0, 1.0])
+def test_equal_scores_need_no_test_if_none_was_better(judge, rise, lower):
+    """A noisy rise, then a ceiling: at the best of all, or below it by `lower`."""
+    time = np.arange(550)
+    noise = np.random.default_rng(9).normal(size=550)
+    curve = np.minimum(500.0, 500 * time / rise - 50 + 40 * noise)
+    curve = np.where(time < rise, np.minimum(curve, 450), 500 - lower)
+    curve[0] += 500 * (lower > 0) - curve[0] * (lower > 0)  # once the best, by luck
+    verdicts, phases, _ = (x[0] for x in judge(curve[None]))
+    settled = rise + Thresholds().settled - 1
+    dormant = int(first((phases == Phase.DORMANT)[None])[0])
+    if lower:
+        assert dormant > settled + 20
+    else:
+        assert dormant == max(settled, Thresholds().min_rounds - 1)
+        assert (verdicts[settled:] == Verdict.FLAT).all()
 
 
 @pytest.mark.parametrize("change", ["offset", "factor"])
