@@ -11,7 +11,17 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Box, Discrete, Environment, EnvStep, Masked, PyTree
+from optix.types import (
+    ActionSpace,
+    Box,
+    Discrete,
+    Environment,
+    EnvStep,
+    Masked,
+    MultiDiscrete,
+    Numbered,
+    PyTree,
+)
 
 # its environments have been checked when they were made, one by one
 _DEVICE = "optix.envs.device"
@@ -61,12 +71,33 @@ def number_of_actions(name: str, space: Any) -> int:
     Raises:
       ValueError: a space of which no action can be forbidden.
     """
-    if isinstance(space, Discrete):
-        return space.n
+    if isinstance(space, Numbered):
+        return sum(space.sizes)
     raise checks.OptionError(
-        f"an action mask needs Discrete actions, but those of {name} are {space}; leave "
-        "the mask out, or number the actions in the environment"
+        f"an action mask needs Discrete or MultiDiscrete actions, but those of {name} are "
+        f"{space}; leave the mask out, or number the actions in the environment"
     )
+
+
+def action_form(space: ActionSpace) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of one action.
+
+    >>> action_form(MultiDiscrete((3, 2))).shape, action_form(Box((3,))).dtype.name
+    ((2,), 'float32')
+    """
+    if isinstance(space, Discrete):
+        return jax.ShapeDtypeStruct((), jnp.int32)
+    if isinstance(space, MultiDiscrete):
+        return jax.ShapeDtypeStruct((len(space.sizes),), jnp.int32)
+    return jax.ShapeDtypeStruct(space.shape, jnp.float32)
+
+
+def check_numbered(what: str, space: Numbered) -> None:
+    """Raise ValueError unless each part of an action has a choice."""
+    if isinstance(space, Discrete):
+        checks.positive_int(f"n of {what}", space.n)
+    elif not checks.shape(f"the sizes of {what}", space.sizes):
+        raise checks.OptionError(f"the sizes of {what} must be one or more, got none")
 
 
 def _check_observed(
@@ -99,12 +130,14 @@ def _check_observed(
 def _some_action(env: Environment, batch: int) -> jax.ShapeDtypeStruct:
     """Return the shape of a batch of actions."""
     space, what = env.action_space, f"the actions of {env.name}"
-    if isinstance(space, Discrete):
-        checks.positive_int(f"n of {what}", space.n)
-        return jax.ShapeDtypeStruct((batch,), jnp.int32)
-    checks.record(what, space, Box, "give a Discrete or a Box of optix.types")
-    shape = checks.shape(f"the shape of {what}", space.shape)
-    return jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    if isinstance(space, Numbered):
+        check_numbered(what, space)
+    else:
+        remedy = "give a Discrete, a MultiDiscrete or a Box of optix.types"
+        checks.record(what, space, Box, remedy)
+        checks.shape(f"the shape of {what}", space.shape)
+    one = action_form(space)
+    return jax.ShapeDtypeStruct((batch, *one.shape), one.dtype)
 
 
 def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:

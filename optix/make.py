@@ -37,9 +37,9 @@ from optix.registry import (
     keywords,
 )
 from optix.types import (
+    ActionSpace,
     Agent,
     Box,
-    Discrete,
     Environment,
     Loop,
     Network,
@@ -318,7 +318,7 @@ def make_agent(
 def build_network(
     network: Any,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     options: Mapping[str, Any],
 ) -> tuple[Any, set[str]]:
     """Return a network and the names of the options it took.
@@ -352,14 +352,14 @@ def build_network(
 
 def choose(
     algorithm: str | None,
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     env_name: str,
     *,
     deterministic: bool = False,
     network: Any = None,
 ) -> Algorithm:
     """Return the row of an algorithm, or the one that space and network ask for."""
-    if deterministic and isinstance(action_space, Discrete):
+    if deterministic and not isinstance(action_space, Box):
         raise OptionError(
             f"deterministic=True needs a Box of actions, but {env_name} has "
             f"{action_space}; evaluation is deterministic with every agent"
@@ -393,16 +393,16 @@ def usual_agent(
     return _usual(action_space, network)
 
 
-def _usual(action_space: Discrete | Box, network: Any) -> str:
+def _usual(action_space: ActionSpace, network: Any) -> str:
     if isinstance(network, Network):
         return "recurrent_ppo" if jax.tree.leaves(network.initial_carry(1)) else "ppo"
-    return "ppo" if isinstance(action_space, Discrete) else "sac"
+    return "sac" if isinstance(action_space, Box) else "ppo"
 
 
 def build_agent(
     row: Algorithm,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     network: Any,
     options: Mapping[str, Any],
 ) -> Agent:

@@ -31,7 +31,7 @@ from optix.tuners.momentum import momentum
 from optix.tuners.pbt import pbt
 from optix.tuners.spsa import spsa
 from optix.tuners.trust import trust
-from optix.types import Agent, Box, Discrete, Tuner
+from optix.types import ActionSpace, Agent, Box, Discrete, MultiDiscrete, Tuner
 
 
 class Algorithm(NamedTuple):
@@ -86,8 +86,13 @@ class Framework(NamedTuple):
     extra: str
     agents: Mapping[str, tuple[str | None, str | None]]
 
-    def agent(self, algorithm: str, action_space: Discrete | Box) -> str:
+    def agent(self, algorithm: str, action_space: ActionSpace) -> str:
         """Return the name of the class of an algorithm, or raise ValueError."""
+        if isinstance(action_space, MultiDiscrete):
+            raise OptionError(
+                f"{self.module} has no agent for {action_space}; framework='jax' has "
+                "ppo, recurrent_ppo and impala"
+            )
         place = 0 if isinstance(action_space, Discrete) else 1
         found = self.agents.get(algorithm, (None, None))[place]
         if found is None:
@@ -138,7 +143,7 @@ ALGORITHMS = {
         agent=ppo.ppo,
         network=actor_critic,
         learner=on_policy,
-        actions=(Discrete, Box),
+        actions=(Discrete, MultiDiscrete, Box),
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
     ),
@@ -146,7 +151,7 @@ ALGORITHMS = {
         agent=recurrent_ppo.recurrent_ppo,
         network=recurrent_actor_critic,
         learner=on_policy,
-        actions=(Discrete, Box),
+        actions=(Discrete, MultiDiscrete, Box),
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
         base=ppo.ppo,
@@ -174,7 +179,7 @@ ALGORITHMS = {
         agent=impala.impala,
         network=actor_critic,
         learner=on_policy,
-        actions=(Discrete, Box),
+        actions=(Discrete, MultiDiscrete, Box),
         hyperparams=impala.HYPERPARAMS,
         tuned=impala.TUNED,
     ),

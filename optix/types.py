@@ -122,11 +122,29 @@ class Discrete(NamedTuple):
 
     n: int
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of choices of its parts, of which there is one."""
+        return (self.n,)
+
+
+class MultiDiscrete(NamedTuple):
+    """Several choices at once, the i-th of 0 to sizes[i] - 1: int32 [len(sizes)].
+
+    Logits and masks of all parts are one row after another, [sum(sizes)].
+    """
+
+    sizes: tuple[int, ...]
+
 
 class Box(NamedTuple):
     """Real vectors of a shape; optix environments take actions in [-1, 1] of it."""
 
     shape: tuple[int, ...]
+
+
+Numbered = Discrete | MultiDiscrete  # actions with logits, and with masks
+ActionSpace = Numbered | Box
 
 
 class Masked(NamedTuple):
@@ -137,7 +155,7 @@ class Masked(NamedTuple):
     """
 
     obs: PyTree  # [..., *observation_shape], all that networks and normalisers see
-    action_mask: jax.Array  # [..., n] bool
+    action_mask: jax.Array  # [..., n] bool; n is the sum of a MultiDiscrete's sizes
 
 
 class EnvStep(NamedTuple):
@@ -175,7 +193,7 @@ class Environment(NamedTuple):
 
     name: str
     observation_shape: tuple[int, ...]
-    action_space: Discrete | Box
+    action_space: ActionSpace
     time_limit: int
     reset: Callable[..., tuple[PyTree, PyTree]]
     step: Callable[..., tuple[PyTree, EnvStep]]

@@ -7,6 +7,7 @@ of a constant, of an observation, of a later reward, the action, and the time li
 
 from typing import NamedTuple
 
+import gymnasium.spaces
 import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
@@ -217,6 +218,47 @@ class Masks:
 
     def is_truncated(self, state, params):
         return state.time >= params.max_steps_in_episode
+
+
+class Dials(RewardIsObservation):
+    """One step of four choices at once, of 3, 2, 4 and 2, each numbered from 1.
+
+    `RIGHT` are the right ones at observation -1 and at 1; each earns a quarter.
+    """
+
+    RIGHT = jnp.array([[[3, 1], [4, 2]], [[1, 2], [2, 2]]])
+
+    def action_space(self, params):
+        del params
+        return gymnasium.spaces.MultiDiscrete([[3, 2], [4, 2]], start=[[1, 1], [1, 1]])
+
+    def reward(self, state, action, params):
+        right = self.RIGHT[jnp.int32(state.obs[0] > 0)]
+        return params.reward * (action == right).mean()
+
+
+class MaskedDials(Masks):
+    """`Masks` with two choices at once, of 3 and 2, each under masks of its own.
+
+    An action earns the sum of its numbers. Each number but 0 is allowed in every second
+    state, and 0 where no other is.
+    """
+
+    BEST = (2 / 2 + 1 / 4) + 1 / 2
+
+    def action_space(self, params):
+        del params
+        return gymnasium.spaces.MultiDiscrete([3, 2])
+
+    def drawn(self, key):
+        free = jax.random.uniform(key, (5,)) < jnp.array([0.0, 0.5, 0.5, 0.0, 0.5])
+        return free.at[0].set(~free[:3].any()).at[3].set(~free[3:].any())
+
+    def step_env(self, key, state, action, params):
+        allowed = state.mask[action + jnp.array([0, 3])].all()
+        reward = jnp.where(allowed, params.reward * action.sum(), -100.0)
+        state = MaskState(self.drawn(key), state.time + 1)
+        return jnp.zeros(1), state, reward, ~allowed, {}
 
 
 class Bits(NamedTuple):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.fit import check_discrete, check_outputs, feed_forward
 from optix.agents.masking import masked_values
 from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
@@ -74,7 +74,7 @@ def dqn(
     >>> agent.hyperparams["discount"], agent.hyperparams["epsilon_start"]
     (0.98, 1.0)
     """
-    checks.record("action_space of dqn", action_space, Discrete, "use sac or td3")
+    check_discrete("dqn", action_space)
     checks.boolean("double", double)
     checks.positive_int("target_period", target_period)
     feed_forward("dqn", network)

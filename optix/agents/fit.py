@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Box, Discrete, Network
+from optix.types import ActionSpace, Box, Discrete, MultiDiscrete, Network, Numbered
 
 
 def feed_forward(
@@ -20,6 +20,15 @@ def feed_forward(
             f"{agent} takes a feed-forward network, but this one has a carry; give it to "
             f"{recurrent}, which trains through time"
         )
+
+
+def check_discrete(agent: str, space: ActionSpace) -> None:
+    """Raise ValueError for actions of which there is not one value each."""
+    others = "ppo, recurrent_ppo or impala"
+    remedy = (
+        f"use sac or td3, or {others}" if isinstance(space, Box) else f"use {others}"
+    )
+    checks.record(f"action_space of {agent}", space, Discrete, remedy)
 
 
 def check_network(network: Network) -> None:
@@ -82,7 +91,7 @@ def check_heads(
     name: str,
     network: Network,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     distribution: Callable | None,
 ) -> None:
     """Raise ValueError unless a network gives (distribution parameters, value).
@@ -94,8 +103,11 @@ def check_heads(
       action_space: what the parameters are of.
       distribution: one's own, whose parameters may be anything; None for the usual one.
     """
-    if isinstance(action_space, Discrete):
-        heads, wanted = (action_space.n,), f"logits of {action_space.n} actions"
+    if isinstance(action_space, Numbered):
+        logits = sum(action_space.sizes)
+        heads, wanted = (logits,), f"logits of {logits} actions"
+        if isinstance(action_space, MultiDiscrete):
+            wanted = f"{logits} logits, those of {action_space} one after another"
     else:
         size = action_space.shape[0]
         heads, wanted = ((size,), (size,)), f"(mean, log_scale) of {size} actions"

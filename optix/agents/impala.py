@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
+from optix.agents.distributions import usual
 from optix.agents.fit import check_batch
 from optix.agents.masking import masked_policy
-from optix.agents.ppo import categorical, gaussian, ppo
+from optix.agents.ppo import ppo
 from optix.agents.reading import Reading, stretches
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
@@ -29,9 +30,8 @@ from optix.math.returns import VTrace, following_values, vtrace
 from optix.networks.sequence import run_sequence
 from optix.trees import all_finite, next_turn, select
 from optix.types import (
+    ActionSpace,
     Agent,
-    Box,
-    Discrete,
     Hyperparams,
     Learned,
     Network,
@@ -112,7 +112,7 @@ def loss(
 def impala(
     network: Network,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     sequence_length: int = 16,
     num_epochs: int = 1,
@@ -129,7 +129,7 @@ def impala(
     Args:
       network: `apply` gives (distribution parameters, value).
       observation_shape: of one observation.
-      action_space: what the environment takes.
+      action_space: what the environment takes: one number, several or a box.
       sequence_length: steps along which returns are corrected and gradients flow back;
         it must divide a window's steps. The value of what follows stands for the rest.
       num_epochs: passes over a window.
@@ -138,7 +138,7 @@ def impala(
       normalize_observations: by running moments.
       normalize_rewards: by the running deviation of the discounted return.
       distribution: distribution parameters -> distrax-like distribution; None takes
-        `categorical` or `gaussian` by the action space.
+        the `usual` one of the action space, see `optix.agents.distributions`.
       optimizer: makes the transformation of clipped gradients that the learning rate
         scales; None is Adam with epsilon 1e-5. It is given `version=structure`.
       axis_name: devices whose samples form one batch.
@@ -149,6 +149,7 @@ def impala(
       ValueError: sizes below one, floats out of range, unknown names.
 
     >>> from optix.networks.mlp import actor_critic
+    >>> from optix.types import Discrete
     >>> network = actor_critic((4,), Discrete(2))
     >>> agent = impala(network, (4,), Discrete(2), rho_clip=2.0)
     >>> agent.hyperparams["rho_clip"], agent.hyperparams["trace_clip"]
@@ -170,13 +171,12 @@ def impala(
         axis_name=axis_name,
         reading=Reading("impala", count, unit, *[_not_read] * 4),
     )
-    network = masked_policy(network)
+    network = masked_policy(network, action_space)
     optimizer = checked_optimizer(optimizer, network.optimizer)
     normal = normalizers(
         observation_shape, normalize_observations, normalize_rewards, axis_name
     )
-    discrete = isinstance(action_space, Discrete)
-    actions_of = distribution or (categorical if discrete else gaussian)
+    actions_of = distribution or usual(action_space)[0]
 
     def corrected(params, structure, outputs, part, hyperparams):
         """V-trace [S, N] of the values and the policy that learn."""

@@ -14,16 +14,17 @@ import jax.numpy as jnp
 from optix import checks
 from optix.agents.fit import check_network
 from optix.math.masks import mask_of, mask_out, observed
-from optix.types import Network, PyTree
+from optix.types import ActionSpace, Network, Numbered, PyTree
 
 
-def masked_policy(network: Network, sizes: tuple[int, ...] | None = None) -> Network:
+def masked_policy(network: Network, action_space: ActionSpace) -> Network:
     """Return the network of (distribution parameters, value) under masks.
 
     Args:
       network: whose parameters are logits [..., n], where observations are masked.
-      sizes: of the parts of an action, see `optix.types.MultiDiscrete`; None for one.
+      action_space: of which the actions are; each part has a mask of its own.
     """
+    sizes = action_space.sizes if isinstance(action_space, Numbered) else None
 
     def head(out: Any, mask: jax.Array) -> Any:
         logits, value = out

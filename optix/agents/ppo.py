@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
+from optix.agents.distributions import usual
 from optix.agents.fit import (
     check_batch,
     check_heads,
@@ -33,9 +34,8 @@ from optix.math.running import Moments, initial_moments, pool
 from optix.networks.mlp import check_actions
 from optix.trees import all_finite, next_turn, select
 from optix.types import (
+    ActionSpace,
     Agent,
-    Box,
-    Discrete,
     Hyperparams,
     Learned,
     Network,
@@ -70,21 +70,6 @@ class ProximalExtras(NamedTuple):
     observations: Moments  # [*observation_shape]
     returns: Moments  # [] of the discounted return
     updates: jax.Array  # [] int32 windows learned from
-
-
-def categorical(logits: jax.Array):
-    """Return the distribution of discrete actions."""
-    import distrax  # it imports tensorflow_probability
-
-    return distrax.Categorical(logits=logits)
-
-
-def gaussian(parameters: tuple[jax.Array, jax.Array]):
-    """Return the distribution of continuous actions from (mean, log scale)."""
-    import distrax
-
-    mean, log_scale = parameters
-    return distrax.MultivariateNormalDiag(mean, jnp.exp(log_scale))
 
 
 def loss(
@@ -153,7 +138,7 @@ def loss(
 def ppo(
     network: Network,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     num_epochs: int = 4,
     num_minibatches: int = 4,
@@ -173,7 +158,7 @@ def ppo(
     Args:
       network: feed-forward; `apply` gives (distribution parameters, value).
       observation_shape: of one observation.
-      action_space: what the environment takes.
+      action_space: what the environment takes: one number, several or a box.
       num_epochs: passes over a window.
       num_minibatches: parts of a pass; they must divide a window's samples.
       normalize_observations: by running moments.
@@ -184,7 +169,7 @@ def ppo(
       decay_over: windows over which the learning rate falls linearly to zero. None
         keeps it, which a run that does not know its own length wants.
       distribution: distribution parameters -> distrax-like distribution; None takes
-        `categorical` or `gaussian` by the action space.
+        the `usual` one of the action space, see `optix.agents.distributions`.
       optimizer: makes the transformation of clipped gradients that the learning rate
         scales; None is Adam with epsilon 1e-5. It is given `version=structure`.
       axis_name: devices whose samples form one batch.
@@ -197,11 +182,12 @@ def ppo(
         carry.
 
     >>> from optix.networks.mlp import actor_critic
+    >>> from optix.types import Discrete
     >>> agent = ppo(actor_critic((4,), Discrete(2)), (4,), Discrete(2), discount=0.98)
     >>> agent.hyperparams["discount"], agent.hyperparams["clip_ratio"]
     (0.98, 0.2)
     """
-    own, network = network, masked_policy(network)
+    own, network = network, masked_policy(network, action_space)
     if reading is None:
         feed_forward("ppo", own)
         # parts that divide the samples wherever the minibatches do
@@ -228,9 +214,7 @@ def ppo(
     check_heads(name, network, observation_shape, action_space, distribution)
     output_names = ()  # a distribution of the user's own has parameters of its own
     if distribution is None:
-        discrete = isinstance(action_space, Discrete)
-        distribution = categorical if discrete else gaussian
-        output_names = ("logits",) if discrete else ("mean", "log_scale")
+        distribution, output_names = usual(action_space)
 
     def check_window(num_steps, num_envs):
         """Return the rows of a window, or raise ValueError."""

@@ -21,6 +21,7 @@ from optix import checks
 from optix.agents.dqn import epsilon_greedy, value_of
 from optix.agents.fit import (
     check_batch,
+    check_discrete,
     check_minibatches,
     check_outputs,
     feed_forward,
@@ -105,7 +106,7 @@ def pqn(
         checks.positive_int("num_minibatches", num_minibatches)
         parts = math.gcd(num_minibatches, 4)
         reading = single_samples("pqn", valued(network), parts)
-    checks.record(f"action_space of {reading.agent}", action_space, Discrete, "use ppo")
+    check_discrete(reading.agent, action_space)
     checks.positive_int("num_epochs", num_epochs)
     checks.positive_int("num_minibatches", num_minibatches)
     optimizer = checked_optimizer(optimizer, network.optimizer)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from optix import checks
-from optix.agents.fit import check_outputs, feed_forward
+from optix.agents.fit import check_discrete, check_outputs, feed_forward
 from optix.agents.updates import apply_update, checked_optimizer, update_rule
 from optix.agents.view import replay_view
 from optix.math.categorical import project, support
@@ -78,7 +78,7 @@ def rainbow(
     >>> rainbow(network, (4,), Discrete(2), value_max=20).hyperparams["value_max"]
     20.0
     """
-    checks.record("action_space of rainbow", action_space, Discrete, "use sac or td3")
+    check_discrete("rainbow", action_space)
     checks.positive_int("target_period", target_period)
     noise_scale = checks.within("noise_scale", noise_scale, 0.0, 100.0)
     feed_forward("rainbow", network)

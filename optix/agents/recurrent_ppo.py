@@ -12,13 +12,13 @@ from typing import Any
 from optix.agents.masking import masked_policy
 from optix.agents.ppo import ppo
 from optix.agents.reading import sequences
-from optix.types import Agent, Box, Discrete, Network
+from optix.types import ActionSpace, Agent, Network
 
 
 def recurrent_ppo(
     network: Network,
     observation_shape: tuple[int, ...],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     sequence_length: int = 16,
     **options: Any,
@@ -41,10 +41,13 @@ def recurrent_ppo(
       ValueError: sizes below one, floats out of range, unknown names.
 
     >>> from optix.networks.recurrent import recurrent_actor_critic
+    >>> from optix.types import Discrete
     >>> network = recurrent_actor_critic((4,), Discrete(2), cell="lstm")
     >>> agent = recurrent_ppo(network, (4,), Discrete(2), sequence_length=32)
     >>> [part.shape for part in agent.initial_carry(8)]
     [(8, 128), (8, 128)]
     """
-    reading = sequences("recurrent_ppo", masked_policy(network), sequence_length)
+    reading = sequences(
+        "recurrent_ppo", masked_policy(network, action_space), sequence_length
+    )
     return ppo(network, observation_shape, action_space, reading=reading, **options)

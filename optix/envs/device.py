@@ -8,21 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
+from optix.envs.actions import action_decoder, action_space
 from optix.envs.checked import state_types
 from optix.envs.families.spoken import Spoken
 from optix.envs.families.table import family_of, full_name
 from optix.envs.families.table import world as family_world
-from optix.envs.kinds import (
-    action_decoder,
-    action_space,
-    observation_encoder,
-    observation_shape,
-)
+from optix.envs.kinds import observation_encoder, observation_shape
 from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
 from optix.envs.wrappers import Protocol, protocol
+from optix.forms import action_form
 from optix.trees import select_rows
-from optix.types import Discrete, Environment, EnvStep, Masked, PyTree
+from optix.types import Environment, EnvStep, Masked, PyTree
 from optix.xla.threefry import plain, unrolled
 
 _NEEDS_DOWNLOAD = {"MNISTBandit-bsuite"}
@@ -90,8 +87,7 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         action_decoder(name, actions),
     )
     shape, space = observation_shape(name, observations), action_space(name, actions)
-    one = jnp.int32(0) if isinstance(space, Discrete) else jnp.zeros(space.shape)
-    action = jax.eval_shape(decode, one)
+    action = jax.eval_shape(decode, action_form(space))
     raw, state_type = _checked(
         name, protocol(name, env, params), tuple(observations.shape), action
     )

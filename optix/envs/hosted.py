@@ -16,14 +16,9 @@ from jax.custom_batching import sequential_vmap
 from jax.experimental import io_callback
 
 from optix import checks
+from optix.envs.actions import action_decoder, action_space
 from optix.envs.copies import Copies
-from optix.envs.kinds import (
-    action_decoder,
-    action_space,
-    hosted_encoder,
-    hosted_shape,
-    kept_dtype,
-)
+from optix.envs.kinds import hosted_encoder, hosted_shape, kept_dtype
 from optix.envs.source import source
 from optix.envs.vectors import Stepped
 from optix.types import Box, Environment, EnvStep

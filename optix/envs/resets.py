@@ -12,8 +12,9 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.envs.operations import operations
+from optix.forms import action_form
 from optix.trees import select_rows
-from optix.types import Discrete, Environment, PyTree
+from optix.types import Environment, PyTree
 
 RESETS = ("all", "shared", "cached")
 _SHARE = 16  # environments for each fresh state of a step
@@ -74,10 +75,8 @@ def cost_of_step(env: Environment) -> int:
     """Return the operations of a step of one environment that does not end."""
     key = jax.random.key(0)
     state, _ = jax.eval_shape(lambda key: env.reset(key, 1), key)
-    shape, dtype = (1,), jnp.int32
-    if not isinstance(env.action_space, Discrete):
-        shape, dtype = (1, *env.action_space.shape), jnp.float32
-    action: Any = jax.ShapeDtypeStruct(shape, dtype)
+    one = action_form(env.action_space)
+    action: Any = jax.ShapeDtypeStruct((1, *one.shape), one.dtype)
     return operations(env.play, key, state, action)
 
 

@@ -3,16 +3,17 @@
 from typing import Any
 
 from optix import checks
+from optix.envs.actions import action_space
 from optix.envs.device import device
-from optix.envs.kinds import action_space, hosted_shape
+from optix.envs.kinds import hosted_shape
 from optix.envs.names import gymnasium_name, is_gymnasium, is_hosted
 from optix.envs.source import source
-from optix.types import Box, Discrete, Environment
+from optix.types import ActionSpace, Environment
 
 
 def spaces(
     env: Any, env_params: Any = None
-) -> tuple[tuple[int, ...], Discrete | Box, str]:
+) -> tuple[tuple[int, ...], ActionSpace, str]:
     """Return (observation shape, action space, name) of an environment.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from optix import checks
-from optix.envs.kinds import kept_dtype
+from optix.envs.kinds import is_a, kept_dtype
 
 
 class Stepped(NamedTuple):
@@ -52,7 +52,7 @@ class Rows:
         """Take the environments; the spaces are of observations and actions of each."""
         self._name, self._envs, self._space = name, envs, space
         # None where actions are numbers
-        self._actions = None if hasattr(actions, "n") else actions.dtype
+        self._actions = None if is_a(actions, "Discrete") else actions.dtype
         self._shape = tuple(space.shape)
         count = len(envs)
         self._obs = np.zeros((count, *self._shape), kept_dtype(space))

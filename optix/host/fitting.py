@@ -73,10 +73,10 @@ def env_spaces(agent: Any, env: Any, actions: type) -> tuple[Any, Any]:
         )
     _, taken, name = spaces(env)
     if not isinstance(taken, actions):
-        other = Box if actions is Discrete else Discrete
+        other = agent.TAKES.get(type(taken), "ppo, recurrent_ppo or impala of JAX")
         raise checks.OptionError(
             f"{agent.__name__} takes {actions.__name__} actions, but {name} has {taken}; "
-            f"use {agent.TAKES[other]}"
+            f"use {other}"
         )
     observed = getattr(env, "single_observation_space", env.observation_space)
     acted = getattr(env, "single_action_space", env.action_space)

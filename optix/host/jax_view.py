@@ -7,18 +7,11 @@ import jax
 import numpy as np
 
 from optix import checks
-from optix.envs.kinds import (
-    action_decoder,
-    action_encoder,
-    action_space,
-    first_of,
-    hosted_encoder,
-    hosted_shape,
-    kept_dtype,
-)
+from optix.envs.actions import action_decoder, action_encoder
+from optix.envs.kinds import hosted_encoder, hosted_shape, kept_dtype
 from optix.envs.names import gymnasium_name, is_gymnasium
 from optix.envs.source import source
-from optix.types import Discrete, Environment, PyTree
+from optix.types import Environment, PyTree
 
 
 class View(NamedTuple):
@@ -92,19 +85,13 @@ def view(env: Any) -> View:
             "actions are the agent's own: leave env out"
         )
     hosted_shape(name, observations)  # refuses what no agent sees
-    first = first_of(actions)
-
-    def restore(numbers):
-        return np.asarray(numbers) - first if first else np.asarray(numbers)
-
-    discrete = isinstance(action_space(name, actions), Discrete)
     return View(
         name,
         tuple(int(size) for size in observations.shape),
         kept_dtype(observations),
         hosted_encoder(name, observations),
         action_decoder(name, actions),
-        restore if discrete else action_encoder(name, actions),
+        action_encoder(name, actions),
     )
 
 

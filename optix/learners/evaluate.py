@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from optix import checks
-from optix.forms import check_environment, number_of_actions
+from optix.forms import action_form, check_environment, number_of_actions
 from optix.learners.collect import own_key
-from optix.types import Agent, Discrete, Environment, Hyperparams, Masked, Policy
+from optix.types import Agent, Environment, Hyperparams, Masked, Policy
 from optix.xla.threefry import fold_in, split
 
 
@@ -122,11 +122,9 @@ def _check_fit(agent: Agent, env: Environment) -> None:
             f"the agent must act on observations of {env.name}, of shape "
             f"{env.observation_shape}, but it failed to: {error}"
         ) from error
-    if isinstance(env.action_space, Discrete):
-        shape, kind = (1,), jnp.integer
-    else:
-        shape, kind = (1, *env.action_space.shape), jnp.floating
-    if action.shape != shape or not jnp.issubdtype(action.dtype, kind):
+    one = action_form(env.action_space)
+    kind = jnp.integer if one.dtype == jnp.int32 else jnp.floating
+    if action.shape != (1, *one.shape) or not jnp.issubdtype(action.dtype, kind):
         raise checks.OptionError(
             f"the agent's actions must be those of {env.name}, {env.action_space}, got "
             f"{action.dtype}{list(action.shape[1:])} for one; build both on one space"

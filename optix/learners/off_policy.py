@@ -27,11 +27,13 @@ from optix.types import (
     Agent,
     Box,
     Buffer,
+    Discrete,
     Environment,
     Hyperparams,
     Learned,
     Learner,
     LearnerState,
+    MultiDiscrete,
     Policy,
     PyTree,
     Report,
@@ -381,5 +383,7 @@ def _random(space, action, key, mask):
     if isinstance(space, Box):
         return jax.random.uniform(key, action.shape, action.dtype, -1.0, 1.0)
     if mask is not None:
-        return random_action(key, mask).astype(action.dtype)
-    return jax.random.randint(key, action.shape, 0, space.n, action.dtype)
+        sizes = space.sizes if isinstance(space, MultiDiscrete) else None
+        return random_action(key, mask, sizes).astype(action.dtype)
+    most = space.n if isinstance(space, Discrete) else jnp.asarray(space.sizes)
+    return jax.random.randint(key, action.shape, 0, most, action.dtype)

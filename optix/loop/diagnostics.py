@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from optix import checks
-from optix.types import Box, Discrete, Event, Hyperparams, Phase, Policy, Transform
+from optix.types import (
+    ActionSpace,
+    Event,
+    Hyperparams,
+    Numbered,
+    Phase,
+    Policy,
+    Transform,
+)
 
 DETECTORS = ("loss", "entropy", "divergence", "exploration")
 LOSSES = ("loss", "value_loss", "policy_loss")  # metrics that may spike
@@ -41,7 +49,7 @@ class DiagnosticsState(NamedTuple):
 
 
 def diagnostics(
-    action_space: Discrete | Box | None = None,
+    action_space: ActionSpace | None = None,
     *,
     detectors: Iterable[str] = DETECTORS,
     loss_factor: float | jax.Array = 5.0,
@@ -85,12 +93,14 @@ def diagnostics(
       ValueError: an unknown detector, a number that is out of range.
 
     >>> from optix.loop.transforms import chain
+    >>> from optix.types import Discrete
     >>> chain(diagnostics(Discrete(2)), diagnostics(detectors=["loss"])).hyperparams
     {}
     """
-    if action_space is not None and not isinstance(action_space, Discrete | Box):
+    if action_space is not None and not isinstance(action_space, ActionSpace):
         raise checks.OptionError(
-            f"action_space must be a Discrete, a Box or None, got {action_space!r}"
+            "action_space must be a Discrete, MultiDiscrete, Box or None, got "
+            f"{action_space!r}"
         )
     if isinstance(detectors, str) or not isinstance(detectors, Iterable):
         raise checks.OptionError(f"detectors must be names, got {detectors!r}")
@@ -130,7 +140,7 @@ def diagnostics(
 
     def collapsed(mean, now):
         """Whether an entropy has collapsed from the mean of the first ones."""
-        if isinstance(action_space, Discrete):
+        if isinstance(action_space, Numbered):
             return now < entropy_share * mean
         size = math.prod(action_space.shape) if action_space else 1
         return mean - now > entropy_fall * size

@@ -65,7 +65,16 @@ def mask_out(
     return x if mask is None else jnp.where(allowed(mask, sizes), x, NEVER)
 
 
-def random_action(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return an allowed action [...] int32 of each row of a mask [..., n], all alike."""
+def random_action(
+    key: jax.Array, mask: jax.Array, sizes: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Return an allowed action [...] int32 of each row of a mask [..., n], all alike.
+
+    With sizes it is [..., len(sizes)], each part by its own mask.
+    """
+    if sizes is not None:
+        keys = jax.random.split(key, len(sizes))
+        drawn = map(random_action, keys, parts(mask, sizes))
+        return jnp.stack(list(drawn), -1)
     logits = mask_out(jnp.zeros(mask.shape, jnp.float32), mask)
     return jax.random.categorical(key, logits).astype(jnp.int32)

@@ -11,7 +11,7 @@ from optix import checks
 from optix.networks.dense import Dense
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
 from optix.networks.module import module_network
-from optix.types import Box, Network
+from optix.types import Box, Discrete, Network
 
 
 class ActorAndCritic(NamedTuple):
@@ -101,7 +101,10 @@ def actor_and_critic(
 
 def action_size(space: Box) -> int:
     """Return the number of actions of a one-dimensional Box, or raise ValueError."""
-    checks.record("action_space", space, Box, "use dqn, rainbow or ppo")
+    remedy = "use ppo, recurrent_ppo or impala"
+    if isinstance(space, Discrete):
+        remedy = "use dqn, rainbow or ppo"
+    checks.record("action_space", space, Box, remedy)
     if len(space.shape) != 1:
         raise checks.OptionError(
             f"a Box of actions must be one-dimensional, got shape {space.shape}; "

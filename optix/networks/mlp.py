@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import linen
 
 from optix import checks
+from optix.forms import check_numbered
 from optix.networks.dense import Convolution, Dense
 from optix.networks.module import module_network
-from optix.types import Box, Discrete, Network
+from optix.types import ActionSpace, Box, Network, Numbered
 
 ACTIVATIONS = {
     "tanh": jnp.tanh,
@@ -70,7 +71,7 @@ class ActorCritic(linen.Module):
     """Parameters of an action distribution, and a value; torsos separate or shared."""
 
     observation_rank: int
-    action_space: Discrete | Box
+    action_space: ActionSpace
     hidden: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
     shared: bool
@@ -87,8 +88,9 @@ class ActorCritic(linen.Module):
     def heads(self, actor, critic):
         """Map the features [..., width] of actor and critic to the outputs."""
         value = Dense(1, name="value")(critic).squeeze(-1)
-        if isinstance(self.action_space, Discrete):
-            return Dense(self.action_space.n, name="logits")(actor), value
+        if isinstance(self.action_space, Numbered):
+            logits = sum(self.action_space.sizes)
+            return Dense(logits, name="logits")(actor), value
         size = self.action_space.shape[0]
         mean = Dense(size, scale=0.01, name="mean")(actor)
         if self.state_dependent_scale:
@@ -100,7 +102,7 @@ class ActorCritic(linen.Module):
 
 def actor_critic(
     observation_shape: Sequence[int],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     hidden: Sequence[int] = (64, 64),
     activation: str = "tanh",
@@ -111,7 +113,8 @@ def actor_critic(
 
     Args:
       observation_shape: of one observation; rank 3 is an image, channels last.
-      action_space: `Discrete` gives logits, a one-dimensional `Box` mean and log scale.
+      action_space: `Discrete` and `MultiDiscrete` give logits, a one-dimensional `Box`
+        mean and log scale.
       hidden: widths of the hidden layers.
       activation: one of tanh, relu, silu, gelu, elu.
       shared: one torso for actor and critic instead of two.
@@ -120,6 +123,7 @@ def actor_critic(
     Returns:
       A `Network` whose `apply` gives `(distribution parameters, value)`.
 
+    >>> from optix.types import Discrete
     >>> network = actor_critic((4,), Discrete(2))
     >>> params, structure = network.init(jax.random.key(0))
     >>> carry, (logits, value) = network.apply(params, structure, (), jnp.zeros((8, 4)))
@@ -151,13 +155,14 @@ def checked_hidden(hidden: Sequence[int]) -> tuple[int, ...]:
     return tuple(checks.positive_int("a hidden width", width) for width in hidden)
 
 
-def check_actions(space: Discrete | Box) -> None:
+def check_actions(space: ActionSpace) -> None:
     """Raise ValueError unless the heads can serve the space."""
-    if isinstance(space, Discrete):
-        checks.positive_int("n of Discrete actions", space.n)
+    if isinstance(space, Numbered):
+        check_numbered(f"{type(space).__name__} actions", space)
     elif not isinstance(space, Box):
         raise checks.OptionError(
-            f"action_space must be a Discrete or Box of optix.types, got {space!r}"
+            f"action_space must be a Discrete, MultiDiscrete or Box of optix.types, got "
+            f"{space!r}"
         )
     elif len(space.shape) != 1:
         raise checks.OptionError(

@@ -16,7 +16,7 @@ from optix.networks.mlp import (
     check_actions,
     checked_hidden,
 )
-from optix.types import Box, Discrete, Network
+from optix.types import ActionSpace, Discrete, Network
 
 CELLS = {"gru": GRU, "lstm": LSTM}
 
@@ -70,7 +70,7 @@ class RecurrentActionValues(linen.Module):
 
 def recurrent_actor_critic(
     observation_shape: Sequence[int],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     cell: str = "gru",
     hidden: Sequence[int] = (64,),
@@ -83,7 +83,8 @@ def recurrent_actor_critic(
 
     Args:
       observation_shape: of one observation; rank 3 is an image, channels last.
-      action_space: `Discrete` gives logits, a one-dimensional `Box` mean and log scale.
+      action_space: `Discrete` and `MultiDiscrete` give logits, a one-dimensional `Box`
+        mean and log scale.
       cell: gru or lstm.
       hidden: widths of the layers before the cell.
       cell_size: width of the cell.

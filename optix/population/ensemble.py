@@ -9,10 +9,19 @@ import numpy as np
 from jax.core import Tracer
 
 from optix import checks
+from optix.math.masks import parts
 from optix.population.duties import Policies
 from optix.population.weighting import normalised, shares
 from optix.trees import all_finite
-from optix.types import Agent, Box, Discrete, Hyperparams, Policy, PyTree
+from optix.types import (
+    ActionSpace,
+    Agent,
+    Hyperparams,
+    MultiDiscrete,
+    Numbered,
+    Policy,
+    PyTree,
+)
 
 _LEAST = 1e-30  # a probability below is none; its logarithm is finite
 
@@ -25,13 +34,15 @@ class EnsembleExtras(NamedTuple):
     hyperparams: Hyperparams  # {name: [M] float32} that each acts with
 
 
-def ensemble(agent: Agent, action_space: Discrete | Box, members: int) -> Agent:
+def ensemble(agent: Agent, action_space: ActionSpace, members: int) -> Agent:
     """Return the agent that acts by the weighted mean of several policies of `agent`.
 
     Of discrete actions the mean is that of their probabilities: the most probable is
-    played, or one is drawn when exploring. An agent whose probabilities are not known,
-    as that of action values, gives its whole share to the action that it would take. Of
-    a box it is the mean of the members' actions; exploring, of those that they draw.
+    played, or one is drawn when exploring. Of several numbers that is done for each; when
+    exploring they are drawn together, as one member would. An agent whose probabilities
+    are not known, as that of action values, gives its whole share to the action that it
+    would take. Of a box it is the mean of the members' actions; exploring, of those that
+    they draw.
 
     It is evaluated, saved and exported as any other; what a member remembers is its
     own. It does not learn: what one member would have done is not what was done. Its
@@ -47,6 +58,7 @@ def ensemble(agent: Agent, action_space: Discrete | Box, members: int) -> Agent:
       ValueError: no members, or something else than an agent and an action space.
 
     >>> import optix
+    >>> from optix.types import Discrete
     >>> agent = optix.make_agent("CartPole-v1", hidden=(4,))
     >>> both = ensemble(agent, Discrete(2), members=2)
     >>> policy = both.init(jax.random.key(0))
@@ -56,13 +68,14 @@ def ensemble(agent: Agent, action_space: Discrete | Box, members: int) -> Agent:
     0
     """
     checks.record("agent", agent, Agent, "make one by optix.make_agent(...)")
-    if not isinstance(action_space, Discrete | Box):
+    if not isinstance(action_space, ActionSpace):
         raise checks.OptionError(
-            f"action_space must be a Discrete or a Box, got {action_space!r}; take it "
-            "from the environment"
+            f"action_space must be a Discrete, MultiDiscrete or Box, got "
+            f"{action_space!r}; take it from the environment"
         )
     checks.positive_int("members", members)
-    number = action_space.n if isinstance(action_space, Discrete) else None
+    sizes = action_space.sizes if isinstance(action_space, Numbered) else None
+    several = isinstance(action_space, MultiDiscrete)
     speak: Any = agent.outputs if agent.output_names == ("logits",) else None
 
     def init(key):
@@ -89,37 +102,46 @@ def ensemble(agent: Agent, action_space: Discrete | Box, members: int) -> Agent:
         return each(one, policy, carry, policy.extras.hyperparams, keys)
 
     def probabilities(policy, carry, obs):
-        """The mean probabilities [B, n] of discrete actions."""
+        """The mean probabilities [B, n] of numbered actions."""
         if speak is not None:
 
             def one(policy, carry):
                 after, logits = speak(policy, carry, obs)
-                return after, jax.nn.softmax(logits)
+                each_part = map(jax.nn.softmax, parts(logits, sizes or ()))
+                return after, jnp.concatenate(list(each_part), -1)
 
             after, each_ones = each(one, policy, carry)
         else:
             key = jax.random.key(0)  # nothing is drawn
             after, chosen = actions(policy, carry, obs, key, False)
-            each_ones = jax.nn.one_hot(chosen, number or 0)
+            chosen = chosen if several else chosen[..., None]
+            each_ones = jnp.concatenate(
+                [jax.nn.one_hot(chosen[..., i], n) for i, n in enumerate(sizes or ())],
+                -1,
+            )
         return after, _mean(policy.extras.share, each_ones)
 
     def outputs(policy, carry, obs):
         """The logarithms of the mean probabilities, or the mean action."""
-        if number is not None:
+        if sizes is not None:
             after, mean = probabilities(policy, carry, obs)
             return after, jnp.log(jnp.maximum(mean, _LEAST))
         after, each_ones = actions(policy, carry, obs, jax.random.key(0), False)
         return after, _mean(policy.extras.share, each_ones)
 
+    def most_probable(logits):
+        chosen = [jnp.argmax(part, -1) for part in parts(logits, sizes or ())]
+        return jnp.stack(chosen, -1) if several else chosen[0]
+
     def act(policy, carry, obs, hyperparams, key, explore):
         del hyperparams
         if not explore:
             after, out = outputs(policy, carry, obs)
-            return after, out if number is None else jnp.argmax(out, -1), {}
+            return after, out if sizes is None else most_probable(out), {}
         draw_key, member_key = jax.random.split(key)
         after, drawn = actions(policy, carry, obs, draw_key, True)
         share = policy.extras.share
-        if number is None:
+        if sizes is None:
             return after, _mean(share, drawn), {}
         # what a member drew, each by its share: a draw from the mean probabilities
         rows = drawn.shape[1]
@@ -139,7 +161,7 @@ def ensemble(agent: Agent, action_space: Discrete | Box, members: int) -> Agent:
         dict(agent.hyperparams),
         outputs=outputs,
         axis_name=agent.axis_name,
-        output_names=("unit_action",) if number is None else ("logits",),
+        output_names=("unit_action",) if sizes is None else ("logits",),
     )
 
 

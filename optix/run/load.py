@@ -13,7 +13,7 @@ from optix.onnx.policy import export_policy
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.train import loop_of
-from optix.types import Agent, Best, Discrete, Environment, Loop, Masked, Policy
+from optix.types import Agent, Best, Environment, Loop, Masked, Policy
 
 
 class LoadedPolicy:
@@ -186,7 +186,7 @@ class LoadedPolicy:
 
     def __repr__(self) -> str:
         """Say what it plays and how well."""
-        kind = "discrete" if isinstance(self.env.action_space, Discrete) else "box"
+        kind = type(self.env.action_space).__name__.lower()
         score = "" if np.isnan(self.score) else f", score {self.score:.5g}"
         return f"LoadedPolicy({self.env.name}, {kind} actions{score}; {self.origin})"
 

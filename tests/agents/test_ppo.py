@@ -9,7 +9,8 @@ import pytest
 from jax import jit
 from scipy import special, stats
 
-from optix.agents.ppo import categorical, gaussian, ppo
+from optix.agents.distributions import categorical, gaussian
+from optix.agents.ppo import ppo
 from optix.envs.device import device
 from optix.learners.on_policy import on_policy
 from optix.make import make

@@ -7,7 +7,8 @@ import pytest
 from jax import jit
 from scipy import special, stats
 
-from optix.agents.ppo import Batch, categorical, loss, ppo
+from optix.agents.distributions import categorical
+from optix.agents.ppo import Batch, loss, ppo
 from optix.math.running import standardize
 from optix.types import Discrete
 from tests.agents.ppo_reference import (

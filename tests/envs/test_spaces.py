@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from optix.envs.actions import action_decoder, action_space
 from optix.envs.device import device
 from optix.envs.hosted import hosted
-from optix.envs.kinds import action_decoder, action_space
 from optix.host.jax_view import view
-from optix.types import Box, Discrete
+from optix.types import Box, Discrete, MultiDiscrete
 from tests import probes
 
 INF, HUGE = float("inf"), 3e38
@@ -66,6 +66,29 @@ def test_discrete_actions_begin_at_their_start():
     assert view(lambda: Counted(space)).restore(np.array([-1, 1])).tolist() == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("space", "sizes", "seen"),
+    [
+        (gym.MultiDiscrete([3, 2]), (3, 2), [2, 1]),
+        (
+            gym.MultiDiscrete([[3, 2], [1, 4]], start=[[5, 0], [-1, 0]]),
+            (3, 2, 1, 4),
+            [[7, 1], [-1, 3]],
+        ),
+        (gym.MultiBinary([1, 2]), (2, 2), [[1, 1]]),
+    ],
+)
+def test_several_choices_have_the_shape_and_the_starts_of_their_space(
+    space, sizes, seen
+):
+    assert action_space("Odd", space) == MultiDiscrete(sizes)
+    last = jnp.array(sizes) - 1
+    found = np.asarray(action_decoder("Odd", space)(last))
+    assert found.tolist() == seen and space.contains(found.astype(space.dtype))
+    restored = view(lambda: Counted(space)).restore(found[None])
+    assert restored.tolist() == [list(np.array(sizes) - 1)]
+
+
 class Counted(gymnasium.Env):
     """Shows the action that it was given; what lies outside its space is an error."""
 
@@ -77,7 +100,7 @@ class Counted(gymnasium.Env):
 
     def step(self, action):
         assert action in self.action_space
-        return np.full(1, np.ravel(action)[0], np.float32), 0.0, False, False, {}
+        return np.full(1, np.ravel(action)[-1], np.float32), 0.0, False, False, {}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +108,9 @@ class Counted(gymnasium.Env):
     [
         (gym.Discrete(3, start=-1), np.array([0, 2]), [-1, 1]),
         (gym.Box(2, 7, (1,), np.int64), np.array([[-0.5], [3.0]]), [3, 7]),
+        (gym.Box(-2, 2, (), np.float32), np.array([[-0.5], [3.0]]), [-1, 2]),
+        (gym.MultiDiscrete([3, 2], start=[5, 2]), np.array([[0, 0], [1, 1]]), [2, 3]),
+        (gym.MultiBinary([1, 2]), np.array([[0, 0], [1, 1]]), [0, 1]),
     ],
 )
 def test_environments_on_the_host_are_given_what_they_take(space, actions, seen):
@@ -119,12 +145,10 @@ def with_space(kind, space):
         *(
             (
                 space,
-                "actions of Odd must be Discrete or a Box of numbers, got .*; number",
+                "actions of Odd must be Discrete, MultiDiscrete or a Box of .*; number",
             )
             for space in (
                 spaces.Box(0, 1, (1,), jnp.bool_),
-                gym.MultiBinary(3),
-                gym.MultiDiscrete([3, 2]),
                 gym.Text(3),
                 gym.Tuple([gym.Discrete(2)]),
                 type("Mine", (), {"n": 3})(),

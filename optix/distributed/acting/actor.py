@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from optix.envs.kinds import action_decoder, hosted_encoder, kept_dtype
+from optix.envs.actions import action_decoder
+from optix.envs.kinds import hosted_encoder, kept_dtype
 from optix.envs.source import Source
 from optix.trees import select_rows
 from optix.types import Agent, PyTree

@@ -13,7 +13,7 @@ from optix.neuroevo.graph.graph import NeuronGraph, Structure
 from optix.neuroevo.graph.optimizer import graph_optimizer
 from optix.neuroevo.graph.static import StaticGraph, static_weights, thawed
 from optix.neuroevo.graph.static_network import static_network
-from optix.types import Box, Discrete, Network, Policy, PyTree
+from optix.types import ActionSpace, Box, Network, Numbered, Policy, PyTree
 
 
 def graph_of(graph: NeuronGraph | StaticGraph, policy: Policy) -> NeuronGraph:
@@ -163,20 +163,20 @@ def _step(graph, carry, obs):
     return (after if graph.recurrent else ()), outputs
 
 
-def num_heads(action_space: Discrete | Box) -> int:
+def num_heads(action_space: ActionSpace) -> int:
     """Return the outputs that a graph needs as an actor-critic; the last is the value.
 
-    Logits of discrete actions; mean and log scale of each of a box. A log scale that
+    Logits of numbered actions; mean and log scale of each of a box. A log scale that
     nothing leads to is a plain parameter, its bias.
     """
-    if isinstance(action_space, Discrete):
-        return action_space.n + 1
+    if isinstance(action_space, Numbered):
+        return sum(action_space.sizes) + 1
     return 2 * action_space.shape[0] + 1
 
 
 def graph_actor_critic(
     observation_shape: Sequence[int],
-    action_space: Discrete | Box,
+    action_space: ActionSpace,
     *,
     graph: NeuronGraph | StaticGraph | None = None,
     hidden: Sequence[int] = (8,),
@@ -191,7 +191,7 @@ def graph_actor_critic(
 
     Args:
       observation_shape: of one observation, a vector.
-      action_space: `Discrete` or a one-dimensional `Box`.
+      action_space: `Discrete`, `MultiDiscrete` or a one-dimensional `Box`.
       graph: static or not, with an input for each number of an observation and
         `num_heads` outputs; None makes layers by the options that follow, see `layered`
         of `build`.
@@ -215,9 +215,9 @@ def graph_actor_critic(
     ((5, 2), (5,))
     """
     observation_shape = checks.shape("observation_shape", observation_shape)
-    if not isinstance(action_space, Discrete | Box):
+    if not isinstance(action_space, ActionSpace):
         raise checks.OptionError(
-            f"action_space must be Discrete or Box, got {action_space!r}"
+            f"action_space must be Discrete, MultiDiscrete or Box, got {action_space!r}"
         )
     if keep_weights is not None:
         checks.boolean("keep_weights", keep_weights)
