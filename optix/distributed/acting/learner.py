@@ -11,8 +11,10 @@ from jax.experimental import io_callback
 
 from optix import checks
 from optix.distributed.acting.actor import Actor, Play, Rollout, shapes, versions
-from optix.distributed.acting.crew import Crew, Settings, Stream
-from optix.distributed.acting.engines import ENGINES, check_ray
+from optix.distributed.acting.crew import Crew, Stream
+from optix.distributed.acting.engines import ENGINES
+from optix.distributed.acting.roster import Settings
+from optix.distributed.cluster import check_ray
 from optix.envs.copies import together
 from optix.envs.hosted import hosted
 from optix.envs.kinds import hosted_encoder
@@ -131,10 +133,10 @@ def actors(
         if not active:
             nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), whole)
             return np.asarray(stream), nothing, np.zeros(len(METRICS), np.float32)
-        stream, rollout = crew.window(stream, int(seed), _copied(shared))
+        stream, rollout, lag = crew.window(stream, int(seed), _copied(shared))
         told = crew.told()
         figures = [
-            told["policy_lag"].mean(),
+            lag,
             told["dropped"].sum(),
             told["restarts"].sum(),
             told["steps_per_second"].sum(),
