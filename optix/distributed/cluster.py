@@ -13,6 +13,12 @@ from typing import Any
 
 from optix import checks
 
+_SETTINGS = {  # that Ray reads when it is imported
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# without which Ray replaces 127.0.0.1 by an address that others can reach
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # in a process of its own: to start one, Ray forks, and a fork of a process that computes
 # by JAX may find a lock taken; it ends when its input does, so with whoever started it,
 # however that ends
@@ -40,28 +46,37 @@ def check_ray(what: str) -> None:
 def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
     """Give the module ray while this process is in a cluster.
 
-    One that is started here has its token authentication on, no dashboard, serves this
-    machine only, and ends with the context, or with this process.
+    One that is started here has its token authentication on, no dashboard, listens to
+    this machine only, and ends with the context, or with this process.
 
     Args:
       what: needs it, for the message.
       processors: that one which is started here takes itself to have; None for all.
 
     Raises:
-      OptionError: Ray is not installed.
+      OptionError: Ray is not installed, or was imported before.
     """
     check_ray(what)
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # before the import
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    needed = {**_SETTINGS, **({} if address else _LOOPBACK)}
+    late = "ray" in sys.modules and not needed.keys() <= os.environ.keys()
+    if not late:
+        for name, value in needed.items():
+            os.environ.setdefault(name, value)
     import ray  # type: ignore
 
     if ray.is_initialized():
         yield ray
         return
+    if late:
+        raise checks.OptionError(
+            "ray must be imported by optix, or first be told to serve this machine only; "
+            f"before `import ray` set in the environment {needed}, or call ray.init() "
+            "yourself, whose cluster is then joined"
+        )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with contextlib.ExitStack() as stack:
-        address = os.environ.get("RAY_ADDRESS")
-        if address is None:
+        if not address:
             address = stack.enter_context(_held(processors))
         ray.init(address=address, **quiet)
         stack.callback(ray.shutdown)

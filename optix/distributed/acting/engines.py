@@ -151,10 +151,11 @@ class Ray:
         """Start or join the cluster, and the actors."""
         self._left = contextlib.ExitStack()
         self._ray = self._left.enter_context(joined_ray("engine='ray'", count))
-        one_thread = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        # compiled as here, but for one thread
+        flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"]
         variables = {
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": one_thread,
+            "XLA_FLAGS": " ".join([*flags, "intra_op_parallelism_threads=1"]),
             "PYTHONPATH": import_path(),
         }
         self._kind = self._ray.remote(
@@ -187,10 +188,6 @@ class Ray:
         self._ray.kill(self._actors[actor])
         self._actors[actor] = self._kind.remote(self._make, actor, generation)
 
-    def processes(self) -> list[int]:
-        """Return the process of each actor."""
-        return self._ray.get([actor.process.remote() for actor in self._actors])
-
     def close(self) -> None:
         """Kill the actors, and end the cluster if it was started here."""
         for actor in self._actors:
@@ -216,9 +213,6 @@ class _Remote:
 
     def call(self, method: str, *arguments: Any) -> Any:
         return getattr(self._actor, method)(*arguments)
-
-    def process(self) -> int:
-        return os.getpid()
 
 
 def on_cpu(tree: PyTree) -> PyTree:
