@@ -6,7 +6,8 @@ share one policy still agree. devices: how many there are; on a CPU it makes the
 hosts: processes that run one program, and what they agree on. launch: those of one
 machine, started again when one dies.
 
-acting: actors that play for a learner, in turn, in threads or on Ray.
+acting: actors that play for a learner, in turn, in threads or on Ray. cluster: the
+cluster of Ray, joined or started.
 
 `optix/distributed/README.md` says which way serves which need.
 """
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 from optix.exports import export
 
 if TYPE_CHECKING:
-    from optix.distributed.acting.crew import ActorsFailedError as ActorsFailedError
     from optix.distributed.acting.learner import actors as actors
+    from optix.distributed.acting.roster import ActorsFailedError as ActorsFailedError
 
 export(
     globals(),
-    {"acting.crew": ("ActorsFailedError",), "acting.learner": ("actors",)},
+    {"acting.roster": ("ActorsFailedError",), "acting.learner": ("actors",)},
 )

@@ -1,8 +1,6 @@
 """Worker processes of a search: the study is all they share, so any launcher does."""
 
 import contextlib
-import logging
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from optix import checks
+from optix.distributed.cluster import import_path, joined_ray
 from optix.run.pause import Watch
 from optix.trials.leases import Lease
 from optix.trials.storages import SearchError
@@ -157,27 +156,17 @@ class _Tasks:
 @contextlib.contextmanager
 def _ray(count: int, directory: Path, slots: int | None) -> Iterator[Crew]:
     """Start the same workers as tasks of Ray, which starts one again that was killed."""
-    try:
-        import ray  # type: ignore
-    except ModuleNotFoundError as error:
-        raise checks.OptionError(
-            "workers='ray' needs the package ray: pip install 'tensor-optix-jax[ray]'"
-        ) from error
-    own = not ray.is_initialized()
-    if own:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # one that is started here serves this machine only, and needs no network for it
-        cluster = "RAY_ADDRESS" in os.environ
-        here: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
-        here = {} if cluster else {**here, "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
-    try:
+    with joined_ray("workers='ray'") as ray:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         count = count or gpus or int(resources["CPU"])
-        task = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / count), max_retries=3)(
-            _joined
-        )
+        variables = {"PYTHONPATH": import_path()}
+        task = ray.remote(
+            num_cpus=1,
+            num_gpus=min(1.0, gpus / count),
+            max_retries=3,
+            runtime_env={"env_vars": variables},
+        )(_joined)
         tasks = [task.remote(str(directory), slots) for _ in range(count)]
         try:
             yield _Tasks(ray, tasks)
@@ -185,9 +174,6 @@ def _ray(count: int, directory: Path, slots: int | None) -> Iterator[Crew]:
             _, going = ray.wait(tasks, num_returns=len(tasks), timeout=2 * POLL)
             for one in going:
                 ray.cancel(one)
-    finally:
-        if own:
-            ray.shutdown()
 
 
 def _joined(directory: str, slots: int | None) -> str:

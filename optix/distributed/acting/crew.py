@@ -1,4 +1,4 @@
-"""What actors are asked for, how old it may be when learned from, who is replaced."""
+"""Actors for a learner: its windows and scores, and how old what it learns from may be."""
 
 import collections
 import functools
@@ -6,7 +6,6 @@ import itertools
 import secrets
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -14,17 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from optix.distributed.acting.actor import Rollout, fault
-from optix.distributed.acting.engines import Engine, Failed
+from optix.distributed.acting.actor import Rollout
+from optix.distributed.acting.engines import Engine
+from optix.distributed.acting.lines import Line, Part
+from optix.distributed.acting.roster import Roster, Settings
 from optix.types import PyTree
 
-_START = 120.0  # seconds that an actor may take more for its first answer
-_WAITING = 2  # windows that are collected ahead, at most
-_POLL = 0.2
-
-
-class ActorsFailedError(RuntimeError):
-    """Actors have failed more often than they may."""
+_WAITING = 2  # parts of an actor that are collected ahead, at most
+_RECENT = 64  # windows over which speed is measured
 
 
 class Stream(NamedTuple):
@@ -33,125 +29,92 @@ class Stream(NamedTuple):
     number: jax.Array  # [2] int32
 
 
-class Settings(NamedTuple):
-    """How a crew works; see `optix.distributed.acting.learner.actors`."""
-
-    num_actors: int
-    lockstep: int | None
-    max_lag: int
-    deadline: float
-    max_restarts: int
-    steps: int  # of an actor's part of a window
-    name: str  # of the environment
-
-
-class _Job(NamedTuple):
-    actor: int
-    stream: int  # 0 for an evaluation
-    version: int
-    since: float
-    call: tuple[Any, ...]
-
-
-class _Line:
-    """A stream: what is under way and what is ready."""
-
-    def __init__(self, seed: int):
-        self.seed, self.version = seed, -1
-        self.asked: collections.deque[int] = collections.deque()  # jobs, oldest first
-        self.ready: dict[int, tuple[int, int, Any]] = {}  # job: actor, version, ...
-
-
 class Crew:
-    """Actors and their jobs: `Learner.host` of what they play for.
-
-    Attributes:
-      stats: {"lag", "dropped", "restarts", ...} per actor, [num_actors] each.
-    """
+    """Actors and what they play, the `Learner.host` of it; they start when needed."""
 
     def __init__(
         self, start: Callable[[], Engine], settings: Settings, expected: Rollout
     ):
         """Start nothing yet."""
-        self._begin_engine, self._settings, self._expected = start, settings, expected
-        self._engine: Engine | None = None
+        self._start, self._settings, self._expected = start, settings, expected
+        self._roster: Roster | None = None  # of the latest actors
+        self._end: weakref.finalize | None = None  # of those that are at work
         self._lock = threading.RLock()
         self._mark = 1 + secrets.randbelow(2**31 - 2)
         self._numbers, self._names = itertools.count(1), itertools.count(1)
-        self._at: dict[int, int] = {}  # number in a state: line
-        self._lines: dict[int, _Line] = {}
-        self._jobs: dict[int, _Job] = {}
-        self._scores: dict[int, Any] = {}
-        count = settings.num_actors
-        self._generations, self._heard = [0] * count, [0.0] * count
+        self._at: dict[int, int] = {}  # number in a state: name of a line
+        self._lines: dict[int, Line] = {}
+        self._playing: dict[int, Line] = {}  # by job
+        self._lag = np.zeros(settings.num_actors, int)  # of the latest part of each
+        self._pace: collections.deque = collections.deque(maxlen=_RECENT)
         self.error: BaseException | None = None
-        self.stats = {
-            name: np.zeros(count)
-            for name in ("steps", "lag", "learned", "dropped", "restarts")
-        }
-        self._began = time.monotonic()
 
     def window(
         self, stream: Any, seed: int, shared: PyTree
-    ) -> tuple[np.ndarray, Rollout]:
-        """Return the stream to go on in, and the next window of it.
+    ) -> tuple[np.ndarray, Rollout, float]:
+        """Return the stream to go on in, the next window of it, and how old that is.
 
         Args:
           stream: [2], as the last window left it; any other begins fresh episodes.
           seed: of fresh episodes.
           shared: (policy, hyperparams) of NumPy arrays, the next version.
         """
-        engine = self._started()
+        roster, count = self._at_work(), self._settings.num_actors
         mark, number = np.asarray(stream).tolist()
         name = self._at.pop(number, None) if mark == self._mark else None
         if name is None:
             name = next(self._names)
-            self._lines[name] = _Line(seed)
+            self._lines[name] = Line(seed, count)
         line = self._lines[name]
         line.version += 1
-        handle = engine.share(shared)
+        handle, ahead = roster.share(shared), self._settings.lockstep
         # asked for before the learner has learned from this window, and after it
-        ahead = self._settings.lockstep
         self._fill(name, handle, _WAITING if ahead is None else max(ahead, 1))
-        parts = self._in_order(name) if ahead is not None else self._as_they_come(name)
-        while len(parts) < self._settings.num_actors:
-            self._hear(name, handle)
-            more = self._in_order if ahead is not None else self._as_they_come
-            parts += more(name, self._settings.num_actors - len(parts))
-        if ahead is None or ahead > 0:
-            self._fill(name, handle, _WAITING if ahead is None else ahead)
+        parts = self._ready(line, count)
+        while len(parts) < count:
+            self._hear()
+            parts += self._ready(line, count - len(parts))
+            if ahead is None:
+                self._fill(name, handle, _WAITING)
+        self._fill(name, handle, _WAITING if ahead is None else ahead)
         new = next(self._numbers)
         self._at[new] = name
-        joined = jax.tree.map(lambda *x: np.concatenate(x, 1), *parts)
-        return np.array([self._mark, new], np.int32), joined
+        self._pace.append((time.monotonic(), roster.steps.copy()))
+        lag = float(np.mean([line.version - part.version for part in parts]))
+        rollouts = [part.rollout for part in parts]
+        joined = jax.tree.map(lambda *x: np.concatenate(x, 1), *rollouts)
+        return np.array([self._mark, new], np.int32), joined, lag
 
     def evaluate(self, seed: int, episodes: int, shared: PyTree) -> float:
         """Return the mean return of whole episodes, played by all actors."""
-        engine = self._started()
-        handle = engine.share(shared)
-        count = self._settings.num_actors
+        roster, count = self._at_work(), self._settings.num_actors
+        handle, scores = roster.share(shared), {}
         shares = [episodes // count + (n < episodes % count) for n in range(count)]
-        asked = {}
-        for actor, share in enumerate(shares):
-            if share:
-                own = (seed + 10_007 * actor) % 2**30
-                call = "evaluate", own, share, handle
-                asked[actor] = self._ask(actor, 0, 0, call)
-        while set(asked.values()) - set(self._scores):
-            for old, new in self._hear(None, None).items():
-                asked = {a: new if job == old else job for a, job in asked.items()}
-        scores = [self._scores.pop(job) for job in asked.values()]
-        return float(np.concatenate(scores).mean())
+        asked = [
+            roster.ask(actor, "evaluate", (seed + 10_007 * actor) % 2**30, n, handle)
+            for actor, n in enumerate(shares)
+            if n
+        ]
+        while not scores.keys() >= set(asked):
+            scores |= self._hear()
+        return float(np.concatenate([scores[job] for job in asked]).mean())
 
     def told(self) -> dict[str, np.ndarray]:
-        """Return what each actor has done: {name: [num_actors]}."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        learned = np.maximum(self.stats["learned"], 1)
+        """Return how the latest actors do, {name: [num_actors]}.
+
+        steps_per_second over the latest windows; policy_lag of what was last learned
+        from; dropped steps and restarts since they have started.
+        """
+        nothing = np.zeros(self._settings.num_actors)
+        speed, roster = nothing, self._roster
+        if len(self._pace) > 1:
+            (began, before), (now, after) = self._pace[0], self._pace[-1]
+            speed = (after - before) / max(now - began, 1e-9)
         return {
-            "steps_per_second": self.stats["steps"] / seconds,
-            "policy_lag": self.stats["lag"] / learned,
-            "dropped": self.stats["dropped"],
-            "restarts": self.stats["restarts"],
+            "steps_per_second": speed,
+            "policy_lag": self._lag.copy(),
+            "dropped": nothing if roster is None else roster.dropped.copy(),
+            "restarts": nothing if roster is None else roster.restarts.copy(),
         }
 
     def guarded(self, function: Callable) -> Callable:
@@ -184,7 +147,11 @@ class Crew:
         with self._lock:
             self._at = {n: name for n, name in self._at.items() if n in kept}
             for name in set(self._lines) - set(self._at.values()):
-                del self._lines[name]  # what is under way for it is dropped as it comes
+                jobs = self._lines.pop(name).under_way()
+                for job in jobs:
+                    del self._playing[job]
+                if self._roster is not None:
+                    self._roster.forget(jobs)
 
     def save(self, tree: PyTree) -> dict[str, np.ndarray]:
         """Return nothing: episodes can not be saved."""
@@ -197,134 +164,52 @@ class Crew:
     def rest(self) -> None:
         """End the actors; whoever goes on starts others and begins fresh episodes."""
         with self._lock:
-            engine, self._engine = self._engine, None
-            self._at, self._lines, self._jobs, self._scores = {}, {}, {}, {}
-        if engine is not None:
-            self._finalizer()
+            end, self._end = self._end, None
+            self._at, self._lines, self._playing = {}, {}, {}
+        if end is not None:
+            end()
 
-    def _started(self) -> Engine:
-        if self._engine is None:
-            self._engine = self._begin_engine()
-            self._finalizer = weakref.finalize(self, self._engine.close)
-            self._generations = [0] * self._settings.num_actors
-            self._heard = [time.monotonic() + _START] * self._settings.num_actors
-        return self._engine
-
-    def _ask(self, actor: int, stream: int, version: int, call: tuple) -> int:
-        job = next(self._numbers)
-        self._jobs[job] = _Job(actor, stream, version, time.monotonic(), call)
-        assert self._engine is not None
-        self._engine.submit(actor, job, *call)
-        return job
+    def _at_work(self) -> Roster:
+        """Return the actors, started if they are not."""
+        if self._end is None or self._roster is None:
+            engine = self._start()
+            self._end = weakref.finalize(self, engine.close)
+            self._roster = Roster(engine, self._settings, self._expected)
+            self._pace.clear()
+        return self._roster
 
     def _fill(self, name: int, handle: Any, ahead: int) -> None:
         """Let each actor have so many parts of windows under way or ready."""
-        line = self._lines[name]
-        owners = {job: self._jobs[job].actor for job in line.asked if job in self._jobs}
-        owners |= {job: actor for job, (actor, *_) in line.ready.items()}
-        counts = collections.Counter(owners.values())
-        live = tuple(self._at.values())
-        for _ in range(ahead):
-            for actor in range(self._settings.num_actors):
-                if counts[actor] < ahead:
-                    call = "rollout", name, live, line.seed, handle
-                    line.asked.append(self._ask(actor, name, line.version, call))
-                    counts[actor] += 1
+        line, live = self._lines[name], tuple(self._at.values())
+        for actor in line.lacking(ahead):
+            job = self._at_work().ask(actor, "rollout", name, live, line.seed, handle)
+            line.ask(actor, job)
+            self._playing[job] = line
 
-    def _in_order(self, name: int, count: int | None = None) -> list[Rollout]:
-        """Return the oldest window of a lockstep if all its parts are there."""
-        line, size = self._lines[name], self._settings.num_actors
-        oldest = list(line.asked)[:size]
-        if len(oldest) < size or not all(job in line.ready for job in oldest):
-            return []
-        for _ in oldest:
-            line.asked.popleft()
-        # by actor: a part that had to be asked for again is a later job
-        parts = sorted((line.ready.pop(job) for job in oldest), key=lambda p: p[0])
-        return [self._learned(line, *part) for part in parts]
-
-    def _as_they_come(self, name: int, count: int | None = None) -> list[Rollout]:
-        """Return parts that are there and not too old, at most `count`."""
-        line, parts = self._lines[name], []
-        for job in list(line.ready):
-            if len(parts) == (self._settings.num_actors if count is None else count):
-                break
-            actor, version, rollout = line.ready.pop(job)
-            if line.version - version > self._settings.max_lag:
-                self.stats["dropped"][actor] += self._settings.steps
+    def _hear(self) -> dict[int, Any]:
+        """Take what actors have done; return the scores, by job."""
+        scores = {}
+        for job, actor, outcome in self._at_work().hear():
+            if job in self._playing:
+                self._playing.pop(job).came(job, actor, outcome)
             else:
-                parts.append(self._learned(line, actor, version, rollout))
+                scores[job] = outcome
+        return scores
+
+    def _ready(self, line: Line, count: int) -> list[Part]:
+        """Return parts of a window that are there, at most so many.
+
+        In lockstep it is whole or nothing; otherwise what is too old is dropped.
+        """
+        if self._settings.lockstep is not None:
+            parts = line.in_turn()
+        else:
+            parts = []
+            while len(parts) < count and (part := line.first()) is not None:
+                if line.version - part.version <= self._settings.max_lag:
+                    parts.append(part)
+                else:
+                    self._at_work().dropped[part.actor] += self._settings.steps
+        for part in parts:
+            self._lag[part.actor] = line.version - part.version
         return parts
-
-    def _learned(self, line: _Line, actor: int, version: int, part: Rollout) -> Rollout:
-        self.stats["lag"][actor] += line.version - version
-        self.stats["learned"][actor] += 1
-        return part
-
-    def _hear(self, name: int | None, handle: Any) -> dict[int, int]:
-        """Take what is done, replace who has failed; return jobs asked for again."""
-        assert self._engine is not None
-        again: dict[int, int] = {}
-        outcomes: list[tuple[int, Any]] = self._engine.wait(_POLL) if self._jobs else []
-        now = time.monotonic()
-        for job, outcome in outcomes:
-            asked = self._jobs.pop(job, None)
-            if asked is None:
-                continue  # of an actor that has been replaced
-            self._heard[asked.actor] = now
-            reason = None  # a score that is not finite is the loop's to judge
-            if isinstance(outcome, Failed):
-                reason = outcome.reason
-            elif asked.stream:
-                reason = fault(outcome, self._expected)
-            if reason is not None:
-                self._jobs[job] = asked
-                again |= self._replace(asked.actor, reason)
-            elif not asked.stream:
-                self._scores[job] = outcome
-            else:
-                self.stats["steps"][asked.actor] += self._settings.steps
-                line = self._lines.get(asked.stream)
-                if line is not None:
-                    line.ready[job] = asked.actor, asked.version, outcome
-        for actor in {job.actor for job in self._jobs.values()}:
-            since = min(j.since for j in self._jobs.values() if j.actor == actor)
-            if now - max(since, self._heard[actor]) > self._settings.deadline:
-                reason = f"no answer in {self._settings.deadline:g} s"
-                again |= self._replace(actor, reason)
-        if name is not None and self._settings.lockstep is None:
-            self._fill(name, handle, _WAITING)
-        return again
-
-    def _replace(self, actor: int, reason: str) -> dict[int, int]:
-        """Put another actor in the place of one; return its jobs, asked for again."""
-        assert self._engine is not None
-        limit = self._settings.max_restarts
-        self.stats["restarts"][actor] += 1
-        restarts = int(self.stats["restarts"].sum())
-        said = f"actor {actor} of {self._settings.name} failed: {reason}"
-        if restarts > limit:
-            raise ActorsFailedError(
-                f"actors have failed {restarts} times, and max_restarts is {limit}; the "
-                f"last: {said}"
-            )
-        warnings.warn(
-            f"{said}\nit is replaced ({restarts} of at most {limit} times)",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        self._generations[actor] += 1
-        self._engine.restart(actor, self._generations[actor])
-        self._heard[actor] = time.monotonic() + _START
-        again = {}
-        for job in [j for j, asked in self._jobs.items() if asked.actor == actor]:
-            asked = self._jobs.pop(job)
-            line = self._lines.get(asked.stream)
-            if asked.stream:
-                self.stats["dropped"][actor] += self._settings.steps
-            if asked.stream and line is None:
-                continue
-            again[job] = self._ask(actor, asked.stream, asked.version, asked.call)
-            if line is not None:
-                line.asked[line.asked.index(job)] = again[job]
-        return again

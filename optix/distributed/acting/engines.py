@@ -1,10 +1,8 @@
 """Where actors run: in turn, in threads, or on Ray."""
 
 import collections
-import importlib.util
-import logging
+import contextlib
 import os
-import pathlib
 import queue
 import threading
 import traceback
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from optix import checks
+from optix.distributed.cluster import import_path, joined_ray
 from optix.types import PyTree
 
 
@@ -30,11 +28,14 @@ class Engine(Protocol):
         """Return what jobs are given in place of NumPy arrays that all need."""
         ...
 
-    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
-        """Ask an actor for a job; arguments may hold what `share` returned."""
+    def submit(self, actor: int, job: Any, method: str, *arguments: Any) -> None:
+        """Ask an actor for what `wait` calls `job`.
+
+        Arguments may hold what `share` returned.
+        """
         ...
 
-    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+    def wait(self, seconds: float) -> list[tuple[Any, Any]]:
         """Return (job, outcome) of jobs that are done; waits for one at most so long."""
         ...
 
@@ -61,11 +62,11 @@ class Inline:
         """Place it on the CPU."""
         return on_cpu(tree)
 
-    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+    def submit(self, actor: int, job: Any, method: str, *arguments: Any) -> None:
         """Remember it."""
         self._jobs.append((actor, job, method, arguments))
 
-    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+    def wait(self, seconds: float) -> list[tuple[Any, Any]]:
         """Do the next job."""
         actor, job, method, arguments = self._jobs.popleft()
         try:
@@ -100,11 +101,11 @@ class Threads:
         """Place it on the CPU."""
         return on_cpu(tree)
 
-    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+    def submit(self, actor: int, job: Any, method: str, *arguments: Any) -> None:
         """Put it into the actor's inbox."""
         self._inboxes[actor].put((job, method, arguments))
 
-    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+    def wait(self, seconds: float) -> list[tuple[Any, Any]]:
         """Wait for one."""
         try:
             return [self._done.get(timeout=seconds)]
@@ -148,65 +149,60 @@ class Ray:
 
     def __init__(self, make: Callable[[int, int], Any], count: int):
         """Start or join the cluster, and the actors."""
-        self._own = joined_ray(count)
-        import ray  # type: ignore
-
-        self._ray, self._make = ray, make
-        own = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        paths = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")])
-        variables = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": own, "PYTHONPATH": paths}
-        self._kind = ray.remote(
+        self._left = contextlib.ExitStack()
+        self._ray = self._left.enter_context(joined_ray("engine='ray'", count))
+        # compiled as here, but for one thread
+        flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"]
+        variables = {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": " ".join([*flags, "intra_op_parallelism_threads=1"]),
+            "PYTHONPATH": import_path(),
+        }
+        self._kind = self._ray.remote(
             num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables}
         )(_Remote)
-        self._given = ray.put(make)
-        self._actors = [self._kind.remote(self._given, n, 0) for n in range(count)]
-        self._jobs: dict[Any, tuple[int, int]] = {}
+        self._make = self._ray.put(make)
+        self._actors = [self._kind.remote(self._make, n, 0) for n in range(count)]
+        self._jobs: dict[Any, tuple[int, Any]] = {}
 
     def share(self, tree: PyTree) -> Any:
         """Put it into the object store, once."""
         return self._ray.put(tree)
 
-    def submit(self, actor: int, job: int, method: str, *arguments: Any) -> None:
+    def submit(self, actor: int, job: Any, method: str, *arguments: Any) -> None:
         """Send it."""
         reference = self._actors[actor].call.remote(method, *arguments)
         self._jobs[reference] = actor, job
 
-    def wait(self, seconds: float) -> list[tuple[int, Any]]:
+    def wait(self, seconds: float) -> list[tuple[Any, Any]]:
         """Wait for one; others that are done come with it."""
         going = list(self._jobs)
         ready, _ = self._ray.wait(going, num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(going, num_returns=len(going), timeout=0)
-        outcomes = []
-        for reference in ready:
-            _, job = self._jobs.pop(reference)
-            try:
-                outcomes.append((job, self._ray.get(reference)))
-            except self._ray.exceptions.RayError as error:
-                outcomes.append((job, Failed(f"{type(error).__name__}: {error}")))
-        return outcomes
+        return [(self._jobs.pop(one)[1], self._outcome(one)) for one in ready]
 
     def restart(self, actor: int, generation: int) -> None:
         """Kill it and start another one."""
         self._jobs = {r: job for r, job in self._jobs.items() if job[0] != actor}
         self._ray.kill(self._actors[actor])
-        self._actors[actor] = self._kind.remote(self._given, actor, generation)
-
-    def processes(self) -> list[int]:
-        """Return the process of each actor."""
-        asked = [actor.call.remote("process") for actor in self._actors]
-        return self._ray.get(asked)
+        self._actors[actor] = self._kind.remote(self._make, actor, generation)
 
     def close(self) -> None:
         """Kill the actors, and end the cluster if it was started here."""
         for actor in self._actors:
             self._ray.kill(actor)
         self._actors, self._jobs = [], {}
-        if self._own:
-            self._ray.shutdown()
+        self._left.close()
 
-
-_ROOT = str(pathlib.Path(__file__).parents[3])  # where optix is imported from
+    def _outcome(self, reference: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError as error:  # what was raised there, and where
+            return Failed(str(error))
+        except errors.RayError as error:
+            return Failed(f"{type(error).__name__}: {str(error).strip()}")
 
 
 class _Remote:
@@ -216,42 +212,7 @@ class _Remote:
         self._actor = make(index, generation)
 
     def call(self, method: str, *arguments: Any) -> Any:
-        if method == "process":
-            return os.getpid()
         return getattr(self._actor, method)(*arguments)
-
-
-def joined_ray(processors: int | None = None) -> bool:
-    """Start a cluster of Ray or join one; return whether it was started here.
-
-    One that is started here has its token authentication on, no dashboard, and serves
-    this machine only. RAY_ADDRESS names another one.
-
-    Raises:
-      OptionError: Ray is not installed.
-    """
-    check_ray("Ray")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")  # before the import
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray  # type: ignore
-
-    if ray.is_initialized():
-        return False
-    here: dict[str, Any] = {}
-    if "RAY_ADDRESS" not in os.environ:
-        here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        if processors is not None:
-            here["num_cpus"] = processors
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **here)
-    return True
-
-
-def check_ray(what: str) -> None:
-    """Raise OptionError if Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise checks.OptionError(
-            f"{what} needs the package ray: pip install 'tensor-optix-jax[ray]'"
-        )
 
 
 def on_cpu(tree: PyTree) -> PyTree:

@@ -11,9 +11,10 @@ from jax.experimental import io_callback
 
 from optix import checks
 from optix.distributed.acting.actor import Actor, Play, Rollout, shapes, versions
-from optix.distributed.acting.crew import Crew, Settings, Stream
-from optix.distributed.acting.engines import ENGINES, check_ray
-from optix.envs.copies import together
+from optix.distributed.acting.crew import Crew, Stream
+from optix.distributed.acting.engines import ENGINES
+from optix.distributed.acting.roster import Settings
+from optix.distributed.cluster import check_ray
 from optix.envs.hosted import hosted
 from optix.envs.kinds import hosted_encoder
 from optix.envs.source import source
@@ -103,6 +104,10 @@ def actors(
     elif engine == "inline":
         lockstep = 1
     checks.positive_int("max_lag", max_lag)
+    if lockstep is not None and lockstep > max_lag:
+        raise checks.OptionError(
+            f"lockstep must be at most max_lag, {max_lag}, got {lockstep}; raise max_lag"
+        )
     checks.within("deadline", deadline, 0, 1e9)
     checks.positive_int("max_restarts", max_restarts, minimum=0)
     if isinstance(env_factory, Environment):
@@ -131,10 +136,10 @@ def actors(
         if not active:
             nothing = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), whole)
             return np.asarray(stream), nothing, np.zeros(len(METRICS), np.float32)
-        stream, rollout = crew.window(stream, int(seed), _copied(shared))
+        stream, rollout, lag = crew.window(stream, int(seed), _copied(shared))
         told = crew.told()
         figures = [
-            told["policy_lag"].mean(),
+            lag,
             told["dropped"].sum(),
             told["restarts"].sum(),
             told["steps_per_second"].sum(),
@@ -194,9 +199,8 @@ def actors(
     def evaluate(policy, hyperparams, key):
         return scoring(_seed(key), _shared(policy, hyperparams))
 
-    host = together(crew, env.host)
     return Learner(
-        init, begin, step, evaluate, agent.hyperparams, host, agent, env, lanes=1
+        init, begin, step, evaluate, agent.hyperparams, crew, agent, env, lanes=1
     )
 
 

@@ -1,0 +1,121 @@
+"""A cluster of Ray: joined where RAY_ADDRESS names one, else started on this machine."""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from optix import checks
+
+_SETTINGS = {  # that Ray reads when it is imported
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# without which Ray replaces 127.0.0.1 by an address that others can reach
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# in a process of its own: to start one, Ray forks, and a fork of a process that computes
+# by JAX may find a lock taken; it ends when its input does, so with whoever started it,
+# however that ends
+_HOLD = """
+import json, logging, sys, ray
+answers, sys.stdout = sys.stdout, sys.stderr
+here = json.loads(sys.argv[1])
+told = ray.init("local", logging_level=logging.ERROR, log_to_driver=False, **here)
+print(told.address_info["gcs_address"], file=answers, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+_PATIENCE = 10.0  # seconds that a cluster has to end
+
+
+def check_ray(what: str) -> None:
+    """Raise OptionError if Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise checks.OptionError(
+            f"{what} needs the package ray: pip install 'tensor-optix-jax[ray]'"
+        )
+
+
+@contextlib.contextmanager
+def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
+    """Give the module ray while this process is in a cluster.
+
+    One that is started here has its token authentication on, no dashboard, listens to
+    this machine only, and ends with the context, or with this process.
+
+    Args:
+      what: needs it, for the message.
+      processors: that one which is started here takes itself to have; None for all.
+
+    Raises:
+      OptionError: Ray is not installed, or was imported before.
+    """
+    check_ray(what)
+    address = os.environ.get("RAY_ADDRESS")
+    needed = {**_SETTINGS, **({} if address else _LOOPBACK)}
+    late = "ray" in sys.modules and not needed.keys() <= os.environ.keys()
+    if not late:
+        for name, value in needed.items():
+            os.environ.setdefault(name, value)
+    import ray  # type: ignore
+
+    if ray.is_initialized():
+        yield ray
+        return
+    if late:
+        raise checks.OptionError(
+            "ray must be imported by optix, or first be told to serve this machine only; "
+            f"before `import ray` set in the environment {needed}, or call ray.init() "
+            "yourself, whose cluster is then joined"
+        )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    with contextlib.ExitStack() as stack:
+        if not address:
+            address = stack.enter_context(_held(processors))
+        ray.init(address=address, **quiet)
+        stack.callback(ray.shutdown)
+        yield ray
+
+
+@contextlib.contextmanager
+def _held(processors: int | None) -> Iterator[str]:
+    """Start a cluster on this machine and give its address."""
+    here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    if processors is not None:
+        here["num_cpus"] = processors
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, json.dumps(here)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is the run's: it pauses and then ends this
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    with holder.stdout:
+        try:
+            address = holder.stdout.readline().strip()
+            if not address:
+                code = holder.wait(_PATIENCE)
+                raise RuntimeError(
+                    f"Ray has not started, exit code {code}; what it said is above"
+                )
+            yield address
+        finally:
+            holder.stdin.close()
+            try:
+                holder.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                holder.kill()
+                holder.wait()
+
+
+def import_path() -> str:
+    """Return PYTHONPATH for what runs on Ray: it imports whatever can be imported here."""
+    root = str(Path(__file__).parents[2])  # where optix is
+    return os.pathsep.join([root, *(os.path.abspath(path) for path in sys.path)])

@@ -1,0 +1,172 @@
+"""Faults of actors, age of what they played, bounds, by engines made up and real ones."""
+
+import functools
+import gc
+import importlib.util
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+
+from optix.checks import OptionError
+from optix.distributed import ActorsFailedError
+from optix.distributed.acting import actor as acting
+from optix.distributed.acting import learner as learning
+from optix.distributed.acting.actor import Rollout, fault
+from optix.distributed.acting.crew import Crew
+from optix.distributed.acting.roster import Settings
+from tests.distributed.acting.playing import SAID, STEPS, Played, Telling
+
+EXPECTED = Rollout(*(np.zeros((2, 1), np.float32) for _ in range(6)), {})
+SETTINGS = Settings(2, None, 8, 60.0, 5, steps=2, name="made up")
+
+
+class Slow:
+    """An engine whose second actor plays one part where the first one plays `turns`."""
+
+    def __init__(self, turns=1):
+        self.turns, self.waits, self.jobs, self.most = turns, 0, [[], []], 0
+
+    def share(self, tree):
+        return tree
+
+    def submit(self, actor, job, method, *arguments):
+        self.jobs[actor].append((job, arguments[-1]))
+        self.most = max(self.most, *map(len, self.jobs))
+
+    def wait(self, seconds):
+        self.waits += 1
+        actor = int(self.waits % (self.turns + 1) == self.turns)
+        if not self.jobs[actor]:
+            return []
+        job, version = self.jobs[actor].pop(0)
+        filled = [np.full((2, 1), version, np.float32) for _ in range(6)]
+        return [(job, Rollout(*filled, {}))]
+
+    def restart(self, actor, generation):
+        raise AssertionError("nobody has failed")
+
+    def close(self):
+        pass
+
+
+def made_up(engine, **settings):
+    return Crew(lambda: engine, SETTINGS._replace(**settings), EXPECTED)
+
+
+def windows(crew, count):
+    """Yield (version of the learner, versions that played it) of each window."""
+    stream = np.zeros(2, np.int32)
+    for version in range(count):
+        stream, rollout, lag = crew.window(stream, 0, version)
+        assert lag == version - rollout.obs[0].mean()
+        crew.keep({"stream": learning.Stream(stream)})
+        yield version, rollout.obs[0]
+
+
+@pytest.mark.parametrize("behind", [0, 1, 8])
+def test_in_lockstep_a_window_is_as_old_as_was_said_and_of_each_actor(behind):
+    crew = made_up(Slow(turns=3), lockstep=behind)
+    for version, played in windows(crew, 20):
+        np.testing.assert_array_equal(played, max(version - behind, 0))
+    np.testing.assert_array_equal(crew.told()["policy_lag"], behind)
+
+
+def test_what_is_older_than_max_lag_is_dropped_and_counted():
+    engine = Slow(turns=9)
+    crew = made_up(engine, max_lag=1)
+    lags = [version - played.min() for version, played in windows(crew, 40)]
+    assert max(lags) == 1
+    dropped = crew.told()["dropped"]
+    assert dropped[0] == 0 and dropped[1] > 0
+    patient = made_up(Slow(turns=3), max_lag=8)
+    lags = [version - played.min() for version, played in windows(patient, 40)]
+    assert 1 < max(lags) <= 8 and patient.told()["dropped"].sum() == 0
+
+
+def test_no_more_than_two_parts_of_an_actor_wait():
+    engine = Slow(turns=9)
+    crew = made_up(engine)
+    for _ in windows(crew, 200):
+        pass
+    assert engine.most == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    [
+        *(("inline", way) for way in ("raises", "nan", "shape")),
+        *(("threads", way) for way in ("raises", "nan", "shape", "hangs")),
+    ],
+)
+def test_an_actor_that_fails_is_named_and_replaced(engine, way, tmp_path):
+    env = functools.partial(Telling, tmp_path, [way])
+    with Played(env, engine, deadline=1.0) as played:
+        with pytest.warns(RuntimeWarning, match=SAID[way]) as told:
+            window = played.until(restarts=1)
+        assert "actor" in str(told[0].message) and "replaced (1 of" in str(told[0])
+        figures = played.crew.told()
+    assert figures["restarts"].sum() == 1
+    assert figures["dropped"].sum() in (STEPS, 2 * STEPS)  # one part or two were asked
+    assert np.isfinite(window.reward).all() and window.obs.shape == (STEPS, 2, 2)
+
+
+def test_after_so_many_replacements_the_last_traceback_is_raised(tmp_path):
+    class Broken(Telling):
+        def step(self, action):
+            raise RuntimeError("never works")
+
+    with (
+        warnings.catch_warnings(),
+        Played(Broken, "threads", max_restarts=2) as played,
+        pytest.raises(ActorsFailedError, match="(?s)failed 3 times.*never works"),
+    ):
+        warnings.simplefilter("ignore")
+        played.window()
+
+
+def test_actors_of_another_version_are_refused(monkeypatch):
+    played = Played(Telling, "inline", max_restarts=0)
+    monkeypatch.setattr(acting, "versions", lambda: ("1.16.0", "0.4.0"))
+    with played, pytest.raises(ActorsFailedError, match="the same versions"):
+        played.window()
+
+
+def test_what_is_not_a_part_of_a_window_is_named():
+    assert fault(EXPECTED, EXPECTED) is None
+    assert "a NoneType in place of" in (fault(None, EXPECTED) or "")
+    wide = EXPECTED._replace(action=np.zeros((2, 3), np.float32))
+    assert fault(wide, EXPECTED) == ".action of shape (2, 3), expected (2, 1)"
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"pip install 'tensor-optix-jax\[ray\]'"):
+        Played(Telling, "ray")
+
+
+def test_lockstep_beyond_max_lag_is_refused():
+    with pytest.raises(OptionError, match="lockstep must be at most max_lag"):
+        Played(Telling, "inline", lockstep=9, max_lag=8)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_memory_is_flat_over_many_windows(engine):
+    with Played(Telling, engine) as played:
+
+        def used(count):
+            for _ in range(count):
+                played.window()
+                played.crew.keep({"stream": learning.Stream(played.stream)})
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        used(200)  # what is kept of the latest windows is full by then
+        tracemalloc.start()
+        try:
+            before = used(200)
+            grown = used(1000) - before
+        finally:
+            tracemalloc.stop()
+    assert grown < 8_000, grown  # a place in a list for each window

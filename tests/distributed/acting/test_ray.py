@@ -1,0 +1,140 @@
+"""Actors on Ray: as in turn, what kills them, what ends with the learner."""
+
+import contextlib
+import functools
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import optix
+from optix.distributed.cluster import joined_ray
+from tests.distributed.acting.playing import SAID, STEPS, Played, Telling
+
+if importlib.util.find_spec("ray") is None:  # imported it would be too soon
+    pytest.skip("Ray is not installed", allow_module_level=True)
+
+MARK = "OPTIX_TEST_MARK"  # in the environment of all that a learner starts
+LEARNER = """
+import sys, optix
+from tests.distributed.acting.playing import TINY
+optix.train("CartPole-v1", agent="impala", actors=1, engine="ray", progress=False,
+            directory=sys.argv[1], checkpoint_seconds=0, **TINY | {"max_rounds": 9999})
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with joined_ray("the tests", 2) as ray:
+        yield ray
+
+
+def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
+    class Local(Telling):  # which no other process can import
+        def _seen(self):
+            return np.array([7, self.count], np.float32)
+
+    with (
+        Played(Local, "inline", lockstep=2) as here,
+        Played(Local, "ray", lockstep=2) as there,
+    ):
+        for _ in range(4):
+            jax.tree.map(np.testing.assert_array_equal, here.window(), there.window())
+        assert here.score() == there.score()
+
+
+def test_whoever_fails_or_is_killed_is_replaced(cluster, tmp_path):
+    ways = ["raises", "shape", "nan", "hangs"]
+    env = functools.partial(Telling, tmp_path, ways)
+    with Played(env, "ray", deadline=1.0, max_restarts=6) as played:
+        with pytest.warns(RuntimeWarning) as told:
+            played.until(restarts=4)
+        said = "".join(str(one.message) for one in told)
+        for way in ways:
+            assert SAID[way].replace("\\", "") in said, way
+        first = played.processes()
+        assert os.getpid() not in first
+        for process in first:
+            os.kill(process, signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="ActorDiedError"):
+            played.until(restarts=6)
+        assert not played.processes() & first
+        assert played.crew.told()["dropped"].sum() >= 6 * STEPS
+
+
+def _marked(mark):
+    """Return the processes that something started with this mark in its environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            pass  # another's, or gone
+    return found
+
+
+def _listening(processes):
+    """Return the addresses at which processes listen."""
+    sockets = set()
+    for process in processes:
+        for file in Path(f"/proc/{process}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(file).removeprefix("socket:[").rstrip("]"))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                last = bytes.fromhex(fields[1].split(":")[0][-8:])[::-1]
+                found.append(".".join(map(str, last)))
+    assert found
+    return found
+
+
+def _until(true, seconds, what):
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit, what
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_nothing_outlives_a_learner_that_is_killed_and_the_run_goes_on(tmp_path):
+    run, mark = tmp_path / "run", tmp_path.name + str(os.getpid())
+    environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(sys.path)}
+    learner = subprocess.Popen(
+        [sys.executable, "-c", LEARNER, str(run)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _until(
+            lambda: any(run.glob("checkpoints/[1-9]*")) or learner.poll() is not None,
+            240,
+            "no checkpoint",
+        )
+        assert learner.poll() is None, learner.communicate()[1]
+        marked = _marked(mark)
+        assert len(marked) > 4  # the learner, what holds the cluster, an actor
+        assert all(address.startswith("127.") for address in _listening(marked))
+        learner.kill()
+        assert "fork" not in learner.communicate()[1]
+        _until(lambda: not _marked(mark), 30, "processes that nobody ended")
+    finally:
+        for process in _marked(mark):
+            os.kill(process, signal.SIGKILL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        before = optix.load(run)
+        result = optix.resume(run, max_rounds=before.round + 2, progress=False)
+    assert result.stop_reasons[0].name == "MAX_ROUNDS"
