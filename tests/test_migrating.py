@@ -110,6 +110,7 @@ def test_every_row_runs_and_does_what_its_left_side_says(names):
     assert names["mine"].rate == 0.2 and (names["mine"].weights == 0.1).all()
     assert names["batch"].window_steps == 200 and names["vector"].window_steps == 1600
     assert names["live"].lanes == 1
+    assert names["stats"]["total_steps"] >= 512 and names["stats"]["restarts"] == 0
     assert names["result"].message == "the budget of rounds is spent"
     assert names["phase"] is optix.Phase.STOPPED
     assert names["best"].eval_metrics.episode_id == 0

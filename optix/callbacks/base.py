@@ -60,6 +60,8 @@ class RunInfo(NamedTuple):
     resumed_from: tuple[int, ...] | None  # rounds behind each seed; None at a beginning
     hyperparams: tuple[dict[str, float], ...]  # per seed, those of the tuner's centre
     env_steps: tuple[int, ...] = ()  # behind each seed
+    # how actors do, {name: [actors]}; None where there are none
+    actors: Callable[[], dict[str, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import collections
 import time
+from collections.abc import Callable
 from typing import Any
 
 from optix import checks
@@ -10,11 +11,15 @@ from optix.callbacks.display import Display
 from optix.callbacks.terminal import clock_time, short, sparkline
 from optix.types import Phase, StepReport
 
-_ROWS = 12  # seeds that are shown one by one
+_ROWS = 12  # seeds, and actors, that are shown one by one
+_LOST = ("dropped", "restarts")
 
 
 class RichDashboardCallback(Display):
     """A live panel: score, best, phase, learning curve, hyperparameters and speed.
+
+    Where actors play, each has a line: its speed, how many windows old the policy was that
+    it played by, the steps of it that were dropped, how often it was replaced.
 
     Where there is no terminal it writes a line every ten seconds, and one at the end. Take
     it in place of the progress bar (`progress=False`): two live displays disturb each
@@ -43,6 +48,7 @@ class RichDashboardCallback(Display):
         words = [info.environment or "training", info.agent or ""]
         self._title = " ".join(" ".join(words).split())
         self._hyperparams = dict(info.hyperparams[0]) if info.hyperparams else {}
+        self._actors = info.actors
         self._open()
 
     def on_rounds(self, rounds: Rounds) -> None:
@@ -73,7 +79,8 @@ class RichDashboardCallback(Display):
             running += len(self._reports) - len(reports)
             texts += [f"best {best:.4g}"]
             texts += [f"{running}/{len(self._reports)} seeds running"]
-        return "  ".join([*texts, *self._speed(), *self._settings()])
+        texts += [*self._speed(), *self._settings(), *self._acting()]
+        return "  ".join(texts)
 
     def _begin(self, seeds: int, env_steps: int) -> None:
         """Forget another run."""
@@ -83,6 +90,7 @@ class RichDashboardCallback(Display):
         self._hyperparams: dict[str, float] = {}
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] | None = None
+        self._actors: Callable[[], dict[str, Any]] | None = None
 
     def _env_steps(self) -> int:
         known = [
@@ -99,6 +107,30 @@ class RichDashboardCallback(Display):
 
     def _settings(self) -> list[str]:
         return [f"{name} {value:.3g}" for name, value in self._hyperparams.items()]
+
+    def _acting(self) -> list[str]:
+        """Return how all actors together do."""
+        if self._actors is None:
+            return []
+        told = self._actors()
+        lag = told["policy_lag"].mean()
+        texts = [f"{len(told['restarts'])} actors lag {lag:.3g}"]
+        return texts + [f"{name} {told[name].sum():.0f}" for name in _LOST]
+
+    def _actor_lines(self) -> Any:
+        """Return a table with a line for each actor."""
+        from rich.table import Table
+
+        assert self._actors is not None
+        told = self._actors()
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("actor", "steps/s", "lag", *_LOST):
+            table.add_column(name, justify="right")
+        for actor in range(min(len(told["restarts"]), _ROWS)):
+            speed = short(float(told["steps_per_second"][actor]))
+            counts = [f"{told[name][actor]:.0f}" for name in ("policy_lag", *_LOST)]
+            table.add_row(str(actor), speed, *counts)
+        return table
 
     def _picture(self) -> Any:
         from rich import box
@@ -123,7 +155,8 @@ class RichDashboardCallback(Display):
         lines = [f"and {left} more seeds"] if left > 0 else []
         lines += ["  ".join([clock, steps, *self._speed()])]
         lines += ["  ".join(self._settings())] if self._hyperparams else []
-        parts = [table, *(Text(self._spelt(line)) for line in lines)]
+        acting = [] if self._actors is None else [self._actor_lines()]
+        parts = [table, *acting, *(Text(self._spelt(line)) for line in lines)]
         ascii_only = not self._encoding.lower().startswith("utf")
         return Panel(
             Group(*parts),

@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING
 from optix.exports import export
 
 if TYPE_CHECKING:
+    from optix.distributed.acting.asynchronous import (
+        AsyncActorLearner as AsyncActorLearner,
+    )
     from optix.distributed.acting.learner import actors as actors
     from optix.distributed.acting.roster import ActorsFailedError as ActorsFailedError
 
 export(
     globals(),
-    {"acting.roster": ("ActorsFailedError",), "acting.learner": ("actors",)},
+    {
+        "acting.asynchronous": ("AsyncActorLearner",),
+        "acting.learner": ("actors",),
+        "acting.roster": ("ActorsFailedError",),
+    },
 )

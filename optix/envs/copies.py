@@ -199,6 +199,12 @@ class Together(NamedTuple):
     def load(self, arrays: Mapping[str, Any]) -> None:
         """Do nothing."""
 
+    @property
+    def told(self) -> Callable[[], dict[str, np.ndarray]] | None:
+        """How the actors among them do, None where none are."""
+        found = [getattr(part, "told", None) for part in self.parts]
+        return next((told for told in found if told is not None), None)
+
     def rest(self) -> None:
         """End what has an end, see `HostPart`."""
         for part in self.parts:

@@ -213,6 +213,7 @@ class Session(NamedTuple):
             resumed_from=rounds if any(rounds) else None,
             hyperparams=tuple(dict(centre) for centre in centres),
             env_steps=tuple(np.asarray(state.env_steps).tolist()),
+            actors=getattr(self.loop.learner.host, "told", None),
         )
 
 

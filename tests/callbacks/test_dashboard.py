@@ -123,3 +123,18 @@ def test_bars_are_as_high_as_their_values():
         assert heights[values.argmin()] == 0 and heights[values.argmax()] == 7
         assert (np.diff(np.array(heights)[values.argsort()]) >= 0).all()
     assert sparkline([]) == ""
+
+
+def test_each_actor_has_a_line(clock):
+    figures = {"steps_per_second": [5200, 0], "policy_lag": [1, 8]}
+    figures |= {"dropped": [0, 64], "restarts": [0, 2]}
+    told = info()._replace(actors=lambda: {n: np.array(x) for n, x in figures.items()})
+    stream = Terminal()
+    play(RichDashboardCallback(stream=stream), clock, [0.0], told).stop()
+    lines = [line.strip("│ ").split() for line in stream.getvalue().splitlines()]
+    assert "steps/s" in stream.getvalue() and "restarts" in stream.getvalue()
+    assert ["0", "5.2k", "1", "0", "0"] in lines
+    assert ["1", "0", "8", "64", "2"] in lines
+    plain = io.StringIO()
+    play(RichDashboardCallback(stream=plain), clock, [0.0], told).stop()
+    assert plain.getvalue().strip().endswith("2 actors lag 4.5  dropped 64  restarts 2")

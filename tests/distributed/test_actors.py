@@ -1,93 +1,83 @@
-"""Actors in turn and in threads: same bits, faults, the loop around them."""
+"""The loop around actors: same bits, seeds, a folder, what does not go together."""
 
-import warnings
+import json
 
-import gymnasium
 import jax
 import numpy as np
 import pytest
 
 import optix
 from optix.checks import OptionError
-from optix.distributed import ActorsFailedError
-
-TINY = {
-    "num_envs": 4,
-    "num_steps": 8,
-    "hidden": (4,),
-    "evaluation_episodes": 2,
-    "final_scores": 1,
-    "max_rounds": 3,
-    "sequence_length": 4,
-    "num_minibatches": 2,
-}
+from optix.cli import main
+from tests.distributed.acting.playing import TINY
 
 
-class Faulty(gymnasium.Env):
-    """Three steps an episode, until something goes wrong in one of all environments."""
-
-    observation_space = gymnasium.spaces.Box(-9, 9, (2,), np.float32)
-    action_space = gymnasium.spaces.Discrete(2)
-    left, kind = 0, ""
-
-    def reset(self, *, seed=None, options=None):
-        self.count = 0
-        return np.ones(2, np.float32), {}
-
-    def step(self, action):
-        self.count += 1
-        Faulty.left -= 1
-        if Faulty.left == 0 and Faulty.kind == "raises":
-            raise RuntimeError("the simulator exploded")
-        value = np.nan if Faulty.left == 0 and Faulty.kind == "nan" else 1.0
-        return np.ones(2, np.float32), value, self.count == 3, False, {}
+def made(env="CartPole-v1", agent="impala", **options):
+    return optix.make(env, agent, **{**TINY, "actors": 2, **options})
 
 
-def trained(env, **options):
-    loop = optix.make(env, "impala", **{**TINY, "actors": 2, **options})
-    return loop, optix.train(loop, progress=False)
-
-
-def leaves(result):
-    policy = result.state.learner.policy
+def leaves(loop):
+    policy = optix.train(loop, progress=False).state.learner.policy
     return [np.asarray(leaf) for leaf in jax.tree.leaves(policy)]
 
 
 def test_lockstep_is_the_same_bit_for_bit_on_each_engine():
-    runs = [
-        leaves(trained("CartPole-v1", engine=engine, lockstep=1)[1])
-        for engine in ("inline", "inline", "threads")
-    ]
-    for run in runs[1:]:
-        for a, b in zip(runs[0], run, strict=True):
+    inline, threads = made(), made(engine="threads", lockstep=1)
+    first = leaves(inline)
+    for again in (leaves(inline), leaves(threads)):  # the first one with other actors
+        for a, b in zip(first, again, strict=True):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("kind", ["raises", "nan"])
-def test_what_fails_is_named_and_replaced(kind):
-    Faulty.kind, Faulty.left = kind, 20
-    said = {"raises": "the simulator exploded", "nan": "NaN or infinity in .reward"}
-    with pytest.warns(RuntimeWarning, match=said[kind]):
-        loop, result = trained(Faulty, engine="inline")
-    assert result.message == "the budget of rounds is spent"
-    assert all(np.isfinite(leaf).all() for leaf in leaves(result))
+def test_two_seeds_of_a_box_in_a_folder_that_is_logged_resumed_and_loaded(tmp_path):
+    run = tmp_path / "run"
+    options = {**TINY, "actors": 2, "engine": "threads", "seeds": 2, "progress": False}
+    result = optix.train("Pendulum-v1", agent="impala", directory=run, **options)
+    assert result.state.env_steps.tolist() == [3 * 2 * 2 * 8] * 2
+    with pytest.warns(RuntimeWarning, match="goes on with fresh episodes"):
+        result = optix.resume(run, max_rounds=5, progress=False)
+    assert result.state.round.tolist() == [5, 5]
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 10
+    for row in rows:
+        figures = row["metrics"]
+        assert (
+            0 <= figures["policy_lag"] <= 8 and figures["actor_steps_per_second"] >= 0
+        )
+        assert figures["dropped"] == figures["restarts"] == 0
+    assert optix.load(run).act(np.zeros(3, np.float32)).shape == (1,)
+    assert np.isfinite(optix.evaluate(run, 2).mean)
 
 
-def test_after_so_many_restarts_the_last_traceback_is_raised():
-    class Broken(Faulty):
-        def step(self, action):
-            raise RuntimeError("never works")
-
-    with (
-        warnings.catch_warnings(),
-        pytest.raises(ActorsFailedError, match="never work"),
-    ):
-        warnings.simplefilter("ignore")
-        trained(Broken, engine="threads", max_restarts=2)
+def test_agents_with_a_carry_and_tuners_of_one_lane():
+    options = {"tuner": "trust", "validation": "CartPole-v1", "num_minibatches": 2}
+    loop = made(agent="recurrent_ppo", **options)
+    assert optix.train(loop, progress=False).state.round.tolist() == [3]
 
 
 def test_what_can_not_be_is_refused():
     with pytest.raises(OptionError, match="num_envs must be divisible"):
-        trained("CartPole-v1", actors=3)
+        made(actors=3)
     with pytest.raises(OptionError, match="learn from windows"):
         optix.make("CartPole-v1", "dqn", actors=2)
+    with pytest.raises(OptionError, match="the tuner has 2 lanes"):
+        made(tuner="spsa")
+    with pytest.raises(OptionError, match="did you mean threads|threads"):
+        made(engine="thread")
+    with pytest.raises(OptionError, match="async_envs"):
+        made(async_envs=True)
+
+
+def test_devices_do_not_go_together_with_actors(tmp_path, capsys):
+    words = [
+        "train",
+        "CartPole-v1",
+        "--actors",
+        "2",
+        "--directory",
+        str(tmp_path / "r"),
+    ]
+    assert main([*words, "--engine", "threads", "--devices", "2"]) == 2
+    assert "devices must be" in capsys.readouterr().err
+    assert main(["train", "CartPole-v1", "--engine", "ray"]) == 2
+    assert "--actors N" in capsys.readouterr().err

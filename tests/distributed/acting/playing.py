@@ -79,22 +79,27 @@ SAID = {
 }
 
 
-@functools.cache
-def _agent():
+def agent():
     spaces = (2,), Discrete(2)
     network = actor_critic(*spaces, hidden=(4,))
-    agent = impala(network, *spaces, sequence_length=STEPS, num_minibatches=1)
-    policy = agent.init(jax.random.key(0))._replace(opt_state=())
-    hyperparams = {name: np.float32(x) for name, x in agent.hyperparams.items()}
-    return agent, (jax.tree.map(np.asarray, policy), hyperparams)
+    return impala(network, *spaces, sequence_length=STEPS, num_minibatches=1)
+
+
+@functools.cache
+def _fresh():
+    made = agent()
+    policy = made.init(jax.random.key(0))._replace(opt_state=())
+    hyperparams = {name: np.float32(x) for name, x in made.hyperparams.items()}
+    return made, (jax.tree.map(np.asarray, policy), hyperparams)
 
 
 class Played:
     """Windows of one stream of two actors with an environment each."""
 
     def __init__(self, env, engine, **options):
-        agent, self.shared = _agent()
-        learner = actors(agent, env, 2, 2, STEPS, engine=engine, **options)
+        made, self.shared = _fresh()
+        sizes = {"num_envs": 2, "num_steps": STEPS}
+        learner = actors(made, env, 2, engine=engine, **sizes, **options)
         self.crew, self.stream = learner.host, np.zeros(2, np.int32)
 
     def __enter__(self):

@@ -85,6 +85,17 @@ def test_what_is_older_than_max_lag_is_dropped_and_counted():
     assert 1 < max(lags) <= 8 and patient.told()["dropped"].sum() == 0
 
 
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_whoever_comes_with_an_old_stream_begins_fresh_episodes(engine):
+    with Played(Telling, engine, lockstep=0) as played:
+        steps = [played.window().obs[:, 0, 1]]
+        left = played.stream
+        steps += [played.window().obs[:, 0, 1]]
+        played.stream = left  # as after a rollback
+        steps += [played.window().obs[:, 0, 1], played.window().obs[:, 0, 1]]
+    np.testing.assert_array_equal(steps, [[0, 1, 2, 3], [4, 0, 1, 2]] * 2)
+
+
 def test_no_more_than_two_parts_of_an_actor_wait():
     engine = Slow(turns=9)
     crew = made_up(engine)
@@ -155,18 +166,19 @@ def test_lockstep_beyond_max_lag_is_refused():
 def test_memory_is_flat_over_many_windows(engine):
     with Played(Telling, engine) as played:
 
-        def used(count):
-            for _ in range(count):
+        def grown():
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(200):
                 played.window()
                 played.crew.keep({"stream": learning.Stream(played.stream)})
             gc.collect()
-            return tracemalloc.get_traced_memory()[0]
+            return tracemalloc.get_traced_memory()[0] - before
 
-        used(200)  # what is kept of the latest windows is full by then
+        grown()
         tracemalloc.start()
         try:
-            before = used(200)
-            grown = used(1000) - before
+            # JAX's caches come and go, what is kept for ever grows each time
+            least = min(grown() for _ in range(4))
         finally:
             tracemalloc.stop()
-    assert grown < 8_000, grown  # a place in a list for each window
+    assert least < 4_000, least  # twenty bytes a window
