@@ -168,11 +168,24 @@ class EnvStep(NamedTuple):
     next_obs: PyTree  # [B, ...] before any reset
 
 
+class ObservationParts(Protocol):
+    """Between observations of several parts and the vectors that agents see."""
+
+    def join(self, observation: PyTree) -> Any:
+        """Return observations [...] of the environment's own as vectors [..., size]."""
+        ...
+
+    def split(self, vector: Any) -> PyTree:
+        """Return the parts [..., *shape] of vectors, by name or number as they were."""
+        ...
+
+
 class Environment(NamedTuple):
     """A batch of environments, in one form for all agents.
 
-    Observations are float32 arrays (integers are cast, discrete ones one-hot), or uint8
-    where `observation_dtype` says so; agents take those for shares of 255. Actions of a
+    Observations are float32 arrays (integers are cast, discrete ones one-hot, several
+    parts one vector), or uint8 where `observation_dtype` says so; agents take those for
+    shares of 255. Actions of a
     bounded box are in [-1, 1] and are scaled (and clipped) to its bounds inside.
 
     reset: `(key, batch) -> (state, obs [batch, ...])`.
@@ -189,6 +202,8 @@ class Environment(NamedTuple):
         [] bool is False nothing is stepped. None on the device, where any state will do.
     host: the part outside the device, None if there is none.
     masked: not all actions are always allowed: observations are `Masked`.
+    parts: of observations that are a dictionary or a tuple; a network of one's own gets
+        them back by `parts.split(obs)`. None where they are one array.
     """
 
     name: str
@@ -203,6 +218,7 @@ class Environment(NamedTuple):
     claim: Callable[..., tuple[PyTree, PyTree, jax.Array]] | None = None
     host: "HostPart | None" = None
     masked: bool = False
+    parts: ObservationParts | None = None
 
 
 class Network(NamedTuple):

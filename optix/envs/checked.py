@@ -1,5 +1,6 @@
 """Checks of what one environment gives, before anything is compiled."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,11 @@ from optix.types import PyTree
 
 
 def state_types(
-    name: str, raw: Protocol, shape: tuple[int, ...], action: Any
+    name: str,
+    raw: Protocol,
+    shape: tuple[int, ...],
+    action: Any,
+    join: Callable[[Any], Any] | None = None,
 ) -> PyTree:
     """Check what one environment gives; return shapes and dtypes of its state.
 
@@ -20,18 +25,20 @@ def state_types(
       raw: its functions.
       shape: of the observations in its space.
       action: one, or its `jax.ShapeDtypeStruct`.
+      join: makes one array of observations of several parts, None of one part.
 
     Raises:
       ValueError: it fails, or what it gives is not of the form that it must have.
     """
+    array = join or _from_list
 
     def reset(key):
         obs, state = raw.reset(key)
-        return _from_list(obs), state
+        return array(obs), state
 
     def step(key, state, action):
         obs, state, *flags, final_obs = raw.step(key, state, action)
-        return _from_list(obs), state, *flags, _from_list(final_obs)
+        return array(obs), state, *flags, array(final_obs)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
     first_obs, state = traced(name, "reset", reset, key)

@@ -63,7 +63,7 @@ class Copies:
 
     def claim(
         self, stream: Stream, seed: int, count: int, steps: int, play: bool
-    ) -> tuple[Stream, np.ndarray | None]:
+    ) -> tuple[Stream, PyTree | None]:
         """Return the stream to go on in, and its first observations where it is fresh.
 
         Args:

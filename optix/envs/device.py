@@ -13,9 +13,10 @@ from optix.envs.checked import state_types
 from optix.envs.families.spoken import Spoken
 from optix.envs.families.table import family_of, full_name
 from optix.envs.families.table import world as family_world
-from optix.envs.kinds import observation_encoder, observation_shape
 from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
+from optix.envs.observations import observation_encoder, observation_shape
+from optix.envs.parts import Parts, has_parts
 from optix.envs.wrappers import Protocol, protocol
 from optix.forms import action_form
 from optix.trees import select_rows
@@ -88,9 +89,11 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     )
     shape, space = observation_shape(name, observations), action_space(name, actions)
     action = jax.eval_shape(decode, action_form(space))
-    raw, state_type = _checked(
-        name, protocol(name, env, params), tuple(observations.shape), action
-    )
+    parts = Parts(name, observations) if has_parts(observations) else None
+    form = (shape, action, encode)
+    if parts is None:
+        form = (tuple(observations.shape), action)
+    raw, state_type = _checked(name, protocol(name, env, params), form)
     mask = action_mask(name, env, params, space, raw.reset, state_type)
 
     def shown(state, obs, unknown=None):
@@ -142,6 +145,7 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         play,
         decode,
         masked=mask is not None,
+        parts=parts,
     )
 
 
@@ -212,20 +216,19 @@ def _spaces(name: str, env: Any, params: Any) -> tuple[Any, Any]:
         ) from error
 
 
-def _checked(
-    name: str, raw: Protocol, shape: tuple[int, ...], action: Any
-) -> tuple[Protocol, PyTree]:
+def _checked(name: str, raw: Protocol, form: tuple) -> tuple[Protocol, PyTree]:
     """Return the functions on keys of the faster kind, and the type of the state.
 
     An environment that mixes the keys that it is given with keys that it makes itself
-    gets JAX's own. In states there are only JAX's own: they are saved.
+    gets JAX's own. In states there are only JAX's own: they are saved. `form` is what
+    `state_types` is told of observations and actions.
     """
     fast = _with_keys(raw, unrolled)
     try:
-        return fast, state_types(name, fast, shape, action)
+        return fast, state_types(name, fast, *form)
     except ValueError:
         usual = _with_keys(raw, plain)
-        return usual, state_types(name, usual, shape, action)
+        return usual, state_types(name, usual, *form)
 
 
 def _with_keys(raw: Protocol, given: Callable[[jax.Array], jax.Array]) -> Protocol:

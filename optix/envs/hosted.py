@@ -18,9 +18,11 @@ from jax.experimental import io_callback
 from optix import checks
 from optix.envs.actions import action_decoder, action_space
 from optix.envs.copies import Copies
-from optix.envs.kinds import hosted_encoder, hosted_shape, kept_dtype
+from optix.envs.observations import hosted_shape
 from optix.envs.source import source
 from optix.envs.vectors import Stepped
+from optix.math.masks import observed
+from optix.trees import select
 from optix.types import Box, Environment, EnvStep
 
 # [2] what a state holds: the mark of `Copies` and a number of a copy there
@@ -43,9 +45,15 @@ def hosted(
     where there is no such copy: at the beginning, in a fork, after a rollback or a
     resume. Observations of uint8, as of images, are uint8 on the device too, images with
     their channels last. A copy that raises ends the program with a `JaxRuntimeError`;
-    `host.raise_if_failed()` then raises the exception itself, as `optix.train` does. What
-    `info` tells is not read, an "action_mask" neither: masks are of environments on the
-    device.
+    `host.raise_if_failed()` then raises the exception itself, as `optix.train` does.
+
+    An environment of numbered actions whose first `reset` has "action_mask" in its `info`
+    tells in every step which of them are allowed, 1 or True, those of a MultiDiscrete
+    one after another (or as a tuple of arrays, as `MultiDiscrete.sample` takes them);
+    observations are then `Masked`, and agents act and learn under the mask. What followed
+    an end is bootstrapped under the mask in that step's `info`, under none where it has
+    none. A method `action_masks()`, as SB3-contrib has it, does as well. A mask beside a
+    Box of actions is not read.
 
     Args:
       env: a registered name, "package:Name-v0" or "gymnasium:CartPole-v1" to say whose;
@@ -79,24 +87,27 @@ def hosted(
     shape = hosted_shape(made.name, made.observations)
     space = action_space(made.name, made.actions)
     decode = action_decoder(made.name, made.actions)
-    encode = hosted_encoder(made.name, made.observations)
-    raw = made.observations.shape, kept_dtype(made.observations)
-    dtype = np.dtype(np.uint8 if raw[1] == np.uint8 else np.float32)
+    shown = made.shown
+    dtype = np.dtype(np.uint8 if shown.dtype == np.uint8 else np.float32)
     host = Copies(made.name, made.open, copies)
 
     def reset(key, batch):
         del key  # `claim` begins episodes
-        return jnp.asarray(_NONE), jnp.zeros((batch, *shape), dtype)
+        obs = jnp.zeros((batch, *shape), dtype)
+        if shown.masked:
+            obs = shown.zeros(batch)._replace(obs=obs)
+        return jnp.asarray(_NONE), obs
 
     def claim(key, stream, obs, steps, active, play=False):
         # environments count up from it, some of them in 31 bits
         seed = jax.random.bits(key, (), jnp.uint32) >> 2
-        ask = partial(_claim, host, raw, len(obs), steps, play)
-        shapes = _of(((2,), np.int32)), _of(raw, len(obs)), _of(((), bool))
+        count = len(observed(obs))
+        ask = partial(_claim, host, shown, count, steps, play)
+        shapes = _of((2,), np.int32), shown.form(count), _of((), bool)
         stream, first, fresh = _in_turn(host, ask, shapes)(
             stream, seed, jnp.asarray(active)
         )
-        return stream, jnp.where(fresh, encode(first), obs), fresh
+        return stream, select(fresh, shown.encode(first), obs), fresh
 
     def step(key, stream, action):
         del key  # a copy has random numbers of its own
@@ -104,18 +115,18 @@ def hosted(
         if isinstance(space, Box):
             # what a policy of NaN wants is no business of the environment
             action = jnp.nan_to_num(action)
-        ask = partial(_step, host, raw, count)
-        numbers, flags = _of(((), np.float32), count), _of(((), bool), count)
-        rows = _of(raw, count)
+        ask = partial(_step, host, shown, count)
+        numbers, flags = _of((count,), np.float32), _of((count,), bool)
+        rows = shown.form(count)
         fields: Any = (rows, numbers, flags, flags, rows)
-        shapes = _of(((2,), np.int32)), Stepped(*fields)
+        shapes = _of((2,), np.int32), Stepped(*fields)
         stream, result = _in_turn(host, ask, shapes)(stream, jax.vmap(decode)(action))
         return stream, EnvStep(
-            obs=encode(result.obs),
+            obs=shown.encode(result.obs),
             reward=result.reward,
             terminated=result.terminated,
             truncated=result.truncated,
-            next_obs=encode(result.final),
+            next_obs=shown.encode(result.final),
         )
 
     return Environment(
@@ -130,13 +141,12 @@ def hosted(
         dtype,
         claim,
         host,
+        masked=shown.masked,
+        parts=shown.parts,
     )
 
 
-def _of(form: tuple, count: int | None = None) -> jax.ShapeDtypeStruct:
-    """Return the form of an array, or of `count` rows of it."""
-    shape, dtype = form
-    return jax.ShapeDtypeStruct(shape if count is None else (count, *shape), dtype)
+_of = jax.ShapeDtypeStruct
 
 
 def _in_turn(host: Copies, function: Callable, shapes: Any) -> Callable:
@@ -147,7 +157,7 @@ def _in_turn(host: Copies, function: Callable, shapes: Any) -> Callable:
     return sequential_vmap(partial(io_callback, host.guarded(function), shapes))
 
 
-def _claim(host, raw, count, steps, play, stream, seed, active):
+def _claim(host, shown, count, steps, play, stream, seed, active):
     found, obs = _IDLE, None
     if active:
         left = tuple(np.asarray(stream).tolist())
@@ -155,20 +165,15 @@ def _claim(host, raw, count, steps, play, stream, seed, active):
     fresh = obs is not None
     return (
         np.array(found, np.int32),
-        obs if fresh else _zeros(raw, count),
+        obs if fresh else shown.zeros(count),
         np.bool_(fresh),
     )
 
 
-def _step(host, raw, count, stream, action):
+def _step(host, shown, count, stream, action):
     stream = np.asarray(stream)
     mark, number = stream.tolist()
     if mark < 0:  # idle, of a seed that has stopped
-        rows, none = _zeros(raw, count), np.zeros(count, bool)
+        rows, none = shown.zeros(count), np.zeros(count, bool)
         return stream, Stepped(rows, np.zeros(count, np.float32), none, none, rows)
     return stream, host.step((mark, number), np.asarray(action))
-
-
-def _zeros(raw, count):
-    shape, dtype = raw
-    return np.zeros((count, *shape), dtype)

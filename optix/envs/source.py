@@ -1,13 +1,18 @@
 """Where copies of a Gymnasium environment come from: a name, an object, a function."""
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from optix import checks
+from optix.envs.kinds import is_a
 from optix.envs.names import gymnasium_name, install_command, is_registered
+from optix.envs.shown import MASK, Shown
 from optix.envs.vectors import Rows, SameStep, Vector
+
+_METHOD = "action_masks"  # as SB3-contrib calls it
 
 UNLIMITED = 100_000  # steps after which an evaluation ends, where no limit is known
 
@@ -17,6 +22,7 @@ class Source(NamedTuple):
 
     name: for messages.
     observations, actions: spaces of one environment.
+    shown: how the observations become rows.
     time_limit: steps of an episode.
     open: `(count) -> Vector` of so many environments.
     """
@@ -24,6 +30,7 @@ class Source(NamedTuple):
     name: str
     observations: Any
     actions: Any
+    shown: Shown
     time_limit: int
     open: Callable[[int], Vector]
 
@@ -62,25 +69,73 @@ def source(
         name = name or gymnasium_name(probe)
         limit = getattr(probe.spec, "max_episode_steps", None) or UNLIMITED
         spaces = probe.observation_space, probe.action_space
+        masked = _tells_masks(spaces[1], probe.reset)
+        if not masked and _has_masks(spaces[1]) and probe.has_wrapper_attr(_METHOD):
+            make, masked = partial(_telling, make), True
     finally:
         probe.close()
+    shown = Shown(name, *spaces, masked)
 
     def open_rows(count):
-        return Rows(name, [make() for _ in range(count)], *spaces)
+        return Rows(shown, [make() for _ in range(count)], spaces[1])
 
     def open_processes(count):
         from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
         # a fork of this process would have JAX's locks, but not its threads
+        keeping = partial(_telling, make) if masked else make
         envs = AsyncVectorEnv(
-            [partial(_copying, make)] * count,
+            [partial(_copying, keeping)] * count,
             copy=False,
             context="forkserver",
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
-        return SameStep(name, envs)
+        return SameStep(name, envs, masked)
 
-    return Source(name, *spaces, limit, open_processes if async_envs else open_rows)
+    opened = open_processes if async_envs else open_rows
+    return Source(name, *spaces, shown, limit, opened)
+
+
+def _tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
+    """Return whether a first reset tells which of the numbered actions are allowed."""
+    if not _has_masks(actions):
+        return False
+    result = reset()
+    info = result[1] if isinstance(result, tuple) and len(result) == 2 else {}
+    return (
+        isinstance(info, Mapping) and MASK in info
+    )  # forms are checked where it plays
+
+
+def _has_masks(actions: Any) -> bool:
+    """Return whether there can be masks of a space of actions."""
+    kinds = "Discrete", "MultiDiscrete", "MultiBinary"
+    return any(is_a(actions, kind) for kind in kinds)
+
+
+def _telling(make: Callable[[], Any]) -> Any:
+    """Return an environment whose `info` holds a mask that it does not write into again.
+
+    One of SB3-contrib's convention says by a method what is allowed.
+    """
+    import gymnasium
+
+    class Telling(gymnasium.Wrapper):
+        def reset(self, **options):
+            obs, info = self.env.reset(**options)
+            return obs, self._told(info)
+
+        def step(self, action):
+            *result, info = self.env.step(action)
+            return *result, self._told(info)
+
+        def _told(self, info):
+            mask = info.get(MASK)
+            if mask is None and self.env.has_wrapper_attr(_METHOD):
+                mask = self.env.get_wrapper_attr(_METHOD)()
+            return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
+
+    return Telling(make())
 
 
 def _copying(make: Callable[[], Any]) -> Any:
@@ -89,10 +144,9 @@ def _copying(make: Callable[[], Any]) -> Any:
     What one showed at its end would be lost in its process.
     """
     import gymnasium
-    import numpy as np
 
-    env = make()
-    return gymnasium.wrappers.TransformObservation(env, np.array, env.observation_space)
+    env, copied = make(), copy.deepcopy
+    return gymnasium.wrappers.TransformObservation(env, copied, env.observation_space)
 
 
 def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
@@ -200,8 +254,8 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
         "vector", vector, "it takes a number and makes so many environments"
     )
 
-    def open_vector(count):
-        return SameStep(name or str(env), vector(count))
+    def open_vector(count, masked=False):
+        return SameStep(name or str(env), vector(count), masked)
 
     probe = open_vector(1)
     try:
@@ -209,6 +263,8 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
         known = name or getattr(envs.spec, "id", None) or str(env)
         limit = getattr(envs.spec, "max_episode_steps", None) or UNLIMITED
         spaces = envs.single_observation_space, envs.single_action_space
+        masked = _tells_masks(spaces[1], envs.reset)
     finally:
         probe.close()
-    return Source(known, *spaces, limit, open_vector)
+    opened = partial(open_vector, masked=masked)
+    return Source(known, *spaces, Shown(known, *spaces, masked), limit, opened)

@@ -5,8 +5,8 @@ from typing import Any
 from optix import checks
 from optix.envs.actions import action_space
 from optix.envs.device import device
-from optix.envs.kinds import hosted_shape
 from optix.envs.names import gymnasium_name, is_gymnasium, is_hosted
+from optix.envs.observations import hosted_shape
 from optix.envs.source import source
 from optix.types import ActionSpace, Environment
 

@@ -8,26 +8,29 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from optix import checks
-from optix.envs.kinds import is_a, kept_dtype
+from optix.envs.kinds import is_a
+from optix.envs.shown import MASK, Shown
+from optix.types import PyTree
 
 
 class Stepped(NamedTuple):
-    """What a step of B environments gave."""
+    """What a step of B environments gave; observations are rows of `Shown`."""
 
-    obs: np.ndarray  # [B, ...] to act on next: of a fresh episode after an end
+    obs: PyTree  # [B, ...] to act on next: of a fresh episode after an end
     reward: np.ndarray  # [B] float32
     terminated: np.ndarray  # [B] bool
     truncated: np.ndarray  # [B] bool
-    final: np.ndarray  # [B, ...] before any reset
+    final: PyTree  # [B, ...] before any reset
 
 
 class Vector(Protocol):
     """B environments."""
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> PyTree:
         """Begin an episode in each and return the observations [B, ...]."""
         ...
 
@@ -48,24 +51,22 @@ class Rows:
     what `info` tells, and in an evaluation nobody steps what has ended.
     """
 
-    def __init__(self, name: str, envs: Sequence[Any], space: Any, actions: Any):
-        """Take the environments; the spaces are of observations and actions of each."""
-        self._name, self._envs, self._space = name, envs, space
+    def __init__(self, shown: Shown, envs: Sequence[Any], actions: Any):
+        """Take the environments; the space is of the actions of each."""
+        self._name, self._envs, self._shown = shown.name, envs, shown
         # None where actions are numbers
         self._actions = None if is_a(actions, "Discrete") else actions.dtype
-        self._shape = tuple(space.shape)
         count = len(envs)
-        self._obs = np.zeros((count, *self._shape), kept_dtype(space))
-        self._final = np.zeros_like(self._obs)
+        self._obs, self._final = shown.zeros(count), shown.zeros(count)
         self._reward = np.zeros(count, np.float32)
         self._ended = np.zeros((2, count), bool)
         self._running = list(range(count))
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> PyTree:
         """Begin an episode in each, with seeds that count up from `seed`."""
         self._running = list(range(len(self._envs)))
         for i, env in enumerate(self._envs):
-            self._show(self._obs, i, self._first(env.reset(seed=seed + i)))
+            self._begin(i, env.reset(seed=seed + i))
         return self._obs
 
     def step(self, actions: np.ndarray, replace: bool) -> Stepped:
@@ -80,22 +81,23 @@ class Rows:
         for i in self._running:
             result = self._envs[i].step(each[i])
             try:
-                obs, reward, terminated, truncated, _ = result
+                obs, reward, terminated, truncated, info = result
                 self._reward[i] = float(reward)
                 terminated, truncated = _flag(terminated), _flag(truncated)
             except (TypeError, ValueError) as error:
                 raise self._wrong("step", result) from error
-            self._show(self._obs, i, obs)
-            if terminated or truncated:
+            over_now = terminated or truncated
+            self._shown.write(self._obs, i, obs, info, over_now)
+            if over_now:
                 ended[:, i] = terminated, truncated
                 over.append(i)
         final = self._obs
         if over:
             final = self._final
-            final[:] = self._obs
+            jax.tree.map(np.copyto, final, self._obs)
             for i in over:
                 if replace:
-                    self._show(self._obs, i, self._first(self._envs[i].reset()))
+                    self._begin(i, self._envs[i].reset())
                 else:
                     self._running.remove(i)
         return Stepped(self._obs, self._reward, ended[0], ended[1], final)
@@ -105,21 +107,11 @@ class Rows:
         for env in self._envs:
             env.close()
 
-    def _first(self, result: Any) -> Any:
-        """Return the observation of a reset."""
+    def _begin(self, i: int, result: Any) -> None:
+        """Write what a reset gave where the device reads it."""
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._wrong("reset", result)
-        return result[0]
-
-    def _show(self, rows: np.ndarray, i: int, obs: Any) -> None:
-        """Write an observation where the device reads it; NumPy would stretch it."""
-        shape = obs.shape if isinstance(obs, np.ndarray) else np.shape(obs)
-        if shape != self._shape:
-            raise ValueError(
-                f"the observation of {self._name} must be of {self._space}, got "
-                f"{obs!r}; mend the environment or its wrapper"
-            )
-        rows[i] = obs
+        self._shown.write(self._obs, i, *result, False)
 
     def _wrong(self, function: str, result: Any) -> ValueError:
         forms = {
@@ -145,8 +137,8 @@ def _flag(value: Any) -> bool:
 class SameStep:
     """A vector environment of Gymnasium that begins an ended episode in the same step."""
 
-    def __init__(self, name: str, envs: Any):
-        """Take it.
+    def __init__(self, name: str, envs: Any, masked: bool = False):
+        """Take it; `masked` says whether it tells which actions are allowed.
 
         Raises:
           ValueError: it is none, or begins an ended episode one step late.
@@ -169,13 +161,19 @@ class SameStep:
                 "vectorization_mode='sync', vector_kwargs={'autoreset_mode': "
                 "AutoresetMode.SAME_STEP})"
             )
-        self.envs = envs
-        self._name, self._dtype = name, kept_dtype(envs.single_observation_space)
+        self.envs, self._name = envs, name
+        spaces = envs.single_observation_space, envs.single_action_space
+        try:
+            self._shown = Shown(name, *spaces, masked)
+        except ValueError:
+            envs.close()
+            raise
         self._actions = envs.single_action_space.dtype
 
-    def reset(self, seed: int) -> np.ndarray:
+    def reset(self, seed: int) -> PyTree:
         """Begin an episode in each, with seeds made of `seed`."""
-        return np.asarray(self._called(self.envs.reset, seed=seed)[0], self._dtype)
+        obs, info = self._called(self.envs.reset, seed=seed)
+        return self._shown.batch(obs, info, np.zeros(self.envs.num_envs, bool))
 
     def step(self, actions: np.ndarray, replace: bool) -> Stepped:
         """Step each; all go on, `replace` or not."""
@@ -183,14 +181,18 @@ class SameStep:
         obs, reward, terminated, truncated, info = self._called(
             self.envs.step, np.array(actions, self._actions)
         )
-        obs = np.asarray(obs, self._dtype)
-        final, ended = obs, np.asarray(terminated | truncated)
+        rows = self._shown.batch(obs, info, np.zeros(len(terminated), bool))
+        final, ended = rows, np.asarray(terminated | truncated)
         if ended.any():
+            final = jax.tree.map(np.copy, rows)
+            told = info.get("final_info", {})
+            known = told.get(f"_{MASK}", np.ones(len(ended), bool))
             # by the flags: not every vector environment tells which of these are meant
-            final = obs.copy()
-            final[ended] = np.stack(list(info["final_obs"][ended]))
+            for i in np.flatnonzero(ended).tolist():
+                mask = {MASK: told[MASK][i]} if MASK in told and known[i] else {}
+                self._shown.write(final, i, info["final_obs"][i], mask, True)
         return Stepped(
-            obs, np.asarray(reward, np.float32), terminated, truncated, final
+            rows, np.asarray(reward, np.float32), terminated, truncated, final
         )
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optix import checks
-from optix.envs.kinds import first_of
+from optix.envs.kinds import first_of, is_a
 from optix.envs.names import is_gymnasium
 from optix.envs.spaces import spaces
 from optix.types import Box, Discrete
@@ -80,6 +80,11 @@ def env_spaces(agent: Any, env: Any, actions: type) -> tuple[Any, Any]:
         )
     observed = getattr(env, "single_observation_space", env.observation_space)
     acted = getattr(env, "single_action_space", env.action_space)
+    if not is_a(observed, "Box") and not is_a(observed, "Discrete"):
+        raise checks.OptionError(
+            f"{agent.__name__} takes observations of a Box or Discrete, but {name} has "
+            f"{observed}; use gymnasium.wrappers.FlattenObservation, or a JAX agent"
+        )
     plain = first_of(acted) == 0 if actions is Discrete else acted.dtype.kind == "f"
     if not plain:
         raise checks.OptionError(

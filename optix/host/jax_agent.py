@@ -110,7 +110,7 @@ class JaxAgent(PolicyAgent):
 
     def act(self, observation: Any, explore: bool = True) -> Any:
         """Return the action for one observation, as the environment takes it."""
-        return self.act_batch(np.asarray(observation)[None], explore)[0][0]
+        return self.act_batch(self._row(observation), explore)[0][0]
 
     def act_batch(
         self, observations: PyTree, explore: bool = True
@@ -150,7 +150,8 @@ class JaxAgent(PolicyAgent):
         window = episode_data.batched()
         if (wrong := not_finite(window)) is not None:
             raise checks.OptionError(f"a window must be finite, but its {wrong}")
-        self._raw(window.observations[0])  # refuses those of another environment
+        first = jax.tree.map(lambda x: x[0], window.observations)
+        self._raw(first)  # refuses those of another environment
         self.untouched = False
         batch = trajectory(window, self._view, self._discounted(window))
         if self.learner == OFF_POLICY:
@@ -191,7 +192,7 @@ class JaxAgent(PolicyAgent):
         Raises:
           NotImplementedError: actions are not discrete, or the agent has no `outputs`.
         """
-        return self.action_probs_batch(np.asarray(observation)[None])[0]
+        return self.action_probs_batch(self._row(observation))[0]
 
     def action_probs_batch(self, observations: PyTree) -> np.ndarray:
         """Return the same for a batch, [B, n]."""
@@ -242,6 +243,12 @@ class JaxAgent(PolicyAgent):
         if self.learner == ON_POLICY:
             return None
         return Replay(self.options.capacity, prioritised=self.options.prioritised)
+
+    def _row(self, observation: Any) -> PyTree:
+        """Return a batch of one observation."""
+        if self._view.join is None:
+            return np.asarray(observation)[None]
+        return jax.tree.map(lambda x: np.asarray(x)[None], observation)
 
     def _raw(self, observations: Any) -> np.ndarray:
         """Return observations [B, ...] for the device; the first ones say their shape."""

@@ -8,8 +8,14 @@ import numpy as np
 
 from optix import checks
 from optix.envs.actions import action_decoder, action_encoder
-from optix.envs.kinds import hosted_encoder, hosted_shape, kept_dtype
 from optix.envs.names import gymnasium_name, is_gymnasium
+from optix.envs.observations import (
+    hosted_encoder,
+    hosted_shape,
+    kept_dtype,
+    raw_shape,
+)
+from optix.envs.parts import Parts, has_parts
 from optix.envs.source import source
 from optix.types import Environment, PyTree
 
@@ -23,6 +29,7 @@ class View(NamedTuple):
     encode: `(raw [B, ...]) -> observations [B, *shape]` as the agent sees them; traced.
     decode: `(action) -> action` of one environment; traced.
     restore: `(actions [N, ...]) -> [N, ...]` those of the agent again, in NumPy.
+    join: makes one array of observations of several parts, None of one part.
     """
 
     name: str | None
@@ -31,6 +38,7 @@ class View(NamedTuple):
     encode: Callable[[jax.Array], jax.Array]
     decode: Callable[[jax.Array], jax.Array]
     restore: Callable[[np.ndarray], np.ndarray]
+    join: Callable[[Any], Any] | None = None
 
     def raw(self, observations: Any) -> np.ndarray:
         """Return observations in the type that the device takes.
@@ -38,7 +46,7 @@ class View(NamedTuple):
         Raises:
           ValueError: a tree of arrays, or rows of another shape.
         """
-        array = np.asarray(observations)
+        array = np.asarray(self.join(observations) if self.join else observations)
         if array.dtype.kind not in "biuf":
             raise checks.OptionError(
                 "observations must be arrays of numbers, got a "
@@ -87,11 +95,12 @@ def view(env: Any) -> View:
     hosted_shape(name, observations)  # refuses what no agent sees
     return View(
         name,
-        tuple(int(size) for size in observations.shape),
+        raw_shape(name, observations),
         kept_dtype(observations),
         hosted_encoder(name, observations),
         action_decoder(name, actions),
         action_encoder(name, actions),
+        Parts(name, observations).join if has_parts(observations) else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The best policy of a run as an object that acts."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -78,7 +79,7 @@ class LoadedPolicy:
         Args:
             observation: of the environment's shape, or with one axis before it. Of an
                 environment whose observations are numbers of states, one-hot; an image
-                with its channels last.
+                with its channels last; of several parts these, or all in one vector.
             explore: draw the action as in training, not the mode.
             action_mask: [n] or [B, n] bool, the actions that are allowed: of an
                 environment that tells them, and of no other.
@@ -88,6 +89,9 @@ class LoadedPolicy:
                 that remembers, another number of rows than before without a `reset`.
         """
         checks.boolean("explore", explore)
+        parts = self.env.parts
+        if parts is not None and isinstance(observation, Mapping | tuple):
+            observation = parts.join(observation)
         obs = np.asarray(observation, self.env.observation_dtype)
         shape = self.env.observation_shape
         single = obs.shape == shape

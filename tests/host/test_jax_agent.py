@@ -8,7 +8,7 @@ import pytest
 from gymnasium import spaces
 
 import optix
-from optix.envs.kinds import action_decoder, action_encoder
+from optix.envs.actions import action_decoder, action_encoder
 from optix.host import BatchPipeline, EpisodeData, VectorBatchPipeline, as_base_agent
 from optix.host.flax_ppo import FlaxPPOAgent
 from optix.types import Sample, Trajectory, Transition

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 
 from optix.envs.actions import action_decoder
-from optix.envs.kinds import hosted_encoder, kept_dtype
 from optix.envs.source import Source
 from optix.trees import select_rows
 from optix.types import Agent, PyTree
@@ -53,7 +52,7 @@ class _Place(NamedTuple):
     """Where the episodes of one stream stand."""
 
     vector: Any
-    obs: np.ndarray
+    obs: PyTree
     carry: PyTree
     ended: np.ndarray  # [B] bool, in the last step
     discounted: np.ndarray  # [B] float32
@@ -130,7 +129,7 @@ class Actor:
         zeros = np.zeros(count, np.float32)
         return _Place(
             vector,
-            np.array(vector.reset(own)),
+            jax.tree.map(np.array, vector.reset(own)),
             self._play.agent.initial_carry(count),
             np.zeros(count, bool),
             zeros,
@@ -147,9 +146,7 @@ class Actor:
                 policy, carry, ended, obs, hyperparams, key, step
             )
             stepped = vector.step(np.asarray(decoded), True)
-            stepped = stepped._replace(  # the next step writes into them again
-                **{name: np.array(x) for name, x in stepped._asdict().items()}
-            )
+            stepped = jax.tree.map(np.array, stepped)  # the next step writes into them
             discounted = stepped.reward + discount * discounted
             undiscounted = stepped.reward + undiscounted
             returns = {
@@ -179,7 +176,7 @@ class Actor:
 def _acting(play: Play, explore: bool) -> Callable:
     """Return the compiled choice of actions, carries begun anew where episodes ended."""
     agent, source = play.agent, play.source
-    encode = hosted_encoder(source.name, source.observations)
+    encode = source.shown.encode
     decode = jax.vmap(action_decoder(source.name, source.actions))
     bounded = hasattr(source.actions, "low")
 
@@ -197,15 +194,15 @@ def _acting(play: Play, explore: bool) -> Callable:
 
 def shapes(play: Play, num_envs: int) -> Rollout:
     """Return the form of a `Rollout` of so many environments."""
-    agent, source, steps = play.agent, play.source, play.num_steps
+    agent, shown, steps = play.agent, play.source.shown, play.num_steps
     of = jax.ShapeDtypeStruct
-    raw = tuple(source.observations.shape)
-    obs = of((num_envs, *raw), kept_dtype(source.observations))
+    obs = shown.form(num_envs)
 
     def act(key, obs):
-        encode = hosted_encoder(source.name, source.observations)
         carry, policy = agent.initial_carry(num_envs), agent.init(key)
-        asked = agent.act(policy, carry, encode(obs), agent.hyperparams, key, True)
+        asked = agent.act(
+            policy, carry, shown.encode(obs), agent.hyperparams, key, True
+        )
         return asked[1], dict(asked[2])
 
     action, extras = jax.eval_shape(act, jax.random.key(0), obs)

@@ -16,7 +16,6 @@ from optix.distributed.acting.engines import ENGINES
 from optix.distributed.acting.roster import Settings
 from optix.distributed.cluster import check_ray
 from optix.envs.hosted import hosted
-from optix.envs.kinds import hosted_encoder
 from optix.envs.source import source
 from optix.learners.collect import window_return
 from optix.trees import all_finite
@@ -128,7 +127,7 @@ def actors(
     start = partial(ENGINES[engine], partial(Actor, play), num_actors)
     crew = Crew(start, settings, shapes(play, each))
     whole = shapes(play, num_envs)
-    encode = hosted_encoder(made.name, made.observations)
+    encode = made.shown.encode
     unseen = np.zeros(2, np.int32)
     of = jax.ShapeDtypeStruct
 
@@ -224,8 +223,8 @@ def _trajectory(rollout: Rollout, encode: Any, steps: int) -> Trajectory:
     """Return a window as agents see it."""
 
     def seen(obs):
-        rows = encode(obs.reshape(-1, *obs.shape[2:]))
-        return rows.reshape(steps, -1, *rows.shape[1:])
+        rows = encode(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs))
+        return jax.tree.map(lambda x: x.reshape(steps, -1, *x.shape[1:]), rows)
 
     fields = rollout._replace(obs=seen(rollout.obs), next_obs=seen(rollout.next_obs))
     return Trajectory(*fields)

@@ -1,0 +1,185 @@
+"""Action masks of Gymnasium's environments, from `info` to the agent."""
+
+import gymnasium
+import gymnasium.spaces as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import optix
+from optix.envs.hosted import hosted
+from optix.types import Masked
+
+SAME_STEP = gymnasium.vector.AutoresetMode.SAME_STEP
+
+
+class Told(gymnasium.Env):
+    """Three steps, then cut; of four actions the one that its step has is allowed.
+
+    Any other ends the run. The mask is one array that each step writes into again.
+    """
+
+    observation_space, action_space = gym.Box(-9, 9, (1,)), gym.Discrete(4)
+
+    def __init__(self):
+        self.mask = np.zeros(4, np.int8)
+
+    def told(self):
+        self.mask[:] = np.arange(4) == self.time
+        return np.full(1, self.time, np.float32), {"action_mask": self.mask}
+
+    def reset(self, *, seed=None, options=None):
+        self.time = 0
+        return self.told()
+
+    def step(self, action):
+        if action != self.time:
+            raise AssertionError(f"{action} at {self.time}")
+        self.time += 1
+        obs, info = self.told()
+        return obs, 1.0, False, self.time == 3, info
+
+
+class Silent(Told):
+    """Says nothing of what followed its end."""
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {} if self.time == 3 else info
+
+
+class Method(Told):
+    """As SB3-contrib has it."""
+
+    def told(self):
+        obs, info = super().told()
+        return obs, {}
+
+    def action_masks(self):
+        return self.mask
+
+
+class Several(Told):
+    """The same of two numbers at once, whose masks are a tuple of arrays."""
+
+    action_space = gym.MultiDiscrete([4, 2])
+
+    def told(self):
+        obs, info = super().told()
+        return obs, {"action_mask": (info["action_mask"], np.array([0, 1], np.int8))}
+
+    def step(self, action):
+        assert action[1] == 1
+        return super().step(action[0])
+
+
+def sync(kind):
+    return lambda count: gymnasium.vector.SyncVectorEnv(
+        [kind] * count, autoreset_mode=SAME_STEP
+    )
+
+
+def made(kind, how):
+    if how == "vector":
+        return hosted(kind, vector=sync(kind))
+    return hosted(kind, async_envs=how == "processes")
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        (Told, "rows"),
+        (Told, "vector"),
+        (Told, "processes"),
+        (Silent, "rows"),
+        (Silent, "vector"),
+        (Method, "rows"),
+        (Method, "processes"),
+        (Several, "rows"),
+        (Several, "vector"),
+    ],
+)
+def test_masks_of_every_step_and_of_what_followed_an_end(kind, how):
+    env = made(kind, how)
+    assert env.masked
+    number = 6 if kind is Several else 4
+    after = np.ones(4) if kind is Silent else np.eye(4)[3]
+    start = env.reset(None, 2)
+    assert start[1].action_mask.shape == (2, number)
+    state, obs, fresh = env.claim(jax.random.key(0), *start, 6, jnp.bool_(True))
+    assert bool(fresh)
+    for time in (0, 1, 2, 0, 1, 2):
+        assert isinstance(obs, Masked) and obs.action_mask.dtype == bool
+        np.testing.assert_array_equal(obs.action_mask[:, :4], [np.eye(4)[time]] * 2)
+        np.testing.assert_array_equal(obs.obs, [[time]] * 2)
+        action = jnp.full(2, time)
+        if kind is Several:
+            action = jnp.stack([action, jnp.ones_like(action)], -1)
+        state, step = env.step(None, state, action)
+        expected = after if time == 2 else np.eye(4)[time + 1]
+        found = step.next_obs.action_mask[:, :4]
+        np.testing.assert_array_equal(found, [expected] * 2)
+        np.testing.assert_array_equal(step.truncated, time == 2)
+        obs = step.obs
+    env.host.close()
+
+
+REPLAY = {"learning_starts": 8, "batch_size": 4, "capacity": 64, "num_steps": 8}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind"),
+    [("ppo", Told), ("ppo", Several), ("dqn", Told), ("recurrent_ppo", Method)],
+)
+def test_agents_of_jax_keep_to_them_in_training_and_evaluation(algorithm, kind):
+    options = REPLAY if algorithm == "dqn" else {"num_steps": 8}
+    small = {"num_envs": 2, "hidden": (4,), "evaluation_episodes": 2, **options}
+    loop = optix.make(kind, algorithm, **small)
+    state = jax.jit(loop.init)(jax.random.key(0))
+    for _ in range(2):  # any other action than the one that is allowed raises
+        state, report = jax.jit(loop.step)(state)
+        loop.learner.host.raise_if_failed()
+    assert float(report.score) == 3 and bool(jnp.isfinite(report.score))
+
+
+def test_taxi_tells_its_masks():
+    assert hosted("Taxi-v3").masked and not hosted("CartPole-v1").masked
+
+
+class Late(Told):
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {}
+
+
+class Wrong(Told):
+    def told(self):
+        obs, info = super().told()
+        return obs, {"action_mask": np.ones(3, bool)}
+
+
+class Boxed(Told):
+    action_space = gym.Box(-1, 1, (1,))
+
+
+@pytest.mark.parametrize("how", ["rows", "vector"])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Late, "info of .* must hold 'action_mask' at every step that does not end"),
+        (Wrong, "must hold a 0 or a 1 for each of 4 actions"),
+    ],
+)
+def test_masks_that_are_none(kind, how, message):
+    vector = (sync(kind) if how == "vector" else None) or None
+    env = hosted(kind, vector=vector)
+    with pytest.raises(Exception):  # noqa: B017
+        state, *_ = env.claim(jax.random.key(0), *env.reset(None, 1), 2, True)
+        jax.block_until_ready(env.step(None, state, jnp.zeros(1, jnp.int32)))
+    with pytest.raises(ValueError, match=message):
+        env.host.raise_if_failed()
+
+
+def test_a_mask_beside_a_box_is_not_read():
+    assert not hosted(Boxed).masked
