@@ -62,6 +62,9 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
     for field, kind in forms.items():
         value = getattr(result, field)
         check_array(f"{field} of {function}", name, value, (batch,), kind)
+    if result.shared is not None:
+        field = f"shared of {function}"
+        check_array(field, name, result.shared, (batch,), jnp.bool_)
     check_state(name, state, after, dtypes=True)
 
 

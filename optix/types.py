@@ -53,6 +53,7 @@ class StepExtras(TypedDict, total=False):
     carry: PyTree  # [T, B, ...] before the step; of `act` where there is a carry
     discounted_return: jax.Array  # [T, B] float32 running, this step's reward included
     episode_return: jax.Array  # [T, B] float32 the same, undiscounted
+    shared: jax.Array  # [T, B] bool as in `EnvStep`, where resets are shared
 
 
 class Trajectory(NamedTuple):
@@ -166,6 +167,8 @@ class EnvStep(NamedTuple):
     terminated: jax.Array  # [B] bool
     truncated: jax.Array  # [B] bool
     next_obs: PyTree  # [B, ...] before any reset
+    shared: Any = None  # [B] bool: its fresh episode began as another's of this step
+    # did; None where that can not be
 
 
 class ObservationParts(Protocol):

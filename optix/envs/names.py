@@ -66,15 +66,17 @@ def is_hosted(env: Any) -> bool:
 
 
 def _check_family(env: str) -> None:
-    """Refuse a name whose prefix is almost that of a family, and no module."""
+    """Refuse a name whose prefix is no module, perhaps almost that of a family."""
     near, prefix = nearest_family(env), env.partition(":")[0]
     with contextlib.suppress(ImportError, ValueError):
         if importlib.util.find_spec(prefix) is not None:
             return
-    if near is not None:
+    if ":" in env:
+        hint = (
+            f"did you mean the family {near!r}?" if near else f"no package {prefix!r}"
+        )
         raise checks.OptionError(
-            f"unknown environment {env!r}; did you mean the family {near!r}? (families: "
-            f"{', '.join(FAMILIES)})"
+            f"unknown environment {env!r}; {hint} (families: {', '.join(FAMILIES)})"
         )
 
 

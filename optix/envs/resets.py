@@ -1,7 +1,8 @@
 """How an episode that ended begins again, where a fresh state is dear.
 
-A step makes fresh states for all environments, or for a share of them, and keeps those
-of the few that ended; or each environment goes back to its own first state.
+A step makes fresh states for all environments and keeps those of the few that ended; or
+for as many as ended, up to a share of all; or each environment goes back to its own first
+state.
 """
 
 import math
@@ -13,8 +14,9 @@ import jax.numpy as jnp
 from optix import checks
 from optix.envs.operations import operations
 from optix.forms import action_form
-from optix.trees import select_rows
+from optix.trees import select_rows, take
 from optix.types import Environment, PyTree
+from optix.xla.backend import on_cpu
 
 RESETS = ("all", "shared", "cached")
 _SHARE = 16  # environments for each fresh state of a step
@@ -38,11 +40,12 @@ def with_resets(env: Environment, resets: str | None = None) -> Environment:
     Args:
       env: made by `device`, and does not replace its ended episodes by itself.
       resets: "all" makes a fresh state for every environment at each step; "shared" one
-        for sixteen, handed to those that ended in turn, so that two of them get the same
-        only where more end at once than are fresh; "cached" takes each environment back
-        to its own first state, as Brax does: what begins is then no fresh draw. None
-        takes "shared" where a reset is dear, by its operations: more than a step, and
-        more than learning from a step costs; else "all".
+        for sixteen at most, handed to those that ended in turn, so that two of them get
+        the same only where more end at once than are fresh (`EnvStep.shared` says who);
+        on a CPU no more are made than environments ended. "cached" takes each
+        environment back to its own first state, as Brax does: what begins is then no
+        fresh draw. None takes "shared" where a reset is dear, by its operations: more
+        than a step, and more than learning from a step costs; else "all".
 
     Raises:
       ValueError: another word.
@@ -86,13 +89,32 @@ def _shared(env: Environment) -> Environment:
         state, result = env.play(key, state, action)
         done = result.terminated | result.truncated
         number = math.ceil(done.shape[0] / _SHARE)
-        fresh = env.reset(reset_key, number)
-        which = (jnp.cumsum(done) - 1) % number
-        fresh = jax.tree.map(lambda rows: rows[which], fresh)
-        state, obs = select_rows(done, fresh, (state, result.obs))
-        return state, result._replace(obs=obs)
+        place, ended = jnp.cumsum(done) - 1, done.sum()  # among those that ended
+        now = state, result.obs
+        rows = jax.tree.map(lambda x: x[:number], now)
+        fresh = _fresh(env, reset_key, rows, ended)
+        state, obs = select_rows(done, take(fresh, place % number), now)
+        alike = (place >= number) | (place + number < ended)
+        return state, result._replace(obs=obs, shared=done & alike)
 
     return env._replace(step=step)
+
+
+def _fresh(env: Environment, key: jax.Array, rows: PyTree, wanted: jax.Array) -> PyTree:
+    """Return fresh (state, obs) in the place of the first `wanted` of some rows."""
+
+    def row(number):
+        return take(env.reset(jax.random.fold_in(key, number), 1), 0)
+
+    count = len(jax.tree.leaves(rows)[0])
+    if not on_cpu():
+        return jax.vmap(row)(jnp.arange(count))
+
+    def put(number, rows):
+        return jax.tree.map(lambda x, new: x.at[number].set(new), rows, row(number))
+
+    # one after another, so that those nobody wants cost nothing
+    return jax.lax.fori_loop(0, jnp.minimum(wanted, count), put, rows)
 
 
 def _cached(env: Environment) -> Environment:

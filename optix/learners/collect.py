@@ -119,6 +119,7 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
         discount = hyperparams["discount"]
         discounted = result.reward + discount * rollout.discounted_return
         undiscounted = result.reward + rollout.episode_return
+        told = {} if result.shared is None else {"shared": result.shared}
         transition = Trajectory(
             obs=rollout.obs,
             action=action,
@@ -127,7 +128,10 @@ def collector(agent: Agent, env: Environment, num_envs: int) -> Collector:
             truncated=result.truncated,
             next_obs=result.next_obs,
             extras=StepExtras(
-                **extras, discounted_return=discounted, episode_return=undiscounted
+                **extras,
+                **told,
+                discounted_return=discounted,
+                episode_return=undiscounted,
             ),
         )
         carry = select_rows(done, agent.initial_carry(num_envs), carry)
@@ -155,6 +159,9 @@ def window_report(
 ) -> Report:
     """Return the report of a window, over all devices.
 
+    Where resets are shared its metric "shared_resets" is how many episodes began with the
+    state that another began with in the same step.
+
     Args:
       steps: environment steps of the window on this device.
       update_finite: [] bool, what the agent says of its update.
@@ -169,6 +176,11 @@ def window_report(
     finite = on_all_devices(jnp.asarray(update_finite), axis_name) & data_finite
     value = window_return(trajectory, latest_return, axis_name)
     metrics = {**metrics, "return": value}
+    if "shared" in trajectory.extras:
+        shared = trajectory.extras["shared"].sum()
+        if axis_name is not None:
+            shared = jax.lax.psum(shared, axis_name)
+        metrics["shared_resets"] = shared.astype(jnp.float32)
     return Report(env_steps, finite, metrics, trajectory, data_finite)
 
 

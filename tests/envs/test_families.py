@@ -10,8 +10,8 @@ import pytest
 from optix.envs.device import device
 from optix.envs.environment import environment
 from optix.envs.families.table import FAMILIES
-from optix.make import make
-from optix.types import Discrete
+from optix.make import make, make_agent
+from optix.types import Discrete, Masked
 
 
 def need(family):
@@ -137,6 +137,8 @@ CASES = {
 
 
 def numbers(obs):
+    """All that is observed, as a vector; a mask is a part of Jumanji's own."""
+    obs = obs.obs if isinstance(obs, Masked) else obs
     leaves = [np.ravel(np.asarray(x, np.float32)) for x in jax.tree.leaves(obs)]
     return np.concatenate(leaves)
 
@@ -167,6 +169,9 @@ def test_a_family_is_stepped_as_by_itself(name):
         np.testing.assert_allclose(
             numbers(result.next_obs), numbers(seen), rtol=1e-4, atol=1e-5
         )
+        if env.masked:
+            mask = result.next_obs.action_mask[0]
+            np.testing.assert_array_equal(mask, seen.action_mask)
         np.testing.assert_allclose(result.reward[0], reward, rtol=1e-4, atol=1e-5)
         assert bool(result.terminated[0]) == bool(terminated)
         assert bool(result.truncated[0]) == bool(truncated)
@@ -176,17 +181,51 @@ def test_a_family_is_stepped_as_by_itself(name):
     assert ended
 
 
+@pytest.mark.parametrize("name", ["Snake-v1", "Game2048-v1"])
+def test_what_jumanji_forbids_is_not_done(name):
+    need("jumanji")
+    env = device(f"jumanji:{name}")
+    assert env.masked
+    agent = make_agent(env, "ppo", hidden=(4,))
+    policy, hyperparams = agent.init(jax.random.key(0)), agent.hyperparams
+
+    def step(at, key):
+        state, obs = at
+        act_key, step_key = jax.random.split(key)
+        _, action, _ = agent.act(policy, (), obs, hyperparams, act_key, True)
+        state, result = env.step(step_key, state, action)
+        allowed = jnp.take_along_axis(obs.action_mask, action[:, None], 1)
+        return (state, result.obs), (allowed, obs.action_mask)
+
+    keys = jax.random.split(jax.random.key(1), 40)
+    begun = env.reset(jax.random.key(2), 4)
+    allowed, mask = jax.jit(lambda: jax.lax.scan(step, begun, keys)[1])()
+    assert allowed.all() and mask.any(-1).all() and not mask.all()
+
+
+def test_what_jumanji_allows_of_several_numbers_is_told_by_nobody():
+    need("jumanji")
+    from optix.envs.families.jumanji import world
+
+    assert world("Tetris-v0", None).action_mask is None
+
+
+SMALL = {"num_rows": 3, "num_cols": 3, "time_limit": 9}  # a snake of nine cells
+
+
 @pytest.mark.parametrize(
-    "name", ["navix:Navix-Empty-5x5-v0", "xminigrid:MiniGrid-Empty-5x5"]
+    "name, params",
+    [("jumanji:Snake-v1", SMALL), ("xminigrid:MiniGrid-Empty-5x5", None)],
 )
-def test_a_run_in_a_family(name, tmp_path):
+def test_a_run_in_a_family(name, params, tmp_path):
     need(name.partition(":")[0])
     from optix.run.evaluate import evaluate
     from optix.run.train import resume, train
 
     options = {
+        "env_params": params,
         "num_envs": 2,
-        "num_steps": 8,
+        "num_steps": 4,
         "evaluation_episodes": 2,
         "final_scores": 2,
         "hidden": (4,),

@@ -11,6 +11,7 @@ from optix.envs.device import device
 from optix.envs.environment import environment
 from optix.envs.resets import cost_of_reset, is_dear, with_resets
 from optix.make import make
+from optix.types import Trajectory
 from tests import probes
 
 
@@ -29,6 +30,20 @@ class Drawn(probes.Probe):
     def step_env(self, key, state, action, params):
         state = state._replace(time=state.time + 1)
         return state.first[None] + 1, state, 1.0, action == 1, {}
+
+
+class Long(Drawn):
+    """Lasts 1 to 4 steps, as its reset drew."""
+
+    LENGTHS = 4
+
+    def reset_env(self, key, params):
+        first = jax.random.randint(key, (), 1, 1 + self.LENGTHS).astype(jnp.float32)
+        return first[None], State(first, jnp.int32(0))
+
+    def step_env(self, key, state, action, params):
+        obs, state, *_ = super().step_env(key, state, action, params)
+        return obs, state, 1.0, state.time >= state.first, {}
 
 
 class Dear(Drawn):
@@ -63,11 +78,69 @@ def test_shared_states_are_fresh_and_no_two_alike():
     np.testing.assert_array_equal(np.asarray(state.first)[ENDED], fresh)
 
 
-def test_more_ends_than_fresh_states_share_evenly():
-    env = with_resets(device(Drawn()), "shared")
-    _, obs, _, _ = played(env, np.ones(48, bool))
-    values, counts = np.unique(obs, return_counts=True)
-    assert len(values) == 3 and set(counts) == {16}
+@pytest.mark.parametrize("batch", [1, 16, 17, 48])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_who_shares_a_state_is_counted(batch, share):
+    ended = np.random.default_rng(batch).uniform(size=batch) < share
+    _, obs, result, _ = played(with_resets(device(Drawn()), "shared"), ended)
+    values, counts = np.unique(obs[ended], return_counts=True)
+    several = np.isin(obs, values[counts > 1]) & ended
+    np.testing.assert_array_equal(result.shared, several)
+    # evenly among as many as are fresh
+    assert len(values) == min(ended.sum(), -(-batch // 16))
+    assert not ended.any() or np.ptp(counts) <= 1
+
+
+@pytest.mark.parametrize("ends, made", [(0, 0), (2, 2), (48, 3)])
+def test_no_more_states_are_made_than_are_wanted(ends, made):
+    calls = []
+
+    class Counted(Drawn):
+        def reset_env(self, key, params):
+            jax.debug.callback(lambda: calls.append(1))
+            return super().reset_env(key, params)
+
+    env = with_resets(device(Counted()), "shared")
+    state, _ = env.reset(jax.random.key(0), 48)
+    jax.effects_barrier()
+    calls.clear()
+    action = jnp.asarray(np.arange(48) < ends, jnp.int32)
+    jax.block_until_ready(jax.jit(env.step)(jax.random.key(1), state, action))
+    jax.effects_barrier()
+    assert len(calls) == made
+
+
+def test_an_accelerator_begins_with_the_same_states(monkeypatch):
+    shared = with_resets(device(Drawn()), "shared")
+    one_by_one = played(shared, ENDED)[1]
+    monkeypatch.setattr("optix.envs.resets.on_cpu", lambda: False)
+    shared = with_resets(device(Drawn()), "shared")
+    np.testing.assert_array_equal(played(shared, ENDED)[1], one_by_one)
+
+
+def test_a_window_reports_how_many_share():
+    from optix.learners.collect import window_report
+
+    shared = jnp.asarray(np.arange(12).reshape(3, 4) % 3 == 0)
+    flags, zeros = jnp.ones((3, 4), bool), jnp.zeros((3, 4))
+    told = {"episode_return": zeros}
+    window = Trajectory((), (), zeros, flags, flags, (), told)
+    rest = zeros[0], jnp.bool_(True), None
+    report = window_report(12, jnp.bool_(True), {}, window, *rest)
+    assert "shared_resets" not in report.metrics  # where none can be shared
+    window = window._replace(extras={**told, "shared": shared})
+    report = window_report(12, jnp.bool_(True), {}, window, *rest)
+    assert float(report.metrics["shared_resets"]) == 4
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_a_log_has_how_many_share(agent):
+    sizes = {"num_envs": 20, "num_steps": 4, "hidden": (4,), "evaluation_episodes": 2}
+    more = {"num_minibatches": 2} if agent == "ppo" else {}
+    run = make(Long(), agent, resets="shared", **sizes, **more)
+    state = jax.eval_shape(run.init, jax.random.key(0))
+    _, report = jax.eval_shape(run.step, state)
+    assert report.metrics["shared_resets"].shape == ()
 
 
 def test_first_states_are_distributed_as_the_environments_own():
@@ -80,6 +153,59 @@ def test_first_states_are_distributed_as_the_environments_own():
         ].obs[0, 0]
     )(jax.random.split(jax.random.key(5), 2000))
     assert kstest(np.asarray(fresh), "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("resets", ["all", "shared"])
+def test_episodes_are_as_long_as_the_environments_own(resets):
+    from scipy.stats import chisquare
+
+    env, steps = with_resets(device(Long()), resets), 3 * Long.LENGTHS
+
+    @jax.jit
+    @jax.vmap
+    def ends(key):
+        state, _ = env.reset(key, 17)
+
+        def step(state, key):
+            state, result = env.step(key, state, jnp.zeros(17, jnp.int32))
+            return state, result.terminated[3]
+
+        return jax.lax.scan(step, state, jax.random.split(key, steps))[1]
+
+    # of one environment of each run: those of a run share states
+    ended = np.asarray(ends(jax.random.split(jax.random.key(7), 2000)))
+    when = np.array([np.flatnonzero(row)[:3] for row in ended])
+    for lengths in np.diff(when, axis=1).T:  # the second episodes and the third
+        counts = np.bincount(lengths, minlength=1 + Long.LENGTHS)[1:]
+        assert chisquare(counts).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("resets", ["all", "shared"])
+def test_goals_of_navix_are_where_its_own_resets_put_them(resets):
+    from scipy.stats import chi2_contingency
+
+    navix = pytest.importorskip("navix")
+    name = "Navix-Empty-Random-5x5-v0"
+    env, own = device(f"navix:{name}", {"max_steps": 1}), navix.make(name)
+    env = with_resets(env, resets)
+
+    def begun(key):  # the first step ends all, by the limit
+        state, _ = env.reset(key, 2)
+        state, result = env.step(jax.random.fold_in(key, 1), state, jnp.full(2, 6))
+        return state.world.state.get_goals().position[0, 0], result.truncated.all()
+
+    def own_goal(key):
+        return own.reset(key).state.get_goals().position[0]
+
+    keys = jax.random.split(jax.random.key(0), (2, 1000))
+    goals, ended = jax.jit(jax.vmap(begun))(keys[0])
+    assert ended.all()
+    places = np.stack([goals, jax.jit(jax.vmap(own_goal))(keys[1])])
+    cells = places[..., 0] * 5 + places[..., 1]
+    counts = np.stack([np.bincount(each, minlength=25) for each in cells])
+    counts = counts[:, counts.sum(0) > 0]
+    assert counts.shape[1] == 9  # all that is not a wall
+    assert chi2_contingency(counts).pvalue > 1e-3
 
 
 def test_cached_goes_back_to_the_first_state():

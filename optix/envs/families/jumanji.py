@@ -1,6 +1,7 @@
 """Jumanji (arXiv:2306.09884): games and problems of combinatorics.
 
-Observations of several parts are one vector, see `optix.envs.families.world.flat`.
+Observations of several parts are one vector, see `optix.envs.families.world.flat`. One of
+them, `action_mask`, is the mask of the actions too where these are Discrete.
 Whether an end is one is what the environment's discount says: of most, a time limit is
 a part of the problem, and terminates.
 """
@@ -8,8 +9,9 @@ a part of the problem, and terminates.
 # the package is an extra, and is called as this file
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from optix import checks
@@ -26,6 +28,13 @@ from optix.envs.families.world import (
 
 _LIMIT = 1000  # steps of an episode that has no limit of its own
 _LAST = 2  # jumanji.types.StepType.LAST
+
+
+class Standing(NamedTuple):
+    """Where an episode stands."""
+
+    state: Any  # of the environment
+    action_mask: Any  # [n] bool of its latest observation, () where it tells none
 
 
 def names() -> list[str]:
@@ -65,26 +74,42 @@ def world(env: Any, params: Any) -> World:
     own = getattr(env.unwrapped, "time_limit", None)
     limit = limit_of(name, most if most is not None else own or _LIMIT)
 
+    actions = _actions(name, env.action_spec)
+    masked = _is_masked(env, actions)
+
+    def standing(state, obs):
+        return Standing(state, obs.action_mask if masked else ())
+
     def reset(key):
         state, timestep = env.reset(key)
-        return flat(timestep.observation), state
+        obs = timestep.observation
+        return flat(obs), standing(state, obs)
 
-    def step(key, state, action):
+    def step(key, before, action):
         del key  # what is random is in the state
-        state, timestep = env.step(state, action)
+        state, timestep = env.step(before.state, action)
         last, ended = timestep.step_type == _LAST, timestep.discount == 0
-        obs = flat(timestep.observation)
-        return obs, state, timestep.reward, last & ended, last & ~ended
+        obs, after = timestep.observation, standing(state, timestep.observation)
+        return flat(obs), after, timestep.reward, last & ended, last & ~ended
 
     made_of = World(
         name,
         flat_space(name, reset),
-        _actions(name, env.action_spec),
+        actions,
         limit,
         reset,
         step,
+        action_mask=(lambda state: state.action_mask) if masked else None,
     )
     return made_of if most is None and own else counted(made_of)
+
+
+def _is_masked(env: Any, actions: Any) -> bool:
+    """Whether observations say which of Discrete actions are allowed."""
+    _, timestep = jax.eval_shape(env.reset, jax.random.key(0))
+    mask = getattr(timestep.observation, "action_mask", None)
+    # of other actions the masks are over combinations, or several
+    return mask is not None and mask.shape == (getattr(actions, "n", None),)
 
 
 def _actions(name: str, spec: Any) -> Any:

@@ -27,6 +27,8 @@ class Spoken:
     def __init__(self, world: World):
         """Speak for a world."""
         self.world, self.default_params = world, Limit(world.time_limit)
+        # `device` asks whether there is one
+        self.action_mask = None if world.action_mask is None else self._action_mask
 
     def observation_space(self, params: Limit) -> Any:
         """Return the space of the world."""
@@ -55,3 +57,8 @@ class Spoken:
         """Return whether the latest step was cut off."""
         del params
         return state.truncated
+
+    def _action_mask(self, state: Played, params: Limit) -> jax.Array:
+        del params
+        assert self.world.action_mask is not None
+        return self.world.action_mask(state.world)

@@ -18,6 +18,8 @@ class World(NamedTuple):
         ended episode is not replaced.
     render: `(state) -> [H, W, 3] uint8`, on the host; None where the family has no
         picture of it.
+    action_mask: `(state) -> [n] bool`, which of its Discrete actions are allowed; None
+        where the family does not tell.
     """
 
     name: str
@@ -27,6 +29,7 @@ class World(NamedTuple):
     reset: Callable[..., Any]
     step: Callable[..., Any]
     render: Callable[[Any], np.ndarray] | None = None
+    action_mask: Callable[[Any], jax.Array] | None = None
 
 
 def counted(world: World) -> World:
@@ -43,12 +46,15 @@ def counted(world: World) -> World:
         truncated = truncated | (time >= world.time_limit)
         return obs, (state, time), reward, terminated, truncated
 
-    render = world.render
-    if render is not None:
-        return world._replace(
-            reset=reset, step=step, render=lambda state: render(state[0])
-        )
-    return world._replace(reset=reset, step=step)
+    def inside(function):
+        return None if function is None else lambda state: function(state[0])
+
+    return world._replace(
+        reset=reset,
+        step=step,
+        render=inside(world.render),
+        action_mask=inside(world.action_mask),
+    )
 
 
 def unbounded(shape: tuple[int, ...]) -> Any:
