@@ -171,6 +171,10 @@ class Environment(NamedTuple):
         [] bool is False nothing is stepped. None on the device, where any state will do.
     host: the part outside the device, None if there is none.
     masked: not all actions are always allowed: observations are `Masked`.
+    render: `(state) -> [H, W, 3] uint8`, a picture of one environment, whose state has no
+        axis of a batch, made outside of programs. None where there is none; those outside
+        the device have it from their `host`.
+    html: `(states) -> str`, a page that plays an episode, where there is such a thing.
     """
 
     name: str
@@ -185,6 +189,8 @@ class Environment(NamedTuple):
     claim: Callable[..., tuple[PyTree, PyTree, jax.Array]] | None = None
     host: "HostPart | None" = None
     masked: bool = False
+    render: Callable[[PyTree], np.ndarray] | None = None
+    html: Callable[[list[PyTree]], str] | None = None
 
 
 class Network(NamedTuple):

@@ -12,6 +12,8 @@ families: packages of environments written in JAX, by name as in "brax:ant". lis
 is known here by name. resets: how ended episodes begin again. operations: what a function
 costs, by which they are chosen.
 
+pictures: what they look like.
+
 kinds: the spaces of both. spaces: what any kind of environment shows and takes.
 
 A factory is named like its module, so nothing is exported: `from optix.envs.device import

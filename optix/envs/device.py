@@ -20,6 +20,7 @@ from optix.envs.kinds import (
 )
 from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
+from optix.envs.pictures import pixels, renderer
 from optix.envs.wrappers import Protocol, protocol
 from optix.trees import select_rows
 from optix.types import Discrete, Environment, EnvStep, Masked, PyTree
@@ -146,7 +147,28 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         play,
         decode,
         masked=mask is not None,
+        render=_picture(name, env, params),
+        html=getattr(env, "html", None),
     )
+
+
+def _picture(name: str, env: Any, params: Any) -> Callable[[PyTree], Any] | None:
+    """Return `(state) -> [H, W, 3] uint8` of one environment, None without a picture."""
+    draw = renderer(env)
+    if draw is None:
+        return None
+
+    def render(state):
+        try:
+            return pixels(name, draw(state, params))
+        except checks.OptionError:
+            raise
+        except Exception as error:
+            raise checks.OptionError(
+                f"render of {name} failed with {type(error).__name__}: {error}"
+            ) from error
+
+    return render
 
 
 def _registered(name: str) -> tuple[Any, Any]:

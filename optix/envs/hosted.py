@@ -25,7 +25,7 @@ from optix.envs.kinds import (
     kept_dtype,
 )
 from optix.envs.source import source
-from optix.envs.vectors import Stepped
+from optix.envs.vectors import Shown, Stepped
 from optix.types import Box, Environment, EnvStep
 
 # [2] what a state holds: the mark of `Copies` and a number of a copy there
@@ -87,7 +87,7 @@ def hosted(
     encode = hosted_encoder(made.name, made.observations)
     raw = made.observations.shape, kept_dtype(made.observations)
     dtype = np.dtype(np.uint8 if raw[1] == np.uint8 else np.float32)
-    host = Copies(made.name, made.open, copies)
+    host = Copies(made.name, made.open, copies, lambda: Shown(made.show(), encode))
 
     def reset(key, batch):
         del key  # `claim` begins episodes

@@ -112,4 +112,9 @@ def _cached(env: Environment) -> Environment:
         now, obs = select_rows(done, first, (after.state, result.obs))
         return after._replace(state=now), result._replace(obs=obs)
 
-    return env._replace(reset=reset, step=step, play=play)
+    shown, (render, html) = {}, (env.render, env.html)
+    if render is not None:
+        shown["render"] = lambda state: render(state.state)
+    if html is not None:
+        shown["html"] = lambda states: html([each.state for each in states])
+    return env._replace(reset=reset, step=step, play=play, **shown)

@@ -19,6 +19,7 @@ class Source(NamedTuple):
     observations, actions: spaces of one environment.
     time_limit: steps of an episode.
     open: `(count) -> Vector` of so many environments.
+    show: `() -> Vector` of one whose `picture` can be asked for.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Source(NamedTuple):
     actions: Any
     time_limit: int
     open: Callable[[int], Vector]
+    show: Callable[[], Vector]
 
 
 def source(
@@ -80,7 +82,23 @@ def source(
         )
         return SameStep(name, envs)
 
-    return Source(name, *spaces, limit, open_processes if async_envs else open_rows)
+    def show():
+        return Rows(name, [_seen(name, env, make)], *spaces)
+
+    opened = open_processes if async_envs else open_rows
+    return Source(name, *spaces, limit, opened, show)
+
+
+def _seen(name: str, env: Any, make: Callable[[], Any]) -> Any:
+    """Return an environment that renders, if Gymnasium makes it; else as it is made."""
+    import gymnasium
+
+    if not isinstance(env, str | gymnasium.Env):
+        return make()
+    try:
+        return make(render_mode="rgb_array")  # type: ignore[call-arg]
+    except (TypeError, gymnasium.error.Error) as error:
+        raise checks.OptionError(f"{name} can not be rendered: {error}") from error
 
 
 def _copying(make: Callable[[], Any]) -> Any:
@@ -211,4 +229,4 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
         spaces = envs.single_observation_space, envs.single_action_space
     finally:
         probe.close()
-    return Source(known, *spaces, limit, open_vector)
+    return Source(known, *spaces, limit, open_vector, lambda: open_vector(1))

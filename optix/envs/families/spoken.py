@@ -27,6 +27,13 @@ class Spoken:
     def __init__(self, world: World):
         """Speak for a world."""
         self.world, self.default_params = world, Limit(world.time_limit)
+        self.render = self.html = None
+        if world.render is not None:
+            draw = world.render
+            self.render = lambda state, params: draw(state.world)
+        if world.html is not None:
+            write = world.html
+            self.html = lambda states: write([state.world for state in states])
 
     def observation_space(self, params: Limit) -> Any:
         """Return the space of the world."""

@@ -18,6 +18,7 @@ class World(NamedTuple):
         ended episode is not replaced.
     render: `(state) -> [H, W, 3] uint8`, on the host; None where the family has no
         picture of it.
+    html: `(states) -> str`, a page that plays an episode, or None.
     """
 
     name: str
@@ -27,6 +28,7 @@ class World(NamedTuple):
     reset: Callable[..., Any]
     step: Callable[..., Any]
     render: Callable[[Any], np.ndarray] | None = None
+    html: Callable[[list[Any]], str] | None = None
 
 
 def counted(world: World) -> World:
@@ -43,12 +45,12 @@ def counted(world: World) -> World:
         truncated = truncated | (time >= world.time_limit)
         return obs, (state, time), reward, terminated, truncated
 
-    render = world.render
+    shown, (render, html) = {}, (world.render, world.html)
     if render is not None:
-        return world._replace(
-            reset=reset, step=step, render=lambda state: render(state[0])
-        )
-    return world._replace(reset=reset, step=step)
+        shown["render"] = lambda state: render(state[0])
+    if html is not None:
+        shown["html"] = lambda states: html([state for state, _ in states])
+    return world._replace(reset=reset, step=step, **shown)
 
 
 def unbounded(shape: tuple[int, ...]) -> Any:
