@@ -39,7 +39,8 @@ def with_resets(env: Environment, resets: str | None = None) -> Environment:
       resets: "all" makes a fresh state for every environment at each step; "shared" one
         for sixteen, handed to those that ended in turn, so that two of them get the same
         only where more end at once than are fresh; "cached" takes each environment back
-        to its own first state, as Brax does: what begins is then no fresh draw. None
+        to its own first state, as Brax does: what begins is then no fresh draw. A task
+        (`optix.envs.tasks`) is drawn with a fresh state and shared or kept with it. None
         takes "shared" where a reset is dear, by its operations: more than a step, and
         more than learning from a step costs; else "all".
 

@@ -19,6 +19,8 @@ class World(NamedTuple):
     render: `(state) -> [H, W, 3] uint8`, on the host; None where the family has no
         picture of it.
     html: `(states) -> str`, a page that plays an episode, or None.
+    params: the parameters that are told to each step, None where all are of the object.
+    at: `(params) -> (reset, step)` with other ones, None where there are none.
     """
 
     name: str
@@ -29,6 +31,8 @@ class World(NamedTuple):
     step: Callable[..., Any]
     render: Callable[[Any], np.ndarray] | None = None
     html: Callable[[list[Any]], str] | None = None
+    params: Any = None
+    at: Callable[[Any], tuple[Callable[..., Any], Callable[..., Any]]] | None = None
 
 
 def counted(world: World) -> World:
