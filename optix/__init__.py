@@ -26,6 +26,7 @@ from optix.run.load import LoadedPolicy, load
 from optix.run.loaded_agent import LoadedAgent
 from optix.run.members import load_average, load_ensemble
 from optix.run.pause import Pause
+from optix.run.play import play
 from optix.run.result import Result
 from optix.run.rl_optimizer import RLOptimizer
 from optix.run.train import resume, train
@@ -70,6 +71,7 @@ __all__ = [
     "load_ensemble",
     "make",
     "make_agent",
+    "play",
     "resume",
     "resume_search",
     "search",

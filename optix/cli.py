@@ -1,4 +1,4 @@
-"""The command line: `optix train ENV`, and `resume`, `eval` and `export` of its folder.
+"""The command line: `optix train ENV`; `resume`, `eval`, `play` and `export` its folder.
 
 `optix search ENV` chooses the hyperparameters of a run before; `optix envs` lists
 environments.
@@ -33,6 +33,7 @@ from optix.run.folder import RunFolderError
 from optix.run.load import load
 from optix.run.pause import EXIT_CODES
 from optix.run.place import next_directory
+from optix.run.play import play
 from optix.run.programs import enable_compilation_cache
 from optix.run.result import Result
 from optix.run.train import resume, train
@@ -101,8 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
-    commands = {"train": _train, "resume": _resume, "eval": _eval, "export": _export}
-    commands |= {"search": search_command, "envs": _envs, "launch": _launch}
+    commands = {"train": _train, "resume": _resume, "eval": _eval, "play": _play}
+    commands |= {
+        "export": _export,
+        "search": search_command,
+        "envs": _envs,
+        "launch": _launch,
+    }
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if arguments[:1] == ["launch"]:  # what follows is a command of its own
@@ -328,6 +334,40 @@ def _eval(
         ensemble: let so many of the best policies act as one; by default the best alone.
     """
     played = evaluate(directory, episodes, seed=seed, ensemble=ensemble)
+    say(played.message, sys.stdout)
+    return 0
+
+
+def _play(
+    directory: tyro.conf.Positional[Path],
+    path: tyro.conf.Positional[Path | None] = None,
+    episodes: int = 1,
+    seed: int = 0,
+    fps: int = 20,
+    ensemble: int | None = None,
+    progress: bool = True,
+) -> int:
+    """Play the best policy of a run and write what it looks like.
+
+    Args:
+        directory: of the run, which may still be under way.
+        path: of the file, replaced if it is there: .gif, .mp4, .png (numbered pictures)
+            or, of Brax, .html; by default episode.gif in the folder of the run.
+        episodes: how many, one after another.
+        seed: of the random numbers of these episodes, which eval plays too.
+        fps: pictures a second.
+        ensemble: let so many of the best policies act as one; by default the best alone.
+        progress: show how far it is.
+    """
+    played = play(
+        directory,
+        path,
+        episodes=episodes,
+        seed=seed,
+        fps=fps,
+        ensemble=ensemble,
+        progress=progress,
+    )
     say(played.message, sys.stdout)
     return 0
 

@@ -44,3 +44,22 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with suppress(OSError):
             unfinished.unlink()
         raise
+
+
+def checked_path(path: str | os.PathLike, example: str = "policy.onnx") -> Path:
+    """Return where a file can be written, before anything is computed for it.
+
+    Raises:
+      ValueError: no path, one in a folder that is not there, or the path of a folder.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise OptionError(f"path must name a file, like {example!r}, got {path!r}")
+    where = Path(os.fsdecode(path))
+    if where.is_dir():
+        raise OptionError(f"path must name a file, got the folder {where}")
+    if not where.parent.is_dir():
+        raise OptionError(
+            f"path must be in a folder that is there, got {where}; make {where.parent} "
+            "first"
+        )
+    return where

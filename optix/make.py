@@ -61,6 +61,7 @@ def make(
     score: Callable | None = None,
     async_envs: bool = False,
     resets: str | None = None,
+    task: Callable | None = None,
     policies: int | None = None,
     actors: int | None = None,
     **options: Any,
@@ -93,6 +94,8 @@ def make(
       async_envs: step environments of Gymnasium in processes of their own.
       resets: how ended episodes begin again on the device: "all", "shared" or "cached",
         see `optix.envs.resets.with_resets`; None chooses by the cost of a reset.
+      task: `(key) -> parameters` of an environment on the device, drawn wherever an
+        episode begins, in training and in evaluations: see `optix.envs.device`.
       policies: places of a population of such loops, which spawns another one where one
         has gone dormant; None for a single loop. Budgets are then those of all together.
       actors: how many play the environments, of Gymnasium, elsewhere than the learner
@@ -114,10 +117,14 @@ def make(
     with _about("environment"):
         if actors is None:
             env = named_environment(
-                environment, env_params, async_envs=async_envs, resets=resets
+                environment,
+                env_params,
+                async_envs=async_envs,
+                resets=resets,
+                task=task,
             )
         else:
-            env = _of_actors(environment, env_params, async_envs, resets)
+            env = _of_actors(environment, env_params, async_envs, resets, task)
     spaces = (env.observation_shape, env.action_space)
     network, names = build_network(network, *spaces, options)
     row = choose(agent, env.action_space, env.name, network=network)
@@ -194,13 +201,19 @@ def make(
 
 
 def _of_actors(
-    environment: Any, env_params: Any, async_envs: bool, resets: str | None
+    environment: Any,
+    env_params: Any,
+    async_envs: bool,
+    resets: str | None,
+    task: Any,
 ) -> Any:
     """Return the environment that actors play, which is Gymnasium's."""
     if async_envs:
         raise OptionError("async_envs is not for actors, which are apart already")
     if resets is not None:
         raise OptionError("resets is of environments on the device, not of actors'")
+    if task is not None:
+        raise OptionError("task is of environments on the device, not of actors'")
     if isinstance(environment, Environment):
         raise OptionError(
             "actors play a name of Gymnasium or what a function makes, got the "

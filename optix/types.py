@@ -207,6 +207,10 @@ class Environment(NamedTuple):
     masked: not all actions are always allowed: observations are `Masked`.
     parts: of observations that are a dictionary or a tuple; a network of one's own gets
         them back by `parts.split(obs)`. None where they are one array.
+    render: `(state) -> [H, W, 3] uint8`, a picture of one environment, whose state has no
+        axis of a batch, made outside of programs. None where there is none; those outside
+        the device have it from their `host`.
+    html: `(states) -> str`, a page that plays an episode, where there is such a thing.
     """
 
     name: str
@@ -222,6 +226,8 @@ class Environment(NamedTuple):
     host: "HostPart | None" = None
     masked: bool = False
     parts: ObservationParts | None = None
+    render: Callable[[PyTree], np.ndarray] | None = None
+    html: Callable[[list[PyTree]], str] | None = None
 
 
 class Network(NamedTuple):

@@ -17,6 +17,7 @@ SMALL = {
     "torch_agent": [256, 1],
     "sb3_agent": [1024, 1],
     "lunar_lander": [64, 1, 2, 32],
+    "domain_randomisation": [1024, 2],
 }
 APART = {"tensorflow_agent"}  # run by tests/adapters/tensorflow
 NEEDS = {"sb3_agent": "stable_baselines3", "lunar_lander": "Box2D"}

@@ -9,8 +9,9 @@ come from. vectors: how a copy is stepped. copies: which of them goes on. names:
 name is.
 
 families: packages of environments written in JAX, by name as in "brax:ant". listing: what
-is known here by name. resets: how ended episodes begin again. operations: what a function
-costs, by which they are chosen.
+is known here by name. resets: how ended episodes begin again; tasks: with which
+parameters. operations: what a function costs, by which resets are chosen. pictures: what
+they look like.
 
 kinds: the observations of both. actions: what both take. spaces: what any kind of
 environment shows and takes.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optix.envs.vectors import Stepped, Vector
+from optix.envs.vectors import Stage, Stepped, Vector
 from optix.types import HostPart, PyTree
 
 Stream = tuple[int, int]
@@ -42,12 +42,19 @@ class Copies:
 
     Attributes:
       limit: how many wait.
+      show: opens one more environment, which can be seen, for `optix.play`.
       error: the last exception that an environment raised, or None.
     """
 
-    def __init__(self, name: str, open_copy: Callable[[int], Vector], limit: int):
+    def __init__(
+        self,
+        name: str,
+        open_copy: Callable[[int], Vector],
+        limit: int,
+        show: Callable[[], Stage],
+    ):
         """Open nothing yet."""
-        self.limit = limit
+        self.limit, self.show = limit, show
         self.error: BaseException | None = None
         self._name, self._open = name, open_copy
         self._lock = threading.RLock()  # several devices may call at once

@@ -17,6 +17,8 @@ from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
 from optix.envs.observations import observation_encoder, observation_shape
 from optix.envs.parts import Parts, has_parts
+from optix.envs.pictures import pixels, renderer
+from optix.envs.tasks import Tasks
 from optix.envs.wrappers import Protocol, protocol
 from optix.forms import action_form
 from optix.trees import select_rows
@@ -33,7 +35,13 @@ _PARTS = (
 )
 
 
-def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Environment:
+def device(
+    env: Any,
+    env_params: Any = None,
+    *,
+    name: str | None = None,
+    task: Callable[[jax.Array], Any] | None = None,
+) -> Environment:
     """Return the `Environment` of a gymnax name or of an instance of its protocol.
 
     The protocol is gymnax 1.0's: `reset_env`, `step_env`, `is_truncated`,
@@ -55,6 +63,10 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         environment of one of `optix.envs.families`, as "brax:ant".
       env_params: its parameters; None takes `default_params`.
       name: how messages call it; None takes the name or the class.
+      task: `(key) -> parameters` like `env_params`, drawn wherever an episode begins:
+        several tasks in one run. They are a part of the state, one of each environment,
+        so that a step compiles once for all of them; an evaluation draws by keys of its
+        own. Spaces and time limit are those of `env_params`. None plays `env_params`.
 
     Raises:
       ValueError: an unknown name, a part of the protocol or a time limit missing, spaces
@@ -71,6 +83,9 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     if family_of(found) is not None:
         world = family_world(found, env_params)
         env, env_params, name = Spoken(world), None, name or world.name
+        if task is not None:
+            checks.function("task", task, "it takes a key and gives parameters")
+            task = env.tasks(task)
     if isinstance(env, str):
         name = name or env
         env, default_params = _registered(env)
@@ -81,6 +96,8 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
     params = default_params if env_params is None else env_params
     time_limit = _time_limit(name, params)
     _check_params(name, params, default_params)
+    if task is not None:
+        env = Tasks(name, env, params, task)
 
     observations, actions = _spaces(name, env, params)
     encode, decode = (
@@ -146,7 +163,28 @@ def device(env: Any, env_params: Any = None, *, name: str | None = None) -> Envi
         decode,
         masked=mask is not None,
         parts=parts,
+        render=_picture(name, env, params),
+        html=getattr(env, "html", None),
     )
+
+
+def _picture(name: str, env: Any, params: Any) -> Callable[[PyTree], Any] | None:
+    """Return `(state) -> [H, W, 3] uint8` of one environment, None without a picture."""
+    draw = renderer(env)
+    if draw is None:
+        return None
+
+    def render(state):
+        try:
+            return pixels(name, draw(state, params))
+        except checks.OptionError:
+            raise
+        except Exception as error:
+            raise checks.OptionError(
+                f"render of {name} failed with {type(error).__name__}: {error}"
+            ) from error
+
+    return render
 
 
 def _registered(name: str) -> tuple[Any, Any]:

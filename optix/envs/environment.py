@@ -1,6 +1,9 @@
 """An `Environment` of whatever a user names one by."""
 
+from collections.abc import Callable
 from typing import Any
+
+import jax
 
 from optix import checks
 from optix.envs.device import device
@@ -18,6 +21,7 @@ def environment(
     *,
     async_envs: bool = False,
     resets: str | None = None,
+    task: Callable[[jax.Array], Any] | None = None,
 ) -> Environment:
     """Return the `Environment` of a name, an instance or a function.
 
@@ -28,6 +32,7 @@ def environment(
       env_params: of gymnax, or keywords of `gymnasium.make`.
       async_envs: of Gymnasium: environments in processes of their own.
       resets: how ended episodes begin again, see `optix.envs.resets.with_resets`.
+      task: `(key) -> parameters`, drawn where an episode begins, see `device`.
 
     Raises:
       ValueError: an unknown name, options that are not for such an environment, or what
@@ -41,6 +46,7 @@ def environment(
     checks.boolean("async_envs", async_envs)
     if not isinstance(env, Environment) and is_hosted(env):
         _check_resets(resets, env)
+        _check_task(task, env)
         return hosted(env, env_params, async_envs=async_envs)
     if async_envs:
         raise checks.OptionError(
@@ -55,8 +61,9 @@ def environment(
                 f"the Environment {env.name}; give them to device(...) or hosted(...)"
             )
         _check_resets(resets, env.name)
+        _check_task(task, env.name)
         return env
-    made = device(env, env_params)
+    made = device(env, env_params, task=task)
     if not isinstance(env, str) and family_of(env) is None and replaces(env):
         _check_resets(resets, made.name)
         return made
@@ -69,4 +76,13 @@ def _check_resets(resets: str | None, env: Any) -> None:
             "resets are chosen for environments that are made here on the device and do "
             f"not replace their ended episodes themselves, got resets={resets!r} beside "
             f"{env!r}; leave it out, or use optix.envs.resets.with_resets"
+        )
+
+
+def _check_task(task: Any, env: Any) -> None:
+    if task is not None:
+        raise checks.OptionError(
+            f"task is for environments that are made here on the device, got it beside "
+            f"{env!r}; give it to optix.envs.device.device(...), or draw in the reset of "
+            "an environment of Gymnasium"
         )

@@ -20,7 +20,7 @@ from optix.envs.actions import action_decoder, action_space
 from optix.envs.copies import Copies
 from optix.envs.observations import hosted_shape
 from optix.envs.source import source
-from optix.envs.vectors import Stepped
+from optix.envs.vectors import Stage, Stepped
 from optix.math.masks import observed
 from optix.trees import select
 from optix.types import Box, Environment, EnvStep
@@ -89,7 +89,11 @@ def hosted(
     decode = action_decoder(made.name, made.actions)
     shown = made.shown
     dtype = np.dtype(np.uint8 if shown.dtype == np.uint8 else np.float32)
-    host = Copies(made.name, made.open, copies)
+
+    def stage():
+        return Stage(made.show(), shown.encode)
+
+    host = Copies(made.name, made.open, copies, stage)
 
     def reset(key, batch):
         del key  # `claim` begins episodes

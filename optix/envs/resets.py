@@ -44,7 +44,8 @@ def with_resets(env: Environment, resets: str | None = None) -> Environment:
         the same only where more end at once than are fresh (`EnvStep.shared` says who);
         on a CPU no more are made than environments ended. "cached" takes each
         environment back to its own first state, as Brax does: what begins is then no
-        fresh draw. None takes "shared" where a reset is dear, by its operations: more
+        fresh draw. A task (`optix.envs.tasks`) is drawn with a fresh state and shared or
+        kept with it. None takes "shared" where a reset is dear, by its operations: more
         than a step, and more than learning from a step costs; else "all".
 
     Raises:
@@ -133,4 +134,9 @@ def _cached(env: Environment) -> Environment:
         now, obs = select_rows(done, first, (after.state, result.obs))
         return after._replace(state=now), result._replace(obs=obs)
 
-    return env._replace(reset=reset, step=step, play=play)
+    shown, (render, html) = {}, (env.render, env.html)
+    if render is not None:
+        shown["render"] = lambda state: render(state.state)
+    if html is not None:
+        shown["html"] = lambda states: html([each.state for each in states])
+    return env._replace(reset=reset, step=step, play=play, **shown)

@@ -17,9 +17,8 @@ from optix.forms import number_of_actions
 from optix.math.masks import on_observed
 from optix.types import Masked, PyTree
 
-MASK = (
-    "action_mask"  # of `info`, as Gymnasium's own environments and PettingZoo's call it
-)
+# in `info`, as Gymnasium's own environments and PettingZoo's call it
+MASK = "action_mask"
 
 
 class Shown:

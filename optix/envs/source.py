@@ -25,6 +25,7 @@ class Source(NamedTuple):
     shown: how the observations become rows.
     time_limit: steps of an episode.
     open: `(count) -> Vector` of so many environments.
+    show: `() -> Vector` of one whose `picture` can be asked for.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source(NamedTuple):
     shown: Shown
     time_limit: int
     open: Callable[[int], Vector]
+    show: Callable[[], Vector]
 
 
 def source(
@@ -92,8 +94,11 @@ def source(
         )
         return SameStep(name, envs, masked)
 
+    def show():
+        return Rows(shown, [_seen(name, env, make)], spaces[1])
+
     opened = open_processes if async_envs else open_rows
-    return Source(name, *spaces, shown, limit, opened)
+    return Source(name, *spaces, shown, limit, opened, show)
 
 
 def _tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
@@ -102,9 +107,8 @@ def _tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
         return False
     result = reset()
     info = result[1] if isinstance(result, tuple) and len(result) == 2 else {}
-    return (
-        isinstance(info, Mapping) and MASK in info
-    )  # forms are checked where it plays
+    # forms are checked where it plays
+    return isinstance(info, Mapping) and MASK in info
 
 
 def _has_masks(actions: Any) -> bool:
@@ -113,7 +117,7 @@ def _has_masks(actions: Any) -> bool:
     return any(is_a(actions, kind) for kind in kinds)
 
 
-def _telling(make: Callable[[], Any]) -> Any:
+def _telling(make: Callable[..., Any], **options: Any) -> Any:
     """Return an environment whose `info` holds a mask that it does not write into again.
 
     One of SB3-contrib's convention says by a method what is allowed.
@@ -135,7 +139,19 @@ def _telling(make: Callable[[], Any]) -> Any:
                 mask = self.env.get_wrapper_attr(_METHOD)()
             return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
 
-    return Telling(make())
+    return Telling(make(**options))
+
+
+def _seen(name: str, env: Any, make: Callable[[], Any]) -> Any:
+    """Return an environment that renders, if Gymnasium makes it; else as it is made."""
+    import gymnasium
+
+    if not isinstance(env, str | gymnasium.Env):
+        return make()
+    try:
+        return make(render_mode="rgb_array")  # type: ignore[call-arg]
+    except (TypeError, gymnasium.error.Error) as error:
+        raise checks.OptionError(f"{name} can not be rendered: {error}") from error
 
 
 def _copying(make: Callable[[], Any]) -> Any:
@@ -266,5 +282,5 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
         masked = _tells_masks(spaces[1], envs.reset)
     finally:
         probe.close()
-    opened = partial(open_vector, masked=masked)
-    return Source(known, *spaces, Shown(known, *spaces, masked), limit, opened)
+    opened, told = partial(open_vector, masked=masked), Shown(known, *spaces, masked)
+    return Source(known, *spaces, told, limit, opened, lambda: opened(1))

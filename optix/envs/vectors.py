@@ -5,7 +5,7 @@ kept apart: `final`. Observations come in arrays that the next call writes into 
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -38,9 +38,20 @@ class Vector(Protocol):
         """Step each; without `replace` one that has ended need not go on."""
         ...
 
+    def picture(self) -> Any:
+        """Return what the first one looks like, None where only its observation tells."""
+        ...
+
     def close(self) -> None:
         """Free them."""
         ...
+
+
+class Stage(NamedTuple):
+    """One environment that can be seen."""
+
+    vector: Vector
+    encode: Callable[[Any], Any]  # (observations [B, ...]) -> as agents see them
 
 
 class Rows:
@@ -101,6 +112,20 @@ class Rows:
                 else:
                     self._running.remove(i)
         return Stepped(self._obs, self._reward, ended[0], ended[1], final)
+
+    def picture(self) -> Any:
+        """Return what the first one renders.
+
+        Raises:
+          ValueError: it was not made to.
+        """
+        env = self._envs[0]
+        if env.render_mode != "rgb_array":
+            raise checks.OptionError(
+                f"{self._name} must have render_mode='rgb_array' to be seen, got "
+                f"{env.render_mode!r}; make it so in the function that makes it"
+            )
+        return env.render()
 
     def close(self) -> None:
         """Close each."""
@@ -194,6 +219,9 @@ class SameStep:
         return Stepped(
             rows, np.asarray(reward, np.float32), terminated, truncated, final
         )
+
+    def picture(self) -> None:
+        """Return None: its environments are not here."""
 
     def close(self) -> None:
         """Close it."""

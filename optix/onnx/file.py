@@ -6,11 +6,10 @@ The package `onnx` is imported where a file is written, never by `import optix`.
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from optix.checks import OptionError
-from optix.files import replacing
+from optix.files import checked_path, replacing
 
 MEANINGS = {  # of inputs and outputs that have these names in every framework
     "observation": "as the environment gives it",
@@ -36,25 +35,6 @@ def require_onnx() -> Any:
             f"an ONNX file needs the package onnx; install it by {INSTALL}"
         ) from error
     return onnx
-
-
-def checked_path(path: str | os.PathLike) -> Path:
-    """Return where a file can be written, before anything is computed for it.
-
-    Raises:
-      ValueError: no path, one in a folder that is not there, or the path of a folder.
-    """
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise OptionError(f"path must name a file, like 'policy.onnx', got {path!r}")
-    where = Path(os.fsdecode(path))
-    if where.is_dir():
-        raise OptionError(f"path must name a file, got the folder {where}")
-    if not where.parent.is_dir():
-        raise OptionError(
-            f"path must be in a folder that is there, got {where}; make {where.parent} "
-            "first"
-        )
-    return where
 
 
 def save(

@@ -65,6 +65,18 @@ def world(env: Any, params: Any) -> World:
         state = env.step(state, action)
         return state.obs, state, state.reward, state.done > 0, False
 
+    def render(state):
+        from brax.io import image
+
+        return image.render_array(env.sys, state.pipeline_state)
+
+    def html(states):
+        from brax.io import html
+
+        # how fast it plays is read from the system
+        system = env.sys.tree_replace({"opt.timestep": env.dt})
+        return html.render(system, [s.pipeline_state for s in states], colab=False)
+
     return counted(
         World(
             name,
@@ -73,5 +85,7 @@ def world(env: Any, params: Any) -> World:
             limit_of(name, limit),
             reset,
             step,
+            render,
+            html,
         )
     )

@@ -49,21 +49,27 @@ def world(env: Any, params: Any) -> World:
     default = env.default_params
     params = _params(name, params, default)
     limit = limit_of(name, params.max_timesteps)
-    endless = params.replace(max_timesteps=_NO_LIMIT)
 
-    def step(key, state, action):
-        obs, state, reward, done, _ = env.step_env(key, state, action, params)
-        terminated = env.is_terminal(state, endless)
-        return obs, state, reward, terminated, done & (state.timestep >= limit)
+    def at(params):
+        endless = params.replace(max_timesteps=_NO_LIMIT)
+
+        def step(key, state, action):
+            obs, state, reward, done, _ = env.step_env(key, state, action, params)
+            terminated = env.is_terminal(state, endless)
+            cut = done & (state.timestep >= params.max_timesteps)
+            return obs, state, reward, terminated, cut
+
+        return lambda key: env.reset_env(key, params), step
 
     return World(
         name,
         _space(env.observation_space(params)),
         _space(env.action_space(params)),
         limit,
-        lambda key: env.reset_env(key, params),
-        step,
-        _pixels("classic" in type(env).__module__),
+        *at(params),
+        render=_pixels("classic" in type(env).__module__),
+        params=params,
+        at=at,
     )
 
 

@@ -9,6 +9,8 @@ a part of the problem, and terminates.
 # the package is an extra, and is called as this file
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
+import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +29,7 @@ from optix.envs.families.world import (
 )
 
 _LIMIT = 1000  # steps of an episode that has no limit of its own
+_INCHES = (4, 4)  # of a picture
 _LAST = 2  # jumanji.types.StepType.LAST
 
 
@@ -99,6 +102,7 @@ def world(env: Any, params: Any) -> World:
         limit,
         reset,
         step,
+        _drawer(getattr(env.unwrapped, "_viewer", None)),
         action_mask=(lambda state: state.action_mask) if masked else None,
     )
     return made_of if most is None and own else counted(made_of)
@@ -110,6 +114,26 @@ def _is_masked(env: Any, actions: Any) -> bool:
     mask = getattr(timestep.observation, "action_mask", None)
     # of other actions the masks are over combinations, or several
     return mask is not None and mask.shape == (getattr(actions, "n", None),)
+
+
+def _drawer(viewer: Any) -> Callable[[Standing], np.ndarray] | None:
+    """Return what draws states with an environment's viewer, into no window."""
+    pixels = getattr(viewer, "_display_rgb_array", None)
+    if pixels is None:
+        return None
+    viewer = copy.copy(viewer)
+    viewer._display = pixels
+
+    def render(standing):
+        from matplotlib import pyplot
+
+        viewer._name = f"optix {id(viewer)}"
+        if not pyplot.fignum_exists(viewer._name):
+            # one that is there already is not shown
+            pyplot.figure(viewer._name, figsize=_INCHES).add_subplot()
+        return np.array(viewer.render(standing.state))[..., :3]
+
+    return render
 
 
 def _actions(name: str, spec: Any) -> Any:

@@ -75,4 +75,9 @@ def world(env: Any, params: Any) -> World:
         )
     actions = Box(-1.0, 1.0, (int(env.action_size),), np.float32)
     where = limit_of(name, limit)
-    return counted(World(name, unbounded(obs.shape), actions, where, reset, step))
+
+    def render(state):
+        return env.render([state])[0]
+
+    parts = unbounded(obs.shape), actions, where, reset, step, render
+    return counted(World(name, *parts))

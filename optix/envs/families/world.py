@@ -20,6 +20,9 @@ class World(NamedTuple):
         picture of it.
     action_mask: `(state) -> [n] bool`, which of its Discrete actions are allowed; None
         where the family does not tell.
+    html: `(states) -> str`, a page that plays an episode, or None.
+    params: the parameters that are told to each step, None where all are of the object.
+    at: `(params) -> (reset, step)` with other ones, None where there are none.
     """
 
     name: str
@@ -30,6 +33,9 @@ class World(NamedTuple):
     step: Callable[..., Any]
     render: Callable[[Any], np.ndarray] | None = None
     action_mask: Callable[[Any], jax.Array] | None = None
+    html: Callable[[list[Any]], str] | None = None
+    params: Any = None
+    at: Callable[[Any], tuple[Callable[..., Any], Callable[..., Any]]] | None = None
 
 
 def counted(world: World) -> World:
@@ -49,10 +55,12 @@ def counted(world: World) -> World:
     def inside(function):
         return None if function is None else lambda state: function(state[0])
 
+    html = world.html
     return world._replace(
         reset=reset,
         step=step,
         render=inside(world.render),
+        html=html and (lambda states: html([state for state, _ in states])),
         action_mask=inside(world.action_mask),
     )
 

@@ -43,17 +43,21 @@ def world(env: Any, params: Any) -> World:
     several = isinstance(shape, Mapping)
     encode = flat if several else lambda obs: obs
 
-    def reset(key):
-        timestep = env.reset(params, key)
-        return encode(timestep.observation), timestep
+    def at(params):
+        def reset(key):
+            timestep = env.reset(params, key)
+            return encode(timestep.observation), timestep
 
-    def step(key, timestep, action):
-        del key  # what is random is in the state
-        timestep = env.step(params, timestep, action)
-        last, ended = timestep.step_type == _LAST, timestep.discount == 0
-        obs = encode(timestep.observation)
-        return obs, timestep, timestep.reward, last & ended, last & ~ended
+        def step(key, timestep, action):
+            del key  # what is random is in the state
+            timestep = env.step(params, timestep, action)
+            last, ended = timestep.step_type == _LAST, timestep.discount == 0
+            obs = encode(timestep.observation)
+            return obs, timestep, timestep.reward, last & ended, last & ~ended
 
+        return reset, step
+
+    reset, step = at(params)
     if several:
         observations = flat_space(name, reset)
     else:
@@ -65,7 +69,8 @@ def world(env: Any, params: Any) -> World:
     def render(timestep):
         return np.asarray(env.render(picture, timestep), np.uint8)
 
-    return World(name, observations, actions, limit, reset, step, render)
+    parts = observations, actions, limit, reset, step, render
+    return World(name, *parts, params=params, at=at)
 
 
 def _params(name: str, params: Any, default: Any) -> Any:
