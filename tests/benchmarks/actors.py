@@ -3,11 +3,11 @@
     python -m tests.benchmarks.actors [speed] [waiting] [faults] [lag]
 
 speed: CartPole by two actors on each engine, and by none (`on_policy` over the same
-environments), in turn, three times. waiting: an environment that sleeps 2 ms a step by 1,
-2, 4 and 8 actors of one environment. faults: seconds until an actor of Ray that was
-killed is noticed and until its successor has played. lag: the last returns of
-tests/distributed/acting/test_lag.py, whose actors' policy is eight windows old, with
-V-trace and with ratios of one in its place.
+environments), in turn, three times; no scores in between. waiting: an environment that
+sleeps 2 ms a step by 1, 2, 4 and 8 actors of one environment. faults: seconds until an
+actor of Ray that was killed is noticed and until its successor has played. lag: the last
+returns of tests/distributed/acting/test_lag.py, whose actors' policy is eight windows
+old, with V-trace and with ratios of one in its place.
 """
 
 import os
@@ -27,9 +27,6 @@ from optix.distributed.cluster import joined_ray
 from tests.distributed.acting.playing import Played, Telling
 from tests.distributed.acting.test_lag import final_return, uncorrected
 
-SIZES = {"num_envs": 32, "num_steps": 64, "num_minibatches": 4, "final_scores": 1}
-SECONDS = 8.0
-
 
 class Sleeping(gymnasium.Env):
     """A simulator that lets go of Python's lock for two milliseconds a step."""
@@ -47,51 +44,61 @@ class Sleeping(gymnasium.Env):
         return np.zeros(4, np.float32), 1.0, self.count == 50, False, {}
 
 
-def measured(loop, seconds=SECONDS):
-    """Return steps per second of rounds, once compiled, and the mean lag."""
-    step, state = jax.jit(loop.step), loop.init(jax.random.key(0))
-    state, _ = jax.block_until_ready(step(state))
-    began, before, lags = time.monotonic(), int(state.env_steps), []
-    while time.monotonic() - began < seconds:
-        state, report = jax.block_until_ready(step(state))
-        loop.learner.host.keep(state)
-        lags.append(float(report.metrics.get("policy_lag", 0)))
-    speed = (int(state.env_steps) - before) / (time.monotonic() - began)
-    if callable(rest := getattr(loop.learner.host, "rest", None)):
-        rest()
-    return speed, np.mean(lags)
+class Running:
+    """A loop that is compiled, and its actors, measured a few seconds at a time."""
+
+    def __init__(self, env, **options):
+        self.loop = optix.make(env, "impala", final_scores=1, **options)
+        self.step = jax.jit(self.loop.step)
+        self.state, _ = self.step(self.loop.init(jax.random.key(0)))
+        jax.block_until_ready(self.state.round)
+
+    def measured(self, seconds):
+        """Return steps per second and how many windows old the policy was."""
+        began, before, lags = time.monotonic(), int(self.state.env_steps), []
+        while time.monotonic() - began < seconds:
+            self.state, report = self.step(self.state)
+            lags.append(float(report.metrics.get("policy_lag", 0)))
+        steps = int(self.state.env_steps) - before
+        return steps / (time.monotonic() - began), np.mean(lags)
+
+    def end(self):
+        if callable(rest := getattr(self.loop.learner.host, "rest", None)):
+            rest()
 
 
 def speed():
-    rows = {None: [], "inline": [], "threads": [], "ray": []}
-    options = {**SIZES, "windows_per_round": 16, "evaluation_episodes": 2}
+    sizes = {"num_envs": 32, "num_steps": 64, "num_minibatches": 4}
+    sizes |= {"windows_per_round": 8, "score": lambda *_: jnp.float32(0)}
+    running = {"none": Running("gymnasium:CartPole-v1", **sizes)}
+    for engine in ("inline", "threads", "ray"):
+        about = {"actors": 2, "engine": engine}
+        running[engine] = Running("CartPole-v1", **sizes, **about)
+    found = {name: [] for name in running}
     for _ in range(3):
-        for engine, found in rows.items():
-            about = {} if engine is None else {"actors": 2, "engine": engine}
-            env = "gymnasium:CartPole-v1"
-            found.append(measured(optix.make(env, "impala", **options, **about)))
-    print("| engine | steps/s, three times | windows behind |\n|---|---|---|")
-    for engine, found in rows.items():
-        speeds = ", ".join(f"{value:,.0f}" for value, _ in found)
-        print(
-            f"| {engine or 'no actors'} | {speeds} | {found[-1][1]:.1f} |", flush=True
-        )
+        for name, one in running.items():
+            found[name].append(one.measured(5.0))
+    print("| actors | steps/s, three times | windows behind |\n|---|---|---|")
+    for name, figures in found.items():
+        running[name].end()
+        speeds = ", ".join(f"{value:,.0f}" for value, _ in figures)
+        print(f"| {name} | {speeds} | {figures[-1][1]:.1f} |", flush=True)
 
 
 def waiting():
     counts = (1, 2, 4, 8)
     print("| engine |", *(f"{n} actors |" for n in counts), "\n|---|", "---|" * 4)
+    sizes = {"num_steps": 64, "num_minibatches": 1, "windows_per_round": 4}
+    sizes |= {"score": lambda *_: jnp.float32(0)}
     for engine in ("inline", "threads", "ray"):
         found = []
         for count in counts:
-            options = {"num_steps": 64, "num_envs": count, "evaluation_episodes": count}
-            options |= {"num_minibatches": 1, "windows_per_round": 4, "final_scores": 1}
-            options |= {"actors": count, "engine": engine}
-            loop = optix.make(
-                Sleeping, "impala", score=lambda *_: jnp.float32(0), **options
-            )
-            found.append(measured(loop, 5.0)[0])
-        print(f"| {engine} |", *(f"{x:,.0f} ({x / found[0]:.1f}) |" for x in found))
+            about = {"num_envs": count, "actors": count, "engine": engine}
+            one = Running(Sleeping, **sizes, **about)
+            found.append(one.measured(5.0)[0])
+            one.end()
+        cells = (f"{x:,.0f} ({x / found[0]:.1f}) |" for x in found)
+        print(f"| {engine} |", *cells, flush=True)
 
 
 def faults():
