@@ -1,5 +1,6 @@
 """An actor: environments side by side and the agent that acts in them."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
@@ -120,6 +121,12 @@ class Actor:
         finally:
             vector.close()
         return total
+
+    def close(self) -> None:
+        """Close the environments, as far as they let themselves be."""
+        while self._places:
+            with contextlib.suppress(Exception):
+                self._places.popitem()[1].vector.close()
 
     def _open(self, seed: int) -> _Place:
         count = self._play.num_envs

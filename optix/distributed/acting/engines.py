@@ -77,14 +77,16 @@ class Inline:
             return [(job, Failed(traceback.format_exc()))]
 
     def restart(self, actor: int, generation: int) -> None:
-        """Forget it."""
-        self._actors.pop(actor, None)
+        """Close and forget it."""
+        if actor in self._actors:
+            self._actors.pop(actor).close()
         self._generations[actor] = generation
         self._jobs = collections.deque(j for j in self._jobs if j[0] != actor)
 
     def close(self) -> None:
-        """Forget all."""
-        self._actors.clear()
+        """Close and forget all."""
+        while self._actors:
+            self._actors.popitem()[1].close()
         self._jobs.clear()
 
 
@@ -114,15 +116,13 @@ class Threads:
 
     def restart(self, actor: int, generation: int) -> None:
         """Leave the thread to itself: it ends after its job, if that ever ends."""
-        self._inboxes[actor].put(None)
+        _end(self._inboxes[actor])
         self._inboxes[actor] = self._start(actor, generation)
 
     def close(self) -> None:
         """Let the threads end."""
         for inbox in self._inboxes:
-            while not inbox.empty():
-                inbox.get_nowait()
-            inbox.put(None)
+            _end(inbox)
 
     def _start(self, actor: int, generation: int) -> queue.Queue:
         inbox: queue.Queue = queue.Queue()
@@ -130,6 +130,14 @@ class Threads:
         name = f"optix-actor-{actor}"
         threading.Thread(target=_work, args=arguments, name=name, daemon=True).start()
         return inbox
+
+
+def _end(inbox: queue.Queue) -> None:
+    """Let a thread end when it has done what it is doing."""
+    with contextlib.suppress(queue.Empty):
+        while True:
+            inbox.get_nowait()
+    inbox.put(None)
 
 
 def _work(make, index, generation, inbox, done) -> None:
@@ -142,6 +150,8 @@ def _work(make, index, generation, inbox, done) -> None:
         except Exception:
             outcome = Failed(traceback.format_exc())
         done.put((number, outcome))
+    if actor is not None:
+        actor.close()
 
 
 class Ray:

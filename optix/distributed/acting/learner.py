@@ -65,8 +65,9 @@ def actors(
       lockstep: how many windows old a policy is that plays, 0 for none; None is 1 for
         "inline" and else takes what comes first.
       max_lag: how many windows old it may be at most; what is older is dropped.
-      deadline: seconds after which an actor that says nothing is replaced; it has two
-        minutes more for its first answer. Not inline, where it would be waited for.
+      deadline: seconds after which an actor that says nothing is replaced, more than its
+        part of a window and its episodes of a score take; it has two minutes more for
+        its first answer. Not inline, where it would be waited for.
       max_restarts: how often actors are replaced, all together.
 
     Raises:

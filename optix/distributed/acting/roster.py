@@ -106,7 +106,11 @@ class Roster:
                 self.steps[actor] += self._settings.steps
             answers.append(Answer(job, actor, outcome))
         for actor in self._silent(now):
-            self._replace(actor, f"no answer in {self._settings.deadline:g} s")
+            self._replace(
+                actor,
+                f"no answer in {self._settings.deadline:g} s, its deadline, which a part "
+                "of a window and its episodes of a score must not exceed",
+            )
         return answers
 
     def _send(self, job: int, asked: _Job) -> None:

@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.util
+import threading
 import tracemalloc
 import warnings
 
@@ -135,6 +136,22 @@ def test_after_so_many_replacements_the_last_traceback_is_raised(tmp_path):
     ):
         warnings.simplefilter("ignore")
         played.window()
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_environments_are_closed_with_their_actors(engine):
+    closed = threading.Semaphore(0)
+
+    class Closing(Telling):
+        def close(self):
+            closed.release()
+
+    with Played(Closing, engine, lockstep=1) as played:
+        played.window()
+        while closed.acquire(blocking=False):
+            pass  # the one that showed its spaces
+    for _ in range(2):
+        assert closed.acquire(timeout=60)
 
 
 def test_actors_of_another_version_are_refused(monkeypatch):
