@@ -25,9 +25,11 @@ def stream(seed=0):
     next_mask = random.random((STEPS, ENVS, 4)) < 0.4
     ended = random.random((2, STEPS, ENVS)) < 0.2
     blank = np.zeros((STEPS, ENVS, 1), np.float32)
+    action = random.integers(4, size=(STEPS, ENVS))
+    mask |= np.eye(4, dtype=bool)[action]  # what was done was allowed
     return Trajectory(
         Masked(blank, mask),
-        random.integers(4, size=(STEPS, ENVS)),
+        action,
         random.normal(size=(STEPS, ENVS)).astype(np.float32),
         *ended,
         Masked(blank, next_mask),
@@ -149,30 +151,36 @@ def agent_of(name):
     return optix.make_agent(probes.ActionIsSign(), name, **options)
 
 
-def batch_of(agent, masked):
-    """What an agent learns from, the same with a mask that allows all and without."""
+def batch_of(agent):
+    """What an agent learns from."""
     random = np.random.default_rng(0)
-
-    def seen(*lead):
-        obs = jnp.float32(random.normal(size=(*lead, 1)))
-        return Masked(obs, jnp.ones((*lead, 2), bool)) if masked else obs
 
     def numbers(*lead):
         return jnp.float32(random.normal(size=lead))
 
     if agent.check_window.__name__ == "<lambda>":  # it learns from rows
-        full = jnp.full(8, 0.9)
-        rows = Transition(seen(8), jnp.arange(8) % 2, numbers(8), full, seen(8))
+        columns = numbers(8, 1), jnp.arange(8) % 2, numbers(8), jnp.full(8, 0.9)
+        rows = Transition(*columns, numbers(8, 1))
         return Sample(rows, jnp.arange(8), jnp.ones(8))
-    obs, following = seen(8, 2), seen(8, 2)
+    obs, following = numbers(8, 2, 1), numbers(8, 2, 1)
     policy, carry = agent.init(jax.random.key(0)), agent.initial_carry(2)
-    one = jax.tree.map(lambda x: x[0], obs)
-    told = agent.act(policy, carry, one, agent.hyperparams, jax.random.key(1), True)
+    told = agent.act(policy, carry, obs[0], agent.hyperparams, jax.random.key(1), True)
     _, action, extras = jax.tree.map(lambda x: jnp.stack([x] * 8), told)
-    ended = random.random((2, 8, 2)) < 0.2
+    ended = jnp.asarray(random.random((2, 8, 2)) < 0.2)
     extras = {**extras, "discounted_return": numbers(8, 2)}
-    steps = action, numbers(8, 2), *map(jnp.asarray, ended), following, extras
-    return Trajectory(obs, *steps)
+    return Trajectory(obs, action, numbers(8, 2), *ended, following, extras)
+
+
+def free(batch):
+    """The same with masks that allow everything."""
+    if isinstance(batch, Sample):
+        return batch._replace(items=free(batch.items))
+    both = {
+        name: Masked(obs, jnp.ones((*obs.shape[:-1], 2), bool))
+        for name in ("obs", "next_obs")
+        for obs in [getattr(batch, name)]
+    }
+    return batch._replace(**both)
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -180,9 +188,10 @@ def test_a_mask_that_allows_everything_changes_no_bit_of_what_is_learned(name):
     agent = agent_of(name)
     policy = agent.init(jax.random.key(0))
     learn = jax.jit(agent.learn)
+    batch = batch_of(agent)
     plain, masked = (
-        learn(policy, batch_of(agent, masked), agent.hyperparams, jax.random.key(2))
-        for masked in (False, True)
+        learn(policy, given, agent.hyperparams, jax.random.key(2))
+        for given in (batch, free(batch))
     )
     assert bool(plain.finite)
     jax.tree.map(np.testing.assert_array_equal, plain.policy, masked.policy)
@@ -195,7 +204,7 @@ def test_without_masks_the_program_is_that_of_an_agent_that_knows_none(
     def program():
         agent = agent_of(name)
         policy = jax.eval_shape(agent.init, jax.random.key(0))
-        batch = batch_of(agent, False)
+        batch = batch_of(agent)
         key = jax.random.key(2)
         return str(jax.make_jaxpr(agent.learn)(policy, batch, agent.hyperparams, key))
 
