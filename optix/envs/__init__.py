@@ -13,8 +13,9 @@ is known here by name. resets: how ended episodes begin again; tasks: with which
 parameters. operations: what a function costs, by which resets are chosen. pictures: what
 they look like.
 
-kinds: the observations of both. actions: what both take. spaces: what any kind of
-environment shows and takes.
+kinds: what kind of space one has. observations: how agents see what both show; parts:
+several of them as one. actions: what both take. spaces: what any kind of environment
+shows and takes. shown: what Gymnasium's show, masks too, in rows for the device.
 
 A factory is named like its module, so nothing is exported: `from optix.envs.device import
 device`.

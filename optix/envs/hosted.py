@@ -99,7 +99,8 @@ def hosted(
         del key  # `claim` begins episodes
         obs = jnp.zeros((batch, *shape), dtype)
         if shown.masked:
-            obs = shown.zeros(batch)._replace(obs=obs)
+            free = jax.tree.map(jnp.asarray, shown.zeros(batch))
+            obs = free._replace(obs=obs)
         return jnp.asarray(_NONE), obs
 
     def claim(key, stream, obs, steps, active, play=False):

@@ -88,8 +88,9 @@ def hosted_encoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
 
 def raw_shape(name: str, space: Any) -> tuple[int, ...]:
     """Return the shape in which observations of Gymnasium's reach the device."""
+    shape = observation_shape(name, space)
     if has_parts(space):
-        return (Parts(name, space).size,)
+        return shape
     return tuple(int(size) for size in space.shape)
 
 

@@ -41,7 +41,8 @@ def as_base_agent(
     """Return a JAX agent as a `BaseAgent`: six methods, for code outside JAX.
 
     It acts, learns and is saved alone and in ensembles. In the loop,
-    `host(agent, pipeline)` binds the JAX agent itself to the pipeline's environments.
+    `host(agent, pipeline)` binds the JAX agent itself to the pipeline's environments, and
+    there it keeps to action masks; its own `act` is shown observations alone, and none.
 
     Args:
       agent: on or off policy, with a carry or without.

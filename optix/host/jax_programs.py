@@ -121,7 +121,8 @@ def learner_kind(agent: Agent, shape: tuple[int, ...], dtype: Any) -> tuple[str,
             f"the agent must act on observations of shape {shape}, but it failed to: "
             f"{error}; make it for this environment"
         ) from error
-    discrete = bool(jnp.issubdtype(action.dtype, jnp.integer))
+    numbers = jnp.issubdtype(action.dtype, jnp.integer)
+    discrete = bool(numbers and action.ndim == 1)  # not of several choices at once
     number: Any = jax.ShapeDtypeStruct((rows,), jnp.float32)
     index: Any = jax.ShapeDtypeStruct((rows,), jnp.int32)
     batch = Sample(Transition(obs, action, number, number, obs), index, number)

@@ -245,13 +245,12 @@ REFUSED = {
             ),
             f"{'actions' if kind == 'action' else 'observations'} of Odd must be",
         )
-        for kind in ("action", "observation")
-        for space in (
-            spaces.Dict({"a": spaces.Discrete(2)}),
-            spaces.MultiDiscrete([3, 2]),
-            spaces.Tuple([spaces.Discrete(2)]),
-            spaces.MultiBinary(3),
-            spaces.Text(3),
+        for kind, space in (
+            ("action", spaces.Dict({"a": spaces.Discrete(2)})),
+            ("action", spaces.Tuple([spaces.Discrete(2)])),
+            ("action", spaces.Text(3)),
+            ("observation", spaces.Text(3)),
+            ("observation", spaces.Sequence(spaces.Discrete(2))),
         )
     },
     "an unknown name": (

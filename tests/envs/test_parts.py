@@ -193,8 +193,6 @@ def test_parts_on_the_host(kind):
     ]
     assert told == [[0, 0], [1, 1], [2, 2], [0, 0], [3, 3]]
     np.testing.assert_array_equal(env.parts.split(step.next_obs)["speed"], 3)
-    for row in np.asarray(heights[1]):
-        assert gym.flatten_space(SPACE).contains(row.astype(np.float64)) or True
     env.host.close()
 
 
