@@ -209,10 +209,19 @@ def test_what_jumanji_forbids_is_not_done(name):
     assert allowed.all() and mask.any(-1).all() and not mask.all()
 
 
-def test_what_jumanji_allows_of_several_numbers_is_told_by_nobody():
+def test_masks_of_several_actions_of_jumanji():
     need("jumanji")
+    from jumanji.environments import Connector
+
     from optix.envs.families.jumanji import world
 
+    own = Connector()
+    made, key = world(own, None), jax.random.key(0)
+    assert made.action_mask is not None
+    _, state = made.reset(key)
+    mask = own.reset(key)[1].observation.action_mask
+    np.testing.assert_array_equal(made.action_mask(state), np.ravel(mask))
+    # what is allowed of one number depends on the other
     assert world("Tetris-v0", None).action_mask is None
 
 
