@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from optix.checkpoints.registry import CheckpointRegistry
 from optix.envs.device import device
 from optix.envs.environment import environment
 from optix.envs.families.table import FAMILIES
-from optix.make import make, make_agent
+from optix.envs.resets import with_resets
+from optix.make import make_agent
 from optix.types import Discrete, Masked
 
 
@@ -144,7 +146,8 @@ def numbers(obs):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_family_is_stepped_as_by_itself(name):
+def test_a_family_is_stepped_as_by_itself(name, tmp_path):
+    """From a state that was saved and loaded, as a resumed run is."""
     need(name.partition(":")[0])
     params, own = CASES[name]
     env = device(name, params)
@@ -153,6 +156,9 @@ def test_a_family_is_stepped_as_by_itself(name):
     play = jax.jit(env.play)  # what follows an end is of `device`, not of a family
     key = jax.random.key(3)
     state, obs = jax.jit(env.reset, static_argnums=1)(key, 1)
+    registry = CheckpointRegistry(tmp_path)
+    registry.save(0, state)
+    state, _ = registry.load(0, jax.eval_shape(lambda: state))
     theirs, seen = own_reset(jax.random.split(key, 1)[0])
     np.testing.assert_allclose(numbers(obs), numbers(seen), rtol=1e-5, atol=1e-6)
     rng, ended = np.random.default_rng(0), 0
@@ -203,27 +209,30 @@ def test_what_jumanji_forbids_is_not_done(name):
     assert allowed.all() and mask.any(-1).all() and not mask.all()
 
 
-def test_what_jumanji_allows_of_several_numbers_is_told_by_nobody():
+def test_masks_of_several_actions_of_jumanji():
     need("jumanji")
+    from jumanji.environments import Connector
+
     from optix.envs.families.jumanji import world
 
+    own = Connector()
+    made, key = world(own, None), jax.random.key(0)
+    assert made.action_mask is not None
+    _, state = made.reset(key)
+    mask = own.reset(key)[1].observation.action_mask
+    np.testing.assert_array_equal(made.action_mask(state), np.ravel(mask))
+    # what is allowed of one number depends on the other
     assert world("Tetris-v0", None).action_mask is None
 
 
-SMALL = {"num_rows": 3, "num_cols": 3, "time_limit": 9}  # a snake of nine cells
-
-
-@pytest.mark.parametrize(
-    "name, params",
-    [("jumanji:Snake-v1", SMALL), ("xminigrid:MiniGrid-Empty-5x5", None)],
-)
-def test_a_run_in_a_family(name, params, tmp_path):
-    need(name.partition(":")[0])
+def test_a_run_in_a_family_goes_on_bit_for_bit(tmp_path):
+    need("jumanji")
     from optix.run.evaluate import evaluate
     from optix.run.train import resume, train
 
     options = {
-        "env_params": params,
+        # a snake of nine cells
+        "env_params": {"num_rows": 3, "num_cols": 3, "time_limit": 9},
         "num_envs": 2,
         "num_steps": 4,
         "evaluation_episodes": 2,
@@ -232,6 +241,7 @@ def test_a_run_in_a_family(name, params, tmp_path):
         "num_minibatches": 2,
         "progress": False,
     }
+    name = "jumanji:Snake-v1"
     whole = train(name, agent="ppo", max_rounds=2, **options)
     train(name, agent="ppo", max_rounds=1, directory=tmp_path / "run", **options)
     result = resume(tmp_path / "run", progress=False, max_rounds=2)
@@ -244,37 +254,39 @@ def test_a_run_in_a_family(name, params, tmp_path):
     assert len(evaluate(tmp_path / "run", episodes=2).scores) == 2
 
 
-def test_a_family_that_is_not_installed(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "navix", "no_such_package")
-    with pytest.raises(
-        ValueError, match=r"navix is not installed; pip install .*\[navix\]"
-    ):
-        make("navix:Navix-Empty-5x5-v0")
+@pytest.mark.parametrize("resets", ["all", "shared"])
+def test_goals_of_navix_are_where_its_own_resets_put_them(resets):
+    from scipy.stats import chi2_contingency
 
+    need("navix")
+    import navix
 
-@pytest.mark.parametrize("name", ["crafax:Craftax-Symbolic-v1", "jumanij:Snake-v1"])
-def test_a_family_with_a_typing_error(name):
-    with pytest.raises(ValueError, match="did you mean the family"):
-        environment(name)
+    name = "Navix-Empty-Random-5x5-v0"
+    env, own = device(f"navix:{name}", {"max_steps": 1}), navix.make(name)
+    env = with_resets(env, resets)
 
+    def begun(key):  # the first step ends all, by the limit
+        state, _ = env.reset(key, 2)
+        state, result = env.step(jax.random.fold_in(key, 1), state, jnp.full(2, 6))
+        return state.world.state.get_goals().position[0, 0], result.truncated.all()
 
-def test_a_name_with_a_typing_error():
-    need("jumanji")
-    with pytest.raises(ValueError, match="did you mean 'jumanji:Snake-v1'"):
-        environment("jumanji:Snak-v1")
+    def own_goal(key):
+        return own.reset(key).state.get_goals().position[0]
+
+    keys = jax.random.split(jax.random.key(0), (2, 1000))
+    goals, ended = jax.jit(jax.vmap(begun))(keys[0])
+    assert ended.all()
+    places = np.stack([goals, jax.jit(jax.vmap(own_goal))(keys[1])])
+    cells = places[..., 0] * 5 + places[..., 1]
+    counts = np.stack([np.bincount(each, minlength=25) for each in cells])
+    counts = counts[:, counts.sum(0) > 0]
+    assert counts.shape[1] == 9  # all that is not a wall
+    assert chi2_contingency(counts).pvalue > 1e-3
 
 
 def test_a_bare_name_of_one_family_is_found():
     need("jumanji")
     assert environment("Snake-v1").name == "jumanji:Snake-v1"
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_parameters_of_another_environment(name):
-    need(name.partition(":")[0])
-    for params in (3, {"no_such_parameter": 1}):
-        with pytest.raises(ValueError, match="parameter|env_params"):
-            environment(name, params)
 
 
 def test_environments_are_listed(capsys):

@@ -155,6 +155,10 @@ RECORDS = {
     ),
     "played": (played(reward=jnp.zeros((2, 1))), "reward of play of Mine"),
     "cut": (played(truncated=jnp.zeros(2)), r"truncated of play .* got float32\[2\]"),
+    "shared": (
+        stepped(shared=jnp.zeros(2)),
+        r"shared of step of Mine must be bool of shape \[2\], got float32\[2\]",
+    ),
     "state": (ENV._replace(step=other_state), "a step of Mine must keep"),
     "no pair": (
         ENV._replace(reset=lambda key, batch: jnp.zeros((2, 1))),

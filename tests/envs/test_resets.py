@@ -132,6 +132,14 @@ def test_a_window_reports_how_many_share():
     report = window_report(12, jnp.bool_(True), {}, window, *rest)
     assert float(report.metrics["shared_resets"]) == 4
 
+    def of_a_device(_):
+        rest = zeros[0], jnp.bool_(True), "device"
+        told = window_report(12, jnp.bool_(True), {}, window, *rest)
+        return told.metrics["shared_resets"]
+
+    both = jax.vmap(of_a_device, axis_name="device")(jnp.arange(2))
+    assert both.tolist() == [8, 8]
+
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
 def test_a_log_has_how_many_share(agent):
@@ -178,34 +186,6 @@ def test_episodes_are_as_long_as_the_environments_own(resets):
     for lengths in np.diff(when, axis=1).T:  # the second episodes and the third
         counts = np.bincount(lengths, minlength=1 + Long.LENGTHS)[1:]
         assert chisquare(counts).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("resets", ["all", "shared"])
-def test_goals_of_navix_are_where_its_own_resets_put_them(resets):
-    from scipy.stats import chi2_contingency
-
-    navix = pytest.importorskip("navix")
-    name = "Navix-Empty-Random-5x5-v0"
-    env, own = device(f"navix:{name}", {"max_steps": 1}), navix.make(name)
-    env = with_resets(env, resets)
-
-    def begun(key):  # the first step ends all, by the limit
-        state, _ = env.reset(key, 2)
-        state, result = env.step(jax.random.fold_in(key, 1), state, jnp.full(2, 6))
-        return state.world.state.get_goals().position[0, 0], result.truncated.all()
-
-    def own_goal(key):
-        return own.reset(key).state.get_goals().position[0]
-
-    keys = jax.random.split(jax.random.key(0), (2, 1000))
-    goals, ended = jax.jit(jax.vmap(begun))(keys[0])
-    assert ended.all()
-    places = np.stack([goals, jax.jit(jax.vmap(own_goal))(keys[1])])
-    cells = places[..., 0] * 5 + places[..., 1]
-    counts = np.stack([np.bincount(each, minlength=25) for each in cells])
-    counts = counts[:, counts.sum(0) > 0]
-    assert counts.shape[1] == 9  # all that is not a wall
-    assert chi2_contingency(counts).pvalue > 1e-3
 
 
 def test_cached_goes_back_to_the_first_state():

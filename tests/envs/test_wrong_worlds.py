@@ -96,6 +96,15 @@ CASES = {
         lambda: make("navx:Navix-Empty-5x5-v0"),
         "did you mean the family 'navix'",
     ),
+    "a family with another typing error": (
+        lambda: make("jumanij:Snake-v1"),
+        "did you mean the family 'jumanji'",
+    ),
+    "a name of Jumanji's with a typing error": (
+        lambda: make("jumanji:Snak-v1"),
+        "did you mean 'jumanji:Snake-v1'",
+        "jumanji",
+    ),
     "an unknown family": (
         lambda: make("atarax:Pong-v5"),
         "unknown environment 'atarax:Pong-v5'; no package 'atarax' .families: craftax",

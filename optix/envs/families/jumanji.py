@@ -1,7 +1,8 @@
 """Jumanji (arXiv:2306.09884): games and problems of combinatorics.
 
 Observations of several parts are one vector, see `optix.envs.families.world.flat`. One of
-them, `action_mask`, is the mask of the actions too where these are Discrete.
+them, `action_mask`, is the mask of the actions too, where these are Discrete or each of
+several has a row of it; a mask over combinations of several is an observation only.
 Whether an end is one is what the environment's discount says: of most, a time limit is
 a part of the problem, and terminates.
 """
@@ -37,7 +38,8 @@ class Standing(NamedTuple):
     """Where an episode stands."""
 
     state: Any  # of the environment
-    action_mask: Any  # [n] bool of its latest observation, () where it tells none
+    action_mask: Any  # [n] bool of its latest observation, () where it tells none;
+    # of several actions one row after another
 
 
 def names() -> list[str]:
@@ -81,7 +83,7 @@ def world(env: Any, params: Any) -> World:
     masked = _is_masked(env, actions)
 
     def standing(state, obs):
-        return Standing(state, obs.action_mask if masked else ())
+        return Standing(state, obs.action_mask.ravel() if masked else ())
 
     def reset(key):
         state, timestep = env.reset(key)
@@ -109,11 +111,15 @@ def world(env: Any, params: Any) -> World:
 
 
 def _is_masked(env: Any, actions: Any) -> bool:
-    """Whether observations say which of Discrete actions are allowed."""
+    """Whether observations say which numbers each action may be."""
     _, timestep = jax.eval_shape(env.reset, jax.random.key(0))
     mask = getattr(timestep.observation, "action_mask", None)
-    # of other actions the masks are over combinations, or several
-    return mask is not None and mask.shape == (getattr(actions, "n", None),)
+    if mask is None or not hasattr(actions, "n" if mask.ndim == 1 else "nvec"):
+        return False
+    if mask.ndim == 1:
+        return mask.shape == (actions.n,)
+    sizes = tuple(actions.nvec.tolist())
+    return mask.shape == (len(sizes), sizes[0]) != sizes and len(set(sizes)) == 1
 
 
 def _drawer(viewer: Any) -> Callable[[Standing], np.ndarray] | None:
