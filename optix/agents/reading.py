@@ -44,7 +44,7 @@ class Reading(NamedTuple):
     values: Callable[..., jax.Array]
     value_after: Callable[..., jax.Array]
     rows: Callable[[Batch, Trajectory], PyTree]
-    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
+    outputs: Callable[..., tuple[PyTree, Batch]]
 
 
 def stretches(
