@@ -1,17 +1,16 @@
 """Pendulum with another gravity in every episode: one policy for all of them."""
 
 import sys
+from dataclasses import replace
 
 import jax
 from gymnax.environments.classic_control.pendulum import EnvParams
 
 import optix
 
-NORMAL = EnvParams()
-
 
 def draw(key):
-    return NORMAL.replace(g=jax.random.uniform(key, minval=5.0, maxval=15.0))
+    return replace(EnvParams(), g=jax.random.uniform(key, minval=5.0, maxval=15.0))
 
 
 def main(max_env_steps: int = 60_000, episodes: int = 64) -> None:
