@@ -357,7 +357,7 @@ def _play(
         seed: of the random numbers of these episodes, which eval plays too.
         fps: pictures a second.
         ensemble: let so many of the best policies act as one; by default the best alone.
-        progress: show how far it is.
+        progress: show how far it is, in a terminal.
     """
     played = play(
         directory,

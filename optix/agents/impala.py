@@ -25,7 +25,7 @@ from optix.agents.ppo import ppo
 from optix.agents.reading import Reading, stretches
 from optix.agents.updates import checked_optimizer, update_rule
 from optix.agents.view import normalizers
-from optix.agents.window import learn_in_epochs
+from optix.agents.window import kept, learn_in_epochs
 from optix.math.returns import VTrace, following_values, vtrace
 from optix.networks.sequence import run_sequence
 from optix.trees import all_finite, next_turn, select
@@ -227,10 +227,12 @@ def impala(
         check_batch(batch, Trajectory, "on_policy")
         actor.check_window(*batch.reward.shape)
         extras = normal.observe(policy.extras, batch)
+        # observations are seen as they were acted on
+        obs, see = kept(normal, policy.extras, batch.obs)
+        next_obs, _ = kept(normal, policy.extras, batch.next_obs)
         sequences = Sequences(
-            # observations are seen as they were acted on
-            normal.normalize(policy.extras, batch.obs),
-            normal.normalize(policy.extras, batch.next_obs),
+            obs,
+            next_obs,
             batch.action,
             normal.scale(extras, batch.reward),
             batch.terminated,
@@ -242,6 +244,7 @@ def impala(
 
         def of_rows(params, rows):
             part = jax.tree.map(lambda x: x.swapaxes(0, 1), rows)
+            part = part._replace(obs=see(part.obs), next_obs=see(part.next_obs))
             return objective(params, policy.structure, part, hyperparams)
 
         params, opt_state, info = learn_in_epochs(

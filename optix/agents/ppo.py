@@ -263,7 +263,7 @@ def ppo(
         # rewards by the scale of this window too, for one that only the last ones had
         # would throw the first large rewards away, and their scale with them
         extras = normal.observe(policy.extras, batch)
-        rows = advantages(
+        rows, see = advantages(
             normal,
             reading,
             policy,
@@ -274,7 +274,7 @@ def ppo(
         )
 
         def objective(params, rows):
-            outputs, part = reading.outputs(params, policy.structure, rows)
+            outputs, part = reading.outputs(params, policy.structure, rows, see)
             return loss(
                 outputs, part, hyperparams, distribution, clip_values, axis_name
             )

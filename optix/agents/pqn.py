@@ -156,7 +156,7 @@ def pqn(
         check_batch(batch, Trajectory, "on_policy")
         count = check_window(*batch.reward.shape)
         extras = normal.observe(policy.extras, batch)
-        rows = advantages(
+        rows, see = advantages(
             normal,
             reading,
             policy,
@@ -167,7 +167,7 @@ def pqn(
         )
 
         def objective(params, rows):
-            (values, _), part = reading.outputs(params, policy.structure, rows)
+            (values, _), part = reading.outputs(params, policy.structure, rows, see)
             value = value_of(values, part.action)
             error = value - (part.value + part.advantage)
             loss = 0.5 * jnp.square(error).mean()

@@ -14,7 +14,9 @@ from optix.types import Network, PyTree, Trajectory
 class Batch(NamedTuple):
     """What a minibatch holds; `N` samples."""
 
-    obs: PyTree  # [N, ...] float32, normalised; with a mask where there is one
+    obs: (
+        PyTree  # [N, ...] float32, normalised, or uint8; with a mask where there is one
+    )
     action: jax.Array  # [N, ...]
     log_prob: jax.Array | tuple  # [N] float32 of the behaviour, () where it has none
     advantage: jax.Array  # [N] float32
@@ -28,12 +30,12 @@ class Reading(NamedTuple):
     count: `(num_steps, num_envs) -> int` rows of a window; raises ValueError where
         they do not fit.
     unit: what the rows are, for messages.
-    values: `(params, structure, obs [T, B, ...], trajectory) -> [T, B]`, of the
-        observations acted on.
+    values: `(params, structure, obs [T, B, ...], trajectory, see) -> [T, B]`, of the
+        observations acted on; `see` makes of them what the network takes.
     value_after: `(params, structure, carry [B, ...], obs [B, ...], next_obs [B, ...]) ->
         [B]`, of the observation that followed one, with the carry that acting had.
     rows: `(batch [T, B, ...], trajectory) -> rows [N, ...]`, what a minibatch takes whole.
-    outputs: `(params, structure, rows [M, ...]) -> (outputs, batch)` of a minibatch.
+    outputs: `(params, structure, rows [M, ...], see) -> (outputs, batch)` of a minibatch.
     """
 
     agent: str
@@ -42,7 +44,7 @@ class Reading(NamedTuple):
     values: Callable[..., jax.Array]
     value_after: Callable[..., jax.Array]
     rows: Callable[[Batch, Trajectory], PyTree]
-    outputs: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, Batch]]
+    outputs: Callable[..., tuple[PyTree, Batch]]
 
 
 def stretches(
@@ -80,10 +82,10 @@ def single_samples(agent: str, network: Network, parts: int) -> Reading:
     layers of all its samples would take more memory than anything else does.
     """
 
-    def values(params, structure, obs, trajectory):
+    def values(params, structure, obs, trajectory, see):
         rows = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[2:]), obs)
         value = jax.lax.map(
-            lambda part: network.apply(params, structure, (), part)[1][1], rows
+            lambda part: network.apply(params, structure, (), see(part))[1][1], rows
         )
         return value.reshape(trajectory.reward.shape)
 
@@ -95,8 +97,8 @@ def single_samples(agent: str, network: Network, parts: int) -> Reading:
         del trajectory
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
-    def outputs(params, structure, part):
-        return network.apply(params, structure, (), part.obs)[1], part
+    def outputs(params, structure, part, see):
+        return network.apply(params, structure, (), see(part.obs))[1], part
 
     unit = "samples of a window (num_steps * num_envs)"
     return Reading(agent, operator.mul, unit, values, value_after, rows, outputs)
@@ -119,10 +121,10 @@ def sequences(agent: str, network: Network, sequence_length: int) -> Reading:
     """
     count, cut = stretches(sequence_length)
 
-    def values(params, structure, obs, trajectory):
+    def values(params, structure, obs, trajectory, see):
         if "carry" in trajectory.extras:
             return trajectory.extras["value"]
-        return network.apply(params, structure, (), obs)[1][1]
+        return network.apply(params, structure, (), see(obs))[1][1]
 
     def value_after(params, structure, carry, obs, next_obs):
         after, _ = network.apply(params, structure, carry, obs)
@@ -139,12 +141,12 @@ def sequences(agent: str, network: Network, sequence_length: int) -> Reading:
         ended = trajectory.terminated | trajectory.truncated
         return Sequences(jax.tree.map(cut, batch), cut(ended), first)
 
-    def outputs(params, structure, part):
+    def outputs(params, structure, part, see):
         batch, ended = jax.tree.map(
             lambda x: x.swapaxes(0, 1), (part.batch, part.ended)
         )
         _, outputs = run_sequence(
-            network, params, structure, part.carry, batch.obs, ended
+            network, params, structure, part.carry, see(batch.obs), ended
         )
         return outputs, batch
 

@@ -14,6 +14,8 @@ from optix.math.running import (
     Moments,
     initial_moments,
     inverse_deviation,
+    merge,
+    pool,
     standardize,
     update_moments,
 )
@@ -63,10 +65,22 @@ def normalizers(
             return reward
         return reward * inverse_deviation(extras.returns)
 
+    def counted(moments, obs):
+        """Add observations [B, ...] or [T, B, ...] to the moments."""
+        if obs.dtype != jnp.uint8 or obs.ndim < len(shape) + 2:
+            rows = as_floats(obs).reshape(-1, *shape)
+            return update_moments(moments, rows, axis_name)
+        # step by step, for as floats a window of images is four times as large
+        own, _ = jax.lax.scan(
+            lambda own, rows: (update_moments(own, as_floats(rows)), None),
+            initial_moments(shape),
+            obs,
+        )
+        return merge(moments, pool(own, axis_name))
+
     def observe(extras, trajectory):
         if normalize_observations:
-            rows = as_floats(observed(trajectory.obs)).reshape(-1, *shape)
-            observations = update_moments(extras.observations, rows, axis_name)
+            observations = counted(extras.observations, observed(trajectory.obs))
             extras = extras._replace(observations=observations)
         if normalize_rewards:
             discounted = trajectory.extras["discounted_return"].reshape(-1)

@@ -13,11 +13,25 @@ import optax
 from optix.agents.reading import Batch, Reading
 from optix.agents.updates import has_few
 from optix.agents.view import Normalizers
+from optix.math.masks import observed
 from optix.math.returns import following_values, generalized_advantages
 from optix.trees import mean_devices, select
 from optix.types import Policy, PyTree, Trajectory
 from optix.xla.backend import on_cpu
 from optix.xla.permutation import random_permutation
+
+
+def kept(
+    normal: Normalizers, extras: Any, obs: PyTree
+) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """Return observations as a window keeps them, and `(obs) -> obs` as they are read.
+
+    Bytes stay bytes until a minibatch is read, for as floats a window of images is four
+    times as large. Others are normalised here, once for all epochs.
+    """
+    if observed(obs).dtype == jnp.uint8:
+        return obs, lambda rows: normal.normalize(extras, rows)
+    return normal.normalize(extras, obs), lambda rows: rows
 
 
 def advantages(
@@ -28,7 +42,7 @@ def advantages(
     extras: Any,
     discount: jax.Array,
     trace_lambda: jax.Array,
-) -> PyTree:
+) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
     """Return the rows of a window, with generalised advantages and values.
 
     Advantage and value together are the lambda return.
@@ -43,10 +57,11 @@ def advantages(
       trace_lambda: [] in [0, 1].
 
     Returns:
-      A `Batch`, in the rows that `reading` makes of it.
+      A `Batch`, in the rows that `reading` makes of it, and how their observations are
+      read, see `kept`.
     """
-    obs = normal.normalize(policy.extras, batch.obs)
-    value = reading.values(policy.params, policy.structure, obs, batch)
+    obs, see = kept(normal, policy.extras, batch.obs)
+    value = reading.values(policy.params, policy.structure, obs, batch, see)
 
     def value_after(steps):
         """The value [B] of what followed a step [B] of each environment."""
@@ -72,7 +87,8 @@ def advantages(
         trace_lambda,
     )
     log_prob = batch.extras.get("log_prob", ())
-    return reading.rows(Batch(obs, batch.action, log_prob, advantage, value), batch)
+    window = Batch(obs, batch.action, log_prob, advantage, value)
+    return reading.rows(window, batch), see
 
 
 def learn_in_epochs(

@@ -1,9 +1,9 @@
 """Networks behind the `Network` record.
 
-dense: affine layers and convolutions. mlp: torsos and the actor-critic of PPO. recurrent:
-the same with a memory; gated: its cells; sequence: how it runs over a window. values: of
-discrete actions. continuous: actors and critics. noisy: noise in weights. module: flax
-modules as a `Network`.
+dense: affine layers and convolutions. images: the convolutions of an image. mlp: torsos
+and the actor-critic of PPO. recurrent: the same with a memory; gated: its cells; sequence:
+how it runs over a window. values: of discrete actions. continuous: actors and critics.
+noisy: noise in weights. module: flax modules as a `Network`.
 """
 
 from typing import TYPE_CHECKING

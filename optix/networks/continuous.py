@@ -9,6 +9,7 @@ from flax import linen
 
 from optix import checks
 from optix.networks.dense import Dense
+from optix.networks.images import checked_convolutions
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
 from optix.networks.module import module_network
 from optix.types import Box, Discrete, Network
@@ -32,12 +33,14 @@ class Actor(linen.Module):
     size: int
     hidden: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
+    convolutions: str | None
     stochastic: bool
 
     @linen.compact
     def __call__(self, obs):
         """Map [..., *observation_shape] to (mean, log_scale) or mean, [..., size]."""
-        x = Torso(self.observation_rank, self.hidden, self.activation)(obs)
+        images = self.activation, False, self.convolutions
+        x = Torso(self.observation_rank, self.hidden, *images)(obs)
         mean = Dense(self.size, name="mean")(x)
         return (
             (mean, Dense(self.size, name="log_scale")(x)) if self.stochastic else mean
@@ -50,11 +53,13 @@ class Critic(linen.Module):
     observation_rank: int
     hidden: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
+    convolutions: str | None
 
     @linen.compact
     def __call__(self, obs, action):
         """Map obs [..., *observation_shape] and action [..., size] to [...]."""
-        x = Torso(self.observation_rank, (), self.activation)(obs)
+        images = self.activation, False, self.convolutions
+        x = Torso(self.observation_rank, (), *images)(obs)
         x = jnp.concatenate([x, action], -1)
         x = Torso(1, self.hidden, self.activation)(x)
         return Dense(1, name="value")(x).squeeze(-1)
@@ -67,6 +72,7 @@ def actor_and_critic(
     hidden: Sequence[int] = (256, 256),
     activation: str = "relu",
     stochastic: bool = True,
+    convolutions: str | None = None,
 ) -> ActorAndCritic:
     """Return the networks of SAC, or of TD3 where not stochastic.
 
@@ -76,6 +82,7 @@ def actor_and_critic(
       hidden: widths of the hidden layers of each network.
       activation: one of tanh, relu, silu, gelu, elu.
       stochastic: the actor gives a mean and a log scale, else only a mean.
+      convolutions: of images, see `optix.networks.mlp.actor_critic`.
 
     Raises:
       ValueError: actions that are not a one-dimensional Box, unknown names.
@@ -91,7 +98,8 @@ def actor_and_critic(
     size = action_size(action_space)
     shape = checks.shape("observation_shape", observation_shape)
     rank = len(shape)
-    layers = checked_hidden(hidden), ACTIVATIONS[activation]
+    images = checked_convolutions(convolutions, shape)
+    layers = checked_hidden(hidden), ACTIVATIONS[activation], images
     obs, action = jnp.zeros((1, *shape)), jnp.zeros((1, size))
     return ActorAndCritic(
         actor=module_network(Actor(rank, size, *layers, stochastic), obs),

@@ -1,5 +1,6 @@
 """Affine and convolutional layers."""
 
+import jax.numpy as jnp
 from flax import linen
 
 from optix.xla.affine import apply_affine
@@ -29,11 +30,16 @@ class Dense(linen.Module):
 
 
 class Convolution(linen.Module):
-    """A convolution without padding, on [N, height, width, channels]."""
+    """A convolution on [N, height, width, channels].
+
+    Without padding; with `same` with so many zeros around that its size stays, of a
+    stride of 1.
+    """
 
     features: int
     size: int = 3
     stride: int = 1
+    same: bool = False
 
     @linen.compact
     def __call__(self, x):
@@ -41,4 +47,7 @@ class Convolution(linen.Module):
         shape = self.size, self.size, x.shape[-1], self.features
         kernel = self.param("kernel", linen.initializers.lecun_normal(), shape)
         bias = self.param("bias", linen.initializers.zeros, (self.features,))
+        if self.same:
+            around = (self.size - 1) // 2, self.size // 2
+            x = jnp.pad(x, ((0, 0), around, around, (0, 0)))
         return convolve(x, kernel, bias, self.stride)

@@ -8,7 +8,8 @@ from flax import linen
 
 from optix import checks
 from optix.forms import check_numbered
-from optix.networks.dense import Convolution, Dense
+from optix.networks.dense import Dense
+from optix.networks.images import checked_convolutions, convolved
 from optix.networks.module import module_network
 from optix.types import ActionSpace, Box, Network, Numbered
 
@@ -24,13 +25,15 @@ ACTIVATIONS = {
 class Torso(linen.Module):
     """Hidden layers on a flattened observation; an image passes a convolution first.
 
-    With `layer_norm` what goes into an activation is standardised over the features.
+    With `layer_norm` what goes into an activation is standardised over the features;
+    `convolutions` are those of `optix.networks.images`.
     """
 
     observation_rank: int
     hidden: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
     layer_norm: bool = False
+    convolutions: str | None = None
 
     @linen.compact
     def __call__(self, obs):
@@ -43,8 +46,7 @@ class Torso(linen.Module):
                     "an image must be at least 3 by 3 pixels, channels last, got shape "
                     f"{x.shape[1:]}; flatten it in the environment"
                 )
-            for layer in _convolutions(min(x.shape[1:3])):
-                x = self.activate(Convolution(*layer)(x))
+            x = convolved(x, self.convolutions, self.activate)
         x = x.reshape(x.shape[0], -1)
         for width in self.hidden:
             x = self.activate(Dense(width)(x))
@@ -53,18 +55,6 @@ class Torso(linen.Module):
     def activate(self, x):
         """Map [..., features] to the same, standardised first where that is asked for."""
         return self.activation(linen.LayerNorm()(x) if self.layer_norm else x)
-
-
-def _convolutions(pixels: int) -> tuple[tuple[int, int, int], ...]:
-    """Return (features, size, stride) of the layers for images of so many pixels a side.
-
-    Small ones as in MinAtar (https://arxiv.org/abs/1903.03176), large ones as DQN has them
-    for Atari (https://doi.org/10.1038/nature14236): one layer alone would leave a hundred
-    thousand features of an image of 84 by 84.
-    """
-    if pixels < 36:  # of which the third layer would leave nothing
-        return ((16, 3, 1),)
-    return (32, 8, 4), (64, 4, 2), (64, 3, 1)
 
 
 class ActorCritic(linen.Module):
@@ -76,14 +66,20 @@ class ActorCritic(linen.Module):
     activation: Callable[[jax.Array], jax.Array]
     shared: bool
     state_dependent_scale: bool
+    convolutions: str | None = None
 
     @linen.compact
     def __call__(self, obs):
         """Return (logits [..., n] or (mean, log_scale) [..., size], value [...])."""
-        torso = (self.observation_rank, self.hidden, self.activation)
+        torso = self.torso_options()
         actor = Torso(*torso, name="torso" if self.shared else "actor")(obs)
         critic = actor if self.shared else Torso(*torso, name="critic")(obs)
         return self.heads(actor, critic)
+
+    def torso_options(self):
+        """Return what makes a torso."""
+        layers = self.observation_rank, self.hidden, self.activation
+        return *layers, False, self.convolutions
 
     def heads(self, actor, critic):
         """Map the features [..., width] of actor and critic to the outputs."""
@@ -108,6 +104,7 @@ def actor_critic(
     activation: str = "tanh",
     shared: bool = False,
     state_dependent_scale: bool = False,
+    convolutions: str | None = None,
 ) -> Network:
     """Return the default network of PPO.
 
@@ -119,6 +116,8 @@ def actor_critic(
       activation: one of tanh, relu, silu, gelu, elu.
       shared: one torso for actor and critic instead of two.
       state_dependent_scale: the scale of a Gaussian is an output, not a parameter.
+      convolutions: of images, "minatar" (one layer), "nature" (three, of DQN) or
+        "impala" (residual blocks); None chooses one of the first two by the size.
 
     Returns:
       A `Network` whose `apply` gives `(distribution parameters, value)`.
@@ -142,6 +141,7 @@ def actor_critic(
         activation=ACTIVATIONS[activation],
         shared=shared,
         state_dependent_scale=state_dependent_scale,
+        convolutions=checked_convolutions(convolutions, shape),
     )
     return module_network(module, jnp.zeros((1, *shape)))
 

@@ -9,6 +9,7 @@ from flax import linen
 from optix import checks
 from optix.networks.dense import Dense
 from optix.networks.gated import GRU, LSTM
+from optix.networks.images import checked_convolutions
 from optix.networks.mlp import (
     ACTIVATIONS,
     ActorCritic,
@@ -35,8 +36,7 @@ class RecurrentActorCritic(ActorCritic):
         """
 
         def remember(name, carry):
-            torso = (self.observation_rank, self.hidden, self.activation)
-            x = Torso(*torso, name=name)(obs)
+            x = Torso(*self.torso_options(), name=name)(obs)
             return self.cell(self.cell_size, name=f"{name}_memory")(carry, x, ended)
 
         if self.shared:
@@ -57,12 +57,14 @@ class RecurrentActionValues(linen.Module):
     layer_norm: bool
     cell: Callable[..., linen.Module]
     cell_size: int
+    convolutions: str | None = None
 
     @linen.compact
     def __call__(self, carry, obs, ended=None):
         """Return (carry, values) of a step, or of a window with `ended` [T, B]."""
-        torso = self.observation_rank, self.hidden, self.activation, self.layer_norm
-        x = Torso(*torso, name="torso")(obs)
+        options = self.activation, self.layer_norm, self.convolutions
+        torso = Torso(self.observation_rank, self.hidden, *options, name="torso")
+        x = torso(obs)
         carry, x = self.cell(self.cell_size, name="memory")(carry, x, ended)
         x = linen.LayerNorm()(x) if self.layer_norm else x
         return carry, Dense(self.actions, name="values")(x)
@@ -78,6 +80,7 @@ def recurrent_actor_critic(
     activation: str = "tanh",
     shared: bool = True,
     state_dependent_scale: bool = False,
+    convolutions: str | None = None,
 ) -> Network:
     """Return the default network of recurrent PPO: hidden layers, a cell, heads.
 
@@ -91,6 +94,7 @@ def recurrent_actor_critic(
       activation: one of tanh, relu, silu, gelu, elu, before the cell.
       shared: one torso and cell for actor and critic instead of two.
       state_dependent_scale: the scale of a Gaussian is an output, not a parameter.
+      convolutions: of images, see `optix.networks.mlp.actor_critic`.
 
     Returns:
       A `Network` whose `apply` takes one step, carry and observation with equal leading
@@ -118,6 +122,7 @@ def recurrent_actor_critic(
         activation=ACTIVATIONS[activation],
         shared=shared,
         state_dependent_scale=state_dependent_scale,
+        convolutions=checked_convolutions(convolutions, shape),
         cell=CELLS[cell],
         cell_size=cell_size,
     )
@@ -135,6 +140,7 @@ def recurrent_action_values(
     cell_size: int = 128,
     activation: str = "relu",
     layer_norm: bool = True,
+    convolutions: str | None = None,
 ) -> Network:
     """Return the default network of recurrent PQN: hidden layers, a cell, values.
 
@@ -146,6 +152,7 @@ def recurrent_action_values(
       cell_size: width of the cell.
       activation: one of tanh, relu, silu, gelu, elu, before the cell.
       layer_norm: standardise what goes into each activation, and what the cell gives.
+      convolutions: of images, see `optix.networks.mlp.actor_critic`.
 
     Returns:
       A `Network` whose `apply` takes one step, carry and observation with equal leading
@@ -173,6 +180,7 @@ def recurrent_action_values(
         layer_norm=layer_norm,
         cell=CELLS[cell],
         cell_size=cell_size,
+        convolutions=checked_convolutions(convolutions, shape),
     )
     return _with_memory(module, shape, (CELLS[cell](cell_size),))
 

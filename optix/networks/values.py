@@ -8,6 +8,7 @@ from flax import linen
 
 from optix import checks
 from optix.networks.dense import Dense
+from optix.networks.images import checked_convolutions
 from optix.networks.mlp import ACTIVATIONS, Torso, checked_hidden
 from optix.networks.module import module_network
 from optix.networks.noisy import apply_with_noise
@@ -24,13 +25,14 @@ class ActionValues(linen.Module):
     dueling: bool
     num_atoms: int | None
     layer_norm: bool = False
+    convolutions: str | None = None
 
     @linen.compact
     def __call__(self, obs):
         """Map [..., *observation_shape] to [..., n] or [..., n, num_atoms]."""
         atoms = self.num_atoms or 1
         shared = self.hidden[:-1] if self.dueling else self.hidden
-        options = (self.activation, self.layer_norm)
+        options = (self.activation, self.layer_norm, self.convolutions)
         x = Torso(self.observation_rank, shared, *options, name="torso")(obs)
 
         def head(name, outputs):
@@ -57,6 +59,7 @@ def action_values(
     dueling: bool = False,
     num_atoms: int | None = None,
     layer_norm: bool = False,
+    convolutions: str | None = None,
 ) -> Network:
     """Return the network of DQN, with atoms of Rainbow, with layer norms of PQN.
 
@@ -70,6 +73,7 @@ def action_values(
       num_atoms: logits of a distribution over so many returns; None gives plain values.
       layer_norm: standardise what goes into each activation over the features
         (https://arxiv.org/abs/1607.06450), as PQN needs it.
+      convolutions: of images, see `optix.networks.mlp.actor_critic`.
 
     Raises:
       ValueError: actions that are not discrete, sizes below one, unknown names.
@@ -95,6 +99,7 @@ def action_values(
         dueling=dueling,
         num_atoms=num_atoms,
         layer_norm=layer_norm,
+        convolutions=checked_convolutions(convolutions, shape),
     )
     network = module_network(module, jnp.zeros((1, *shape)))
 

@@ -1,6 +1,7 @@
 """Episodes of the best policy of a run, as a film."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +82,7 @@ def play(
             for an agent outside JAX: a function that makes a Gymnasium environment with
             render_mode="rgb_array".
         loop: the loop of the run, needed only if `train` was given one.
-        progress: show how far it is.
+        progress: show how far it is, in a terminal.
 
     Raises:
         RunFolderError: no run there, or one without a finite score yet.
@@ -220,13 +221,10 @@ def _counted(
     from rich.progress import Progress
 
     tally = _Tally()
-    stream: Any = Stream(None)
-    if progress:
-        import sys
-
-        stream = Stream(sys.stdout)
-    console = Console(file=stream, highlight=False)
-    with Progress(console=console, transient=True, disable=not progress) as bar:
+    out: Any = Stream(sys.stdout)
+    console = Console(file=out, highlight=False)
+    hidden = not (progress and console.is_terminal)
+    with Progress(console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("compiling", total=episodes)
 
         def moments():

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 
 from optix.xla.affine import apply_affine
 
-# patches hold nine copies of an image: of a large one that is too much memory
+# patches hold nine copies of an image: of a large one, or of one with many channels, as
+# within a deep network, that is too much memory
 _PIXELS_WORTH_PATCHES = 32 * 32
+_NUMBERS_WORTH_PATCHES = 4 * 32 * 32
 
 
 def convolve(
@@ -29,7 +31,9 @@ def convolve(
     Returns:
       [N, height', width', features]; for size 3 and stride 1 two pixels less each way.
     """
-    small = x.shape[1] * x.shape[2] <= _PIXELS_WORTH_PATCHES
+    pixels = x.shape[1] * x.shape[2]
+    small = pixels <= _PIXELS_WORTH_PATCHES
+    small &= pixels * x.shape[3] <= _NUMBERS_WORTH_PATCHES
     if not small or kernel.shape[0] != 3 or stride != 1:
         layout = ("NHWC", "HWIO", "NHWC")
         return bias + jax.lax.conv_general_dilated(

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from optix import checks
@@ -101,15 +102,21 @@ def _space(space: Any) -> Any:
 
 
 def _pixels(classic: bool) -> Any:
+    """Return `(state) -> pixels`; the symbolic environments have pictures too."""
+    made: list[Any] = []
+
     def render(state):
-        # the symbolic environments have pictures too
-        if classic:
-            from craftax.craftax_classic.constants import BLOCK_PIXEL_SIZE_IMG as SIZE
-            from craftax.craftax_classic.renderer import render_craftax_pixels
-        else:
-            from craftax.craftax.constants import BLOCK_PIXEL_SIZE_IMG as SIZE
-            from craftax.craftax.renderer import render_craftax_pixels
-        pixels = np.asarray(render_craftax_pixels(state, SIZE))
+        if not made:
+            if classic:
+                from craftax.craftax_classic.constants import (
+                    BLOCK_PIXEL_SIZE_IMG as SIZE,
+                )
+                from craftax.craftax_classic.renderer import make_craftax_pixel_renderer
+            else:
+                from craftax.craftax.constants import BLOCK_PIXEL_SIZE_IMG as SIZE
+                from craftax.craftax.renderer import make_craftax_pixel_renderer
+            made.append(jax.jit(make_craftax_pixel_renderer(SIZE)))
+        pixels = np.asarray(made[0](state))
         return np.clip(pixels, 0, 255).astype(np.uint8)
 
     return render
