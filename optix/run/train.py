@@ -17,8 +17,8 @@ from optix.callbacks.base import checked
 from optix.checkpoints.registry import CheckpointError
 from optix.distributed.devices import devices as found_devices
 from optix.distributed.devices import wanted
-from optix.distributed.hosts import lost_peers, peers
 from optix.distributed.mesh import ONE_DEVICE, Split, split
+from optix.distributed.peers import lost_peers, peers
 from optix.make import make, usual_agent
 from optix.run import description
 from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
@@ -33,7 +33,7 @@ from optix.run.programs import (
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.run.sharing import divided, mesh_for, resumed
-from optix.run.together import described, loaded, must_be_alike, taken
+from optix.run.together import compiled, described, loaded, must_be_alike, taken
 from optix.types import Loop, LoopState
 
 
@@ -146,7 +146,8 @@ def train(
         stack.enter_context(lost_peers(together))
         must_be_alike(together, config)
         run = programs(loop, config["vectorize"], mesh_for(loop, shares))
-        _trace(run, _keys(config))  # a mistake that it finds leaves no folder
+        # a mistake that it finds leaves no folder
+        compiled(together, run, _trace(run, _keys(config)))
         folder = None
         if together.first(directory is not None):
             folder = together.on_first(
@@ -225,6 +226,7 @@ def resume(
         kept = folder if together.leads else None
         session = Session(loop, run, kept, watch, config, together)
         target = _trace(run, _keys(config))
+        compiled(together, run, target)
         state, changes = loaded(together, folder, target, loop), {}
         if state is None:  # killed before the first checkpoint
             state = together.on_host(_begun(session))
