@@ -98,6 +98,21 @@ class Peers(NamedTuple):
             raise errors[told[0]](f"process 0: {told[1]}")
         return value
 
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Raise HostsError where the block went well, if it failed in another process."""
+        failure = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        told = self.all(failure and str(failure))
+        if failure is not None:
+            raise failure
+        for process, text in enumerate(told):
+            if text is not None:
+                raise HostsError(f"process {process} can not take part: {text}")
+
     def must_agree(self, what: str, value: Any) -> None:
         """Raise HostsError unless all processes have the same value: JSON."""
         values = self.all(value)

@@ -119,28 +119,29 @@ def train(
             checks.boolean(name, switch)
     checks.positive_int("max_snapshots", max_snapshots, minimum=2)
     devices, together = wanted(devices), peers()
-    found_devices(devices)  # before anything is computed
-    shares = split(seeds, devices)
-    if isinstance(environment_or_loop, Loop):
-        checks.known_names("option beside a loop", options, ())
-        loop, recipe = environment_or_loop, None
-    else:
-        if agent is None:
-            agent = usual_agent(environment_or_loop, **options)
-        each = divided(agent, options, shares.data)
-        loop = make(environment_or_loop, agent, **each)
-        recipe = recipe_of(
-            environment_or_loop, agent, options, warn=directory is not None
+    with lost_peers(together), together.all_or_none():
+        found_devices(devices)  # before anything is computed
+        shares = split(seeds, devices)
+        if isinstance(environment_or_loop, Loop):
+            checks.known_names("option beside a loop", options, ())
+            loop, recipe = environment_or_loop, None
+        else:
+            if agent is None:
+                agent = usual_agent(environment_or_loop, **options)
+            each = divided(agent, options, shares.data)
+            loop = make(environment_or_loop, agent, **each)
+            recipe = recipe_of(
+                environment_or_loop, agent, options, warn=directory is not None
+            )
+        config = new_config(
+            recipe,
+            seeds,
+            seed,
+            vectorized(loop, vectorize),
+            drop_stopped,
+            max_snapshots,
+            shares,
         )
-    config = new_config(
-        recipe,
-        seeds,
-        seed,
-        vectorized(loop, vectorize),
-        drop_stopped,
-        max_snapshots,
-        shares,
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
         stack.enter_context(lost_peers(together))

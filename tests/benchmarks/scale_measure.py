@@ -75,12 +75,14 @@ def windows(seeds, devices, envs, units):
 def devices():
     """One run on more and more devices."""
     sizes = ((64, 64), (512, 64), (64, 512))
-    return [windows(1, count, *x) for x, count in itertools.product(sizes, COUNTS)]
+    return [
+        noted(windows(1, count, *x)) for x, count in itertools.product(sizes, COUNTS)
+    ]
 
 
 def seeds():
     """Eight seeds on more and more devices."""
-    return [windows(8, count, 64, 64) for count in COUNTS]
+    return [noted(windows(8, count, 64, 64)) for count in COUNTS]
 
 
 def hosts():
@@ -218,14 +220,17 @@ def plays(engine, count, each, wait, units):
     step, state = jax.jit(learner.step), learner.init(jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 1000))
 
-    def rounds(times):
+    def window():
         nonlocal state
-        for _ in range(times):
-            state, _ = step(state, dict(learner.hyperparams), next(keys), True)
+        state, _ = step(state, dict(learner.hyperparams), next(keys), True)
+        # actors of this process compute too, and must not queue behind the next one
         jax.block_until_ready(state.policy.params)
 
-    rounds(5)
-    seconds, learning = least(partial(rounds, 8), 4) / 8, None
+    for _ in range(5):
+        window()
+    # in turn each window is one piece of work, elsewhere only several have a rate
+    several, learning = 1 if engine == "inline" else 8, None
+    seconds = least(lambda: [window() for _ in range(several)], 32 // several) / several
     if engine == "inline":
         report = step(state, dict(learner.hyperparams), next(keys), True)[1]
         learn = jax.jit(learner.agent.learn)
@@ -244,6 +249,12 @@ def plays(engine, count, each, wait, units):
     }
 
 
+def noted(point):
+    """A point, told as soon as it is there."""
+    print(point, file=sys.stderr, flush=True)
+    return point
+
+
 def actors():
     """Windows that actors play: in turn for the fit, on the other engines to try it."""
     inline = [(1, 1, 0, 64), (1, 8, 0, 64), (2, 4, 0, 64), (4, 2, 0, 64)]
@@ -252,7 +263,7 @@ def actors():
     others += [(1, 1, 2e-3, 64), (2, 1, 2e-3, 64), (4, 1, 2e-3, 64), (8, 1, 2e-3, 64)]
     points = [("inline", *x) for x in inline]
     points += [(name, *x) for name in ("threads", "ray") for x in others]
-    return [plays(*point) for point in points]
+    return [noted(plays(*point)) for point in points]
 
 
 PARTS = (devices, seeds, hosts, disk, share, actors)

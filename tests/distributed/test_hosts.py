@@ -116,6 +116,8 @@ def test_all_refuse_what_one_can_not_do(story):
     for words in story.said:
         assert "must have the same run: process 0 has {'seed': 0}, process 1" in words
         assert "holds something else" in words
+        assert "num_envs must be" in words
+    assert "process 0 can not take part: num_envs" in story.said[1]
 
 
 def test_all_survive_a_full_disk_of_the_first_and_leave_with_its_callback(story):

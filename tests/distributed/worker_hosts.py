@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from optix.callbacks.base import LoopCallback
+from optix.checks import OptionError
 from optix.distributed import hosts
 from optix.distributed.devices import devices
 from optix.distributed.peers import HostsError, PeerLostError, lost_peers, peers
@@ -66,10 +67,14 @@ def until(there):
 
 
 def refused(directory, process):
-    """What all must refuse: other seeds, a folder in use."""
+    """What all must refuse: other seeds, a mistake of one, a folder in use."""
     try:
         train(supervised(), seeds=2, seed=process, progress=False)
     except HostsError as error:
+        print(error)
+    try:
+        train("CartPole-v1", progress=False, num_envs=2 * process)
+    except (OptionError, HostsError) as error:
         print(error)
     taken = directory / "taken"
     if process == 0:
