@@ -22,7 +22,7 @@ from optix.callbacks.terminal import Stream, say
 from optix.callbacks.wandb import WandbCallback
 from optix.checkpoints.registry import CheckpointError
 from optix.checks import OptionError
-from optix.distributed import hosts as together
+from optix.distributed import hosts, peers
 from optix.distributed.devices import devices as found_devices
 from optix.distributed.launch import launch
 from optix.distributed.mesh import DevicesDifferError
@@ -121,11 +121,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     except (CheckpointError, RunFolderError, OptionError, SearchError) as error:
         return _mistake(error)
-    except together.PeerLostError as error:
+    except peers.PeerLostError as error:
         print(f"optix: {error}", file=sys.stderr)
-        together.leave_at_once(together.LOST)
+        hosts.leave_at_once(hosts.LOST)
         raise AssertionError from error  # never
-    except together.HostsError as error:
+    except peers.HostsError as error:
         return _mistake(error)
     except DevicesDifferError as error:
         print(f"optix: {error}", file=sys.stderr)
@@ -202,7 +202,7 @@ def _train(
             may be given several times.
     """
     _join(processes, devices)
-    if not together.joined():
+    if not peers.joined():
         found_devices(1 if devices is None else devices)  # before anything is computed
     callbacks = _loggers(log)
     budgets = _budgets(max_rounds, max_env_steps, target_score)
@@ -306,7 +306,7 @@ def _join(given: Processes, devices: int | None) -> None:
     """Join the other processes of a run, if there are any."""
     where = (given.coordinator, given.process, given.processes)
     if given.hosts or any(x is not None for x in where):
-        together.join(
+        hosts.join(
             *where,
             devices=devices,
             join_seconds=given.join_seconds,
@@ -409,7 +409,7 @@ def _envs(word: tyro.conf.Positional[str] = "") -> int:
 
 def _present(result: Result) -> int:
     """Print what a run came to and return the exit code."""
-    if not together.peers().leads:
+    if not peers.peers().leads:
         return EXIT_CODES.get(result.paused or "", 0)
     from rich.console import Console
 

@@ -5,6 +5,10 @@ import subprocess
 import sys
 import textwrap
 
+# What is quickly compiled and has the same bits in every program: without fusion emitters,
+# as in tests/conftest.py, XLA rounds a sum of two products as it comes.
+STEADY = "--xla_backend_optimization_level=0"
+
 
 def in_two_devices(script: str) -> str:
     """Run the script, whatever its indent, and return what it printed."""

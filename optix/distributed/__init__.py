@@ -3,8 +3,8 @@
 mesh: the programs of a run over a mesh of devices, and what tells that the devices which
 share one policy still agree. devices: how many there are; on a CPU it makes them.
 
-hosts: processes that run one program, and what they agree on. launch: those of one
-machine, started again when one dies.
+hosts: joins processes that run one program. peers: what they agree on and share. launch:
+those of one machine, started again when one dies.
 
 acting: actors that play for a learner, in turn, in threads or on Ray. cluster: the
 cluster of Ray, joined or started.

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from optix import checks
-from optix.distributed.hosts import peers
+from optix.distributed.peers import peers
 
 _FLAG = r"xla_force_host_platform_device_count=(\d+)"  # of XLA_FLAGS
 

@@ -24,7 +24,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from optix import checks
-from optix.distributed.hosts import place
+from optix.distributed.peers import place
 from optix.types import LearnerState, LoopState, PyTree
 
 SEED_AXIS, DATA_AXIS = "seed", "data"

@@ -18,8 +18,8 @@ from optix.callbacks.jsonl import JsonlLog
 from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
-from optix.distributed.hosts import ALONE, Peers
 from optix.distributed.mesh import agreed
+from optix.distributed.peers import ALONE, Peers
 from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
@@ -93,6 +93,7 @@ class Session(NamedTuple):
             # actors, which need not outlive the session
             if callable(rest := getattr(self.loop.learner.host, "rest", None)):
                 rest()
+        self.peers.meet()  # the first may write and draw for longer than the others
         if paused is not None and self.peers.leads:
             say(result.message, sys.stderr)
         return result

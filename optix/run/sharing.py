@@ -8,8 +8,8 @@ from jax.sharding import Mesh
 
 from optix import checks
 from optix.distributed.devices import devices, wanted
-from optix.distributed.hosts import peers
 from optix.distributed.mesh import DATA_AXIS, Split, mesh_of
+from optix.distributed.peers import peers
 from optix.registry import ALGORITHMS
 from optix.types import Loop
 

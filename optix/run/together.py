@@ -12,15 +12,31 @@ import jax
 import numpy as np
 
 from optix.checkpoints.registry import CheckpointError
-from optix.distributed.hosts import Peers
+from optix.distributed.peers import Peers
 from optix.run import description
 from optix.run.folder import RunFolder, RunFolderError, without_memory
+from optix.run.programs import Programs
 from optix.types import Loop, LoopState, PyTree
 
 
 def must_be_alike(peers: Peers, config: dict[str, Any]) -> None:
     """Raise HostsError unless all processes were asked for the same run."""
     peers.must_agree("run", description.encoded(config))
+
+
+def compiled(peers: Peers, run: Programs, target: PyTree) -> None:
+    """Compile the rounds in each process before they meet in one.
+
+    Connecting there gives up after 30 s, and one may compile for longer than another.
+
+    Args:
+        peers: the processes.
+        run: the programs of the run.
+        target: the shapes of a state, placed.
+    """
+    if peers.count > 1:
+        run.advance.lower(target, np.int32(1)).compile()  # type: ignore[attr-defined]
+        peers.meet()
 
 
 def described(peers: Peers, directory: str | os.PathLike) -> dict[str, Any]:

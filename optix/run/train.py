@@ -17,8 +17,8 @@ from optix.callbacks.base import checked
 from optix.checkpoints.registry import CheckpointError
 from optix.distributed.devices import devices as found_devices
 from optix.distributed.devices import wanted
-from optix.distributed.hosts import lost_peers, peers
 from optix.distributed.mesh import ONE_DEVICE, Split, split
+from optix.distributed.peers import lost_peers, peers
 from optix.make import make, usual_agent
 from optix.run import description
 from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
@@ -33,7 +33,7 @@ from optix.run.programs import (
 from optix.run.result import Result, best_seed
 from optix.run.session import Session
 from optix.run.sharing import divided, mesh_for, resumed
-from optix.run.together import described, loaded, must_be_alike, taken
+from optix.run.together import compiled, described, loaded, must_be_alike, taken
 from optix.types import Loop, LoopState
 
 
@@ -119,34 +119,36 @@ def train(
             checks.boolean(name, switch)
     checks.positive_int("max_snapshots", max_snapshots, minimum=2)
     devices, together = wanted(devices), peers()
-    found_devices(devices)  # before anything is computed
-    shares = split(seeds, devices)
-    if isinstance(environment_or_loop, Loop):
-        checks.known_names("option beside a loop", options, ())
-        loop, recipe = environment_or_loop, None
-    else:
-        if agent is None:
-            agent = usual_agent(environment_or_loop, **options)
-        each = divided(agent, options, shares.data)
-        loop = make(environment_or_loop, agent, **each)
-        recipe = recipe_of(
-            environment_or_loop, agent, options, warn=directory is not None
+    with lost_peers(together), together.all_or_none():
+        found_devices(devices)  # before anything is computed
+        shares = split(seeds, devices)
+        if isinstance(environment_or_loop, Loop):
+            checks.known_names("option beside a loop", options, ())
+            loop, recipe = environment_or_loop, None
+        else:
+            if agent is None:
+                agent = usual_agent(environment_or_loop, **options)
+            each = divided(agent, options, shares.data)
+            loop = make(environment_or_loop, agent, **each)
+            recipe = recipe_of(
+                environment_or_loop, agent, options, warn=directory is not None
+            )
+        config = new_config(
+            recipe,
+            seeds,
+            seed,
+            vectorized(loop, vectorize),
+            drop_stopped,
+            max_snapshots,
+            shares,
         )
-    config = new_config(
-        recipe,
-        seeds,
-        seed,
-        vectorized(loop, vectorize),
-        drop_stopped,
-        max_snapshots,
-        shares,
-    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
         stack.enter_context(lost_peers(together))
         must_be_alike(together, config)
         run = programs(loop, config["vectorize"], mesh_for(loop, shares))
-        _trace(run, _keys(config))  # a mistake that it finds leaves no folder
+        # a mistake that it finds leaves no folder
+        compiled(together, run, _trace(run, _keys(config)))
         folder = None
         if together.first(directory is not None):
             folder = together.on_first(
@@ -225,6 +227,7 @@ def resume(
         kept = folder if together.leads else None
         session = Session(loop, run, kept, watch, config, together)
         target = _trace(run, _keys(config))
+        compiled(together, run, target)
         state, changes = loaded(together, folder, target, loop), {}
         if state is None:  # killed before the first checkpoint
             state = together.on_host(_begun(session))

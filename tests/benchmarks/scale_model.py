@@ -1,210 +1,180 @@
-"""What a window costs on devices, hosts and actors: measured inputs, a fit, its answers.
+"""What a window costs on devices, hosts and actors: a model fitted to `scale.json`.
 
-python -m tests.benchmarks.scale_model [--measure]
+python -m tests.benchmarks.scale_model
 
-With --measure the inputs of devices and hosts are measured anew on this machine (about two
-minutes) and the fit is told; without it the figures of `scale.md` are taken. Everything in
-`answers` is the model, not a measurement.
+Prints the fits with what they miss, forecasts beside measurements that no fit has seen,
+and then answers for sizes that were not measured: those are extrapolated.
+`tests.benchmarks.scale_measure` writes `scale.json` on the machine that it runs on.
 """
 
-import argparse
 import json
-import math
-import os
-import subprocess
-import sys
-import time
 
-# measured: see scale.md for machine and command
-DEVICE = {"fixed": 4.4e-3, "per_step": 1.0e-6}  # seconds of a window of PPO
-NETWORK = {"fixed": 4.0e-4, "per_byte": 1.7e-9}  # seconds of a mean over two processes
-AGREE = 3.0e-3  # seconds of an agreement between two dispatches
-DISPATCH = 0.5  # seconds of a dispatch, chosen by optix.run.pace
-ACTOR = {
-    "step": 2.0e-5,
-    "call": 1.1e-3,
-    "update": 1.2e-3,
-}  # seconds: a step of CartPole with
-# its part of the inference; a trajectory through Ray; an update of the learner
-UPDATES, STEPS = 16, 512  # of a window of PPO; of a trajectory of an actor
+from tests.benchmarks.scale_fit import (
+    STATE,
+    acting_fit,
+    devices_fit,
+    forecast,
+    line_fit,
+    row,
+    seeds_fit,
+    table,
+    window_of,
+)
+from tests.benchmarks.scale_measure import FIGURES
 
-
-def window(devices, steps, parameters, device=DEVICE, network=NETWORK):
-    """Seconds of a window whose data `devices` share: work, and a mean in each update.
-
-    A ring of D devices sends 2 (D - 1) / D of the gradient in 2 (D - 1) messages; the
-    measurement of two has two of them.
-    """
-    work = device["fixed"] + device["per_step"] * steps / devices
-    if devices == 1:
-        return work
-    messages, share = 2 * (devices - 1), 2 * (devices - 1) / devices
-    one = network["fixed"] / 2 * messages + network["per_byte"] * 4 * parameters * share
-    return work + UPDATES * one
+DISPATCH = 0.5  # seconds of a dispatch, which optix.run.pace aims at
+CORES = 64  # of the actors
+REMEDY = {
+    "an actor's own window": "more actors, or fewer environments of each",
+    "Python's lock": "engine ray",
+    "the cores": "more machines for Ray",
+    "the learner": "longer windows, a smaller network, an accelerator for it",
+    "all in turn": "threads where a step waits, else Ray",
+    "a message of a mean": "more environments, fewer minibatches; then seeds",
+    "a byte of a mean": "more environments, a faster network; then seeds",
+    "a window": "nothing: it does not divide; then seeds",
+}  # fmt: skip
 
 
-def actors(count, latency, cores, actor=ACTOR):
-    """Environment steps per second of `count` actors on each engine.
-
-    An actor's step has a part that waits (`latency`) and one that computes. Lockstep
-    does both in turn, threads share one interpreter, processes of Ray share the cores and
-    pay for each trajectory. The learner updates once for each of them.
-    """
-    step, wait = actor["step"], latency
-    each = STEPS * (step + wait)
-    learner = 1 / actor["update"]
-    inline = 1 / (each + actor["update"])
-    threads = min(count / each, 1 / (STEPS * step + actor["update"]), learner)
-    ray = min(
-        count / (each + actor["call"]),
-        cores / (STEPS * step + actor["call"]),
-        learner,
-        1 / actor["call"],
-    )
-    return {
-        name: STEPS * rate
-        for name, rate in {"inline": inline, "threads": threads, "ray": ray}.items()
-    }
-
-
-def line(points):
-    """Least squares of y = fixed + slope x over [(x, y)], and the worst error in parts."""
-    n, sx = len(points), sum(x for x, _ in points)
-    sy, sxx = sum(y for _, y in points), sum(x * x for x, _ in points)
-    sxy = sum(x * y for x, y in points)
-    slope = (n * sxy - sx * sy) / (n * sxx - sx * sx)
-    fixed = (sy - slope * sx) / n
-    worst = max(abs(fixed + slope * x - y) / y for x, y in points)
-    return fixed, slope, worst
-
-
-def measured_windows():
-    """Pairs (environment steps of a window, seconds) of PPO on one device."""
-    import jax
-    import numpy as np
-
-    import optix
-    from optix.run.programs import programs
-
-    pairs = []
-    for envs in (16, 64, 256):
-        given = {"num_envs": envs, "num_steps": 32, "evaluation_episodes": 2}
-        loop = optix.make("CartPole-v1", agent="ppo", max_rounds=10**6, **given)
-        run = programs(loop, False)
-        state = run.init(jax.random.split(jax.random.key(0), 1))
-        state = jax.block_until_ready(run.advance(state, np.int32(2)))[0]
-        seconds = []
-        for _ in range(5):
-            clock = time.perf_counter()
-            state = jax.block_until_ready(run.advance(state, np.int32(4)))[0]
-            seconds.append((time.perf_counter() - clock) / 4)
-        pairs.append((32 * envs, sorted(seconds)[2]))
-    return pairs
-
-
-EXCHANGE = """
-import json, sys, time
-import jax, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec as P
-from optix.distributed.hosts import join, peers
-join("127.0.0.1:" + sys.argv[1], int(sys.argv[2]), 2)
-mesh = jax.make_mesh((2,), ("data",), devices=jax.devices())
-own, pairs = NamedSharding(mesh, P("data")), []
-for size in (1000, 100_000, 1_000_000):
-    mean = jax.jit(jax.shard_map(lambda x: jax.lax.pmean(x, "data"), mesh=mesh,
-                                 in_specs=P("data"), out_specs=P(), check_vma=False))
-    x = jax.make_array_from_callback((2, size), own, lambda at: np.ones((1, size), "f4"))
-    seconds = []
-    for _ in range(20):
-        clock = time.perf_counter()
-        jax.block_until_ready(mean(x))
-        seconds.append(time.perf_counter() - clock)
-    pairs.append((4 * size, sorted(seconds)[10]))
-clock = time.perf_counter()
-for _ in range(50):
-    peers().all("a message")
-agree = (time.perf_counter() - clock) / 50
-if peers().leads:
-    print(json.dumps([pairs, agree]))
-"""
-
-
-def measured_exchange():
-    """Pairs (bytes, seconds) of a mean over two processes, and seconds of an agreement."""
-    from optix.distributed.launch import free_port
-
-    port = str(free_port())
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", EXCHANGE, port, str(i)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        )
-        for i in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=300)[0] for process in both]
-    finally:
-        for process in both:
-            process.kill()
-    return json.loads(said[0].strip().splitlines()[-1])
-
-
-def answers(device=DEVICE, network=NETWORK, agree=AGREE):
-    """Print what the model says; nothing of it was measured."""
-    print("| steps of a window | parameters | 8 devices | 64 | 512 | most that pay |")
-    print("|---|---|---|---|---|---|")
-    for steps, parameters in [
-        (8192, 10**4),
-        (2**20, 10**4),
-        (2**20, 10**6),
-        (2**24, 10**6),
-    ]:
-        alone = window(1, steps, parameters, device, network)
-        gains = [
-            alone / window(n, steps, parameters, device, network) for n in (8, 64, 512)
-        ]
-        sizes = [2**k for k in range(13)]
-        best = min(sizes, key=lambda n: window(n, steps, parameters, device, network))
-        words = " | ".join(f"{gain:.3g}x" for gain in gains)
-        print(f"| {steps} | {parameters} | {words} | {best} |")
-    cost = 100 * 2 * agree / (DISPATCH + 2 * agree)
+def devices(fits):
+    """One run on more devices than there are cores, each as fast as a core."""
     print(
-        f"\nseeds over hosts: {cost:.1f} % of a dispatch to agree, for any number of seeds"
+        "\n### One run on D devices, each like one core (extrapolated beyond the cores)"
     )
-    print("\n| a step waits | actors | lockstep | threads | Ray, 64 cores |")
-    print("|---|---|---|---|---|")
-    for latency in (0.0, 1e-4, 2e-3, 2e-2):
+    table(
+        "between", "steps", "parameters", "8", "64", "512", "most that pay", "holds up"
+    )
+    mean = fits["mean"].costs
+    network = {
+        "a message of a mean": mean["a mean"] / 2,
+        "a byte of a mean": mean["a byte"],
+    }
+    near = fits["devices"]
+    for where, fit in (
+        ("one machine", near),
+        ("hosts", near._replace(costs={**near.costs, **network})),
+    ):
+        for steps, parameters in ((2**13, 10**4), (2**20, 10**4), (2**20, 10**6)):
+
+            def cost(count, fit=fit, steps=steps, parameters=parameters):
+                return fit.of(window_of(count, steps, parameters, count))
+
+            alone = sum(cost(1).values())
+            gains = [f"{alone / sum(cost(n).values()):.3g}x" for n in (8, 64, 512)]
+            best = min((2**k for k in range(13)), key=lambda n: sum(cost(n).values()))
+            shared = {n: s for n, s in cost(best).items() if n in REMEDY}
+            limit = max(shared, key=lambda name: shared[name])
+            row(where, steps, parameters, *gains, best, limit)
+
+
+def hosts(fits, agree):
+    """What seeds over hosts cost, which never meet."""
+    # on wall clock and signals, the count of rounds, what is due; reports and counters
+    asks = 3 * agree + 2 * fits["gather"].costs["a gather"]
+    print(
+        f"\n### Seeds over hosts\n\nTwo on one machine agree for {1000 * asks:.2g} ms"
+    )
+    print(f"of a dispatch of {DISPATCH} s; on a network it is five round trips more.")
+    table("parameters", "seeds", "gathering and writing a checkpoint (extrapolated), s")
+    for parameters, seeds in ((10**4, 64), (10**6, 64), (10**6, 512)):
+        size = {"a byte": STATE * parameters * seeds}
+        gathers = fits["gather"].seconds({"a gather": 1.0, **size})
+        writes = fits["disk"].seconds({"a checkpoint": 1.0, **size})
+        row(parameters, seeds, f"{gathers:.2g} and {writes:.2g}")
+
+
+def point(count, wait, each=1, parameters=10**4):
+    """Actors of a kind."""
+    return {"actors": count, "each": each, "wait": wait, "parameters": parameters}
+
+
+def actors(acting):
+    """Steps per second of each engine, and what holds it up."""
+    print(
+        f"\n### Actors of one environment, 10 k parameters, {CORES} cores (extrapolated)"
+    )
+    table(
+        "a step waits",
+        "actors",
+        "in turn",
+        "threads",
+        "Ray",
+        "what holds Ray up",
+        "then",
+    )
+    for wait in (0.0, 2e-3, 2e-2):
         for count in (1, 10, 100, 1000):
-            rates = actors(count, latency, 64).values()
-            row = " | ".join(f"{rate:,.0f}" for rate in rates)
-            print(f"| {1000 * latency:g} ms | {count} | {row} |")
-    full = 1 / max(ACTOR["update"], ACTOR["call"])
-    for latency in (0.0, 2e-3):
-        each = STEPS * (ACTOR["step"] + latency) + ACTOR["call"]
-        needed = math.ceil(full * each)
-        print(
-            f"\nthe learner is full at {needed} actors whose step waits {latency:g} s"
-        )
+            rates = [
+                acting.rate(name, point(count, wait), CORES)
+                for name in ("inline", "threads", "ray")
+            ]
+            limit = rates[-1][1]
+            told = [f"{rate:,.0f}" for rate, _ in rates]
+            row(f"{1000 * wait:g} ms", count, *told, limit, REMEDY[limit])
+    print("\nBy parameters, 10 actors whose step waits 2 ms:")
+    table("parameters", "in turn", "threads", "Ray", "what holds Ray up")
+    for parameters in (10**4, 10**6, 10**8):
+        given = point(10, 2e-3, 1, parameters)
+        rates = [
+            acting.rate(name, given, CORES) for name in ("inline", "threads", "ray")
+        ]
+        row(parameters, *(f"{rate:,.3g}" for rate, _ in rates), rates[-1][1])
+
+
+def crossing(acting, slow, fast, count, cores, gain):
+    """The shortest wait at which one engine has so many times the rate of another."""
+    for wait in (0.0, *(1e-6 * 1.25**k for k in range(60))):
+        rates = [
+            acting.rate(name, point(count, wait), cores)[0] for name in (slow, fast)
+        ]
+        if rates[1] >= gain * rates[0]:
+            return f"{1000 * wait:.2g} ms"
+    return "never"
+
+
+def crossings(acting):
+    """Where lockstep, threads and Ray cross."""
+    print("\n### A step must wait so long until the second is 1.1 times as fast")
+    table("cores", "actors", "in turn, threads", "in turn, Ray", "threads, Ray")
+    pairs = (("inline", "threads"), ("inline", "ray"), ("threads", "ray"))
+    for cores in (2, CORES):
+        for count in (2, 8, 64):
+            row(cores, count, *(crossing(acting, *p, count, cores, 1.1) for p in pairs))
+
+
+def answer(fits, acting, agree):
+    """Print all answers."""
+    print("\n## What the model says")
+    devices(fits)
+    hosts(fits, agree)
+    actors(acting)
+    crossings(acting)
+    print("\n### What is held up, and what to change\n")
+    for limit, remedy in REMEDY.items():
+        print(f"- {limit}: {remedy}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--measure", action="store_true")
-    if not parser.parse_args().measure:
-        return answers()
-    windows = measured_windows()
-    exchange, agree = measured_exchange()
-    fixed, slope, worst = line(windows)
-    device = {"fixed": max(fixed, 0.0), "per_step": slope}
-    print(f"measured windows {windows}\nfit {device}, worst error {100 * worst:.0f} %")
-    fixed, slope, worst = line(exchange)
-    network = {"fixed": max(fixed, 0.0), "per_byte": slope}
-    print(f"measured means {exchange}\nfit {network}, worst error {100 * worst:.0f} %")
-    print(f"measured agreement {1000 * agree:.1f} ms\n")
-    answers(device, network, agree)
+    figures = json.loads(FIGURES.read_text())
+    for name, part in figures.items():
+        low, high = part["load"]
+        print(f"- {name}: {part['cores']} cores, load average {low:.1f} to {high:.1f}")
+    fits = {
+        "devices": devices_fit(figures["devices"]),
+        "seeds": seeds_fit(figures["seeds"]),
+        "disk": line_fit(figures["disk"]["points"], "checkpoint"),
+    }
+    for what in ("mean", "gather"):
+        points = [p for p in figures["hosts"]["points"] if p["what"] == what]
+        fits[what] = line_fit(points, what)
+    acting = acting_fit(figures["actors"], figures["share"])
+    fits |= {"playing": acting.play, "learning": acting.learn}
+    fits |= {f"handing over, {name}": f for name, f in acting.hand.items()}
+    for name, each in fits.items():
+        each.tell(name)
+    forecast(acting, figures["actors"])
+    agree = next(p for p in figures["hosts"]["points"] if p["what"] == "agree")
+    answer(fits, acting, agree["seconds"])
 
 
 if __name__ == "__main__":

@@ -287,6 +287,7 @@ def test_what_devices_can_not_share_is_refused(tmp_path):
             "CartPole-v1",
             {"num_envs": 3},
         ),  # fmt: skip
+        ("policies can not be given where 2", "CartPole-v1", {"policies": 2}),
         ("axis_name can not be given", "CartPole-v1", {"axis_name": "data"}),
         ("devices must divide the seeds", supervised(), {"seeds": 3}),
     ]:

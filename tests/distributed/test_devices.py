@@ -17,6 +17,7 @@ from optix.distributed.mesh import split
 from optix.registry import ALGORITHMS
 from optix.run.sharing import divided, resumed
 from optix.run.train import resume, train
+from tests.devices import STEADY
 from tests.supervised import supervised
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +35,7 @@ def run(arguments, **environment):
 
 
 def test_on_eight_devices():
-    # without fusion emitters XLA rounds a sum of two products as it comes
-    flags = "--xla_backend_optimization_level=0"
-    flags += " --xla_force_host_platform_device_count=8"
+    flags = f"{STEADY} --xla_force_host_platform_device_count=8"
     there = Path(__file__).with_name("eight_devices.py")
     done = run(["-m", "pytest", "-q", str(there)], XLA_FLAGS=flags)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -47,7 +46,8 @@ MADE = """
     from optix.callbacks.base import LoopCallback
     from optix.cli import main
     from optix.run.train import train
-    from tests.supervised import supervised
+    from tests.devices import STEADY
+from tests.supervised import supervised
 
     directory, killed = sys.argv[1:]
     sizes = dict(num_steps=8, evaluation_episodes=2, final_scores=1, hidden=(4,))

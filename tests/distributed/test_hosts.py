@@ -8,40 +8,38 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
-import numpy as np
 import pytest
 
 from optix.checkpoints.registry import CheckpointRegistry
 from optix.checks import OptionError
 from optix.cli import main
 from optix.distributed import launch
-from optix.distributed.hosts import LOST, HostsError, join
-from optix.run.train import resume, train
-from tests.supervised import supervised
+from optix.distributed.hosts import LOST, join
+from optix.distributed.peers import HostsError
+from tests.devices import STEADY
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 540  # seconds until a process of a test is ended
 
 
 @contextlib.contextmanager
-def processes(what, directory, count=2, there=2, **environment):
-    """Yield processes of `worker_hosts.py`, none of which is left behind."""
-    where = (
-        [[]] if there == 0 else [[str(launch.free_port()), str(i)] for i in range(2)]
-    )
-    if there:
-        port = where[0][0]
-        where = [[port, str(i)] for i in range(count)]
+def processes(what, directory, numbers=(0, 1), **environment):
+    """Yield processes of `worker_hosts.py`, none of which is left behind.
+
+    With None for a number there is one alone, with two devices.
+    """
     command = [sys.executable, "-m", "tests.distributed.worker_hosts", what]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", **environment}
-    started = []
+    steady = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": STEADY}
+    environment = {**os.environ, **steady, **environment}
+    port, started = str(launch.free_port()), []
     try:
-        for own in where:
+        for number in numbers:
+            where = [] if number is None else [port, str(number)]
             started.append(
                 subprocess.Popen(
-                    [*command, str(directory), *own],
+                    [*command, str(directory), *where],
                     env=environment,
                     cwd=ROOT,
                     stdout=subprocess.PIPE,
@@ -62,53 +60,6 @@ def ended(started):
     return [process.returncode for process in started], said
 
 
-def lines(said):
-    """What `equal` tells."""
-    words = ("data ", "resumed ")
-    return [line for line in said.splitlines() if line.startswith(words)]
-
-
-def test_two_processes_are_one_with_two_devices_bit_for_bit(tmp_path):
-    """The data of one seed, which meets in each update; seeds of their own are below."""
-    with processes("equal", tmp_path / "one", there=0) as alone:
-        _, (one,) = ended(alone)
-    (tmp_path / "two").mkdir()
-    with processes("equal", tmp_path / "two") as both:
-        codes, said = ended(both)
-    assert codes == [0, 0], said
-    assert len(lines(one)) == 2, one
-    assert lines(said[0]) == lines(said[1]) == lines(one)
-
-
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, {143, 0}), (signal.SIGKILL, {LOST, -6})]
-)
-def test_what_ends_one_process_ends_all_and_the_run_goes_on(tmp_path, number, code):
-    """A pause is agreed; a loss is noticed. One process then goes on, bit for bit."""
-    directory = tmp_path / "run"
-    with processes("slowly", directory) as both:
-        until(lambda: "\n" in text(directory / "log.jsonl"), both)
-        both[1].send_signal(number)
-        codes, said = ended(both)
-    assert codes[0] in code, said
-    if number == signal.SIGTERM:
-        assert codes[1] == codes[0] and "paused SIGTERM" in said[0], said
-    elif codes[0] == LOST:
-        assert "another process of the run has ended" in said[0]
-    last = CheckpointRegistry(directory / "checkpoints").latest
-    assert last is not None
-    more = {"max_rounds": max(last.metadata["rounds"]) + 5}
-    given = {"progress": False, "devices": 1, **more}
-    ours = resume(directory, supervised(max_rounds=10**6), **given)
-    whole = train(supervised(**more), seeds=2, progress=False)
-    for a, b in zip(*(jax.tree.leaves(policy(x)) for x in (ours, whole)), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def policy(result):
-    return result.state.learner.policy, result.state.history
-
-
 def until(there, started):
     """Wait for something that a process does."""
     deadline = time.monotonic() + PATIENCE
@@ -118,38 +69,109 @@ def until(there, started):
         time.sleep(0.05)
 
 
-def text(path):
-    return path.read_text() if path.exists() else ""
+class Story(NamedTuple):
+    """What became of two processes that did everything together, and of one alone."""
+
+    directory: Path
+    codes: list[int]  # of the two
+    said: list[str]
+    alone: str
 
 
-def test_all_refuse_what_one_can_not_do(tmp_path):
-    """Other seeds, a folder in use, a full disk and a wish to leave, in two processes."""
-    with processes("unlike", tmp_path) as both:
-        codes, said = ended(both)
-    assert codes == [7, 7], said
-    for words in said:
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """One start for all that needs no other: `two` and `one` of the worker."""
+    directory = tmp_path_factory.mktemp("hosts")
+    for name in ("one", "two"):
+        (directory / name).mkdir()
+
+    def plays(name):
+        log = directory / name / "log.jsonl"
+        return lambda: log.exists() and "\n" in log.read_text()
+
+    with (
+        processes("two", directory) as both,
+        processes("one", directory, [None]) as alone,
+    ):
+        until(plays("paused"), both)
+        both[1].send_signal(signal.SIGTERM)
+        until(plays("killed"), both)
+        both[1].kill()
+        return Story(directory, *ended(both), ended(alone)[1][0])
+
+
+def equal(said):
+    return [line for line in said.splitlines() if line.startswith("equal ")]
+
+
+def test_two_processes_are_one_with_two_devices_bit_for_bit(story):
+    """Data of one seed and its replay, resumed, moved; the seeds of a population."""
+    whole = equal(story.alone)
+    names = [line.split()[1] for line in whole]
+    assert names == ["replay", "population", "moved"], story.alone
+    assert equal(story.said[0]) == equal(story.said[1]) == whole, story.said
+
+
+def test_all_refuse_what_one_can_not_do(story):
+    for words in story.said:
         assert "must have the same run: process 0 has {'seed': 0}, process 1" in words
         assert "holds something else" in words
-    assert "full True [5, 5]" in said[0] and "full False [5, 5]" in said[1]
-    assert (tmp_path / "left" / "checkpoints").exists()
+        assert "num_envs must be" in words
+    assert "process 0 can not take part: num_envs" in story.said[1]
 
 
-def test_another_version_is_refused(tmp_path):
-    with processes("old", tmp_path) as both:
-        _, said = ended(both)
-    for words in said:
-        assert "refused: all processes of a run must have the same version" in words
-        assert "process 1 has {'optix': '0.0.1'}" in words
+def test_all_survive_a_full_disk_of_the_first_and_leave_with_its_callback(story):
+    for words in story.said:
+        assert "left 7" in words
+    assert saved(story.directory / "full") > [1, 1]
 
 
-@pytest.mark.parametrize("process", [0, 1])
-def test_a_process_that_never_comes_is_told(tmp_path, process):
-    with processes("old", tmp_path, PATIENCE="4") as both:
-        both[1 - process].kill()
-        both[1 - process].wait()
-        code = both[process].wait(PATIENCE)
-        said = both[process].stdout.read()
-    assert code == LOST and "must come together at 127.0.0.1" in said, said
+@pytest.mark.parametrize("what", ["paused", "killed"])
+def test_what_ends_one_process_ends_all_and_the_run_goes_on(story, what):
+    """A pause is agreed; a loss is noticed. One process then goes on, bit for bit."""
+    assert all("paused SIGTERM" in words for words in story.said), story.said
+    assert story.codes[0] in (LOST, -signal.SIGABRT), story.said
+    if story.codes[0] == LOST:
+        assert "another process of the run has ended" in story.said[0]
+    rounds = max(saved(story.directory / what)) + 5
+    with processes(f"on_{rounds}", story.directory / what, [None]) as alone:
+        codes, (words,) = ended(alone)
+    ours, whole = equal(words)
+    assert codes == [0] and ours == whole, words
+
+
+def saved(directory):
+    """The rounds of the last checkpoint."""
+    last = CheckpointRegistry(directory / "checkpoints").latest
+    assert last is not None
+    return last.metadata["rounds"]
+
+
+def test_a_start_that_fails_ends_all(tmp_path):
+    """Other versions, and one of two that never comes; all at once."""
+    with (
+        processes("old", tmp_path) as old,
+        processes("old", tmp_path, [0], PATIENCE="4") as first,
+        processes("old", tmp_path, [1], PATIENCE="4") as second,
+    ):
+        for words in ended(old)[1]:
+            assert "all processes of a run must have the same version" in words
+            assert "process 1 has {'optix': '0.0.1'}" in words
+        for (code,), (words,) in map(ended, (first, second)):
+            assert code == LOST and "must come together at 127.0.0.1" in words
+
+
+def test_an_end_waits_for_the_slow_and_not_for_the_failed(tmp_path):
+    """Who is done waits for longer than a heartbeat; a failure ends the other soon."""
+    with (
+        processes("slow", tmp_path, HEARTBEAT="3") as slow,
+        processes("failing", tmp_path, HEARTBEAT="3") as failing,
+    ):
+        codes, said = ended(slow)
+        assert codes == [0, 0], said
+        codes, said = ended(failing)
+        assert codes[1] == 1 and "only here" in said[1], said
+        assert codes[0] in (LOST, -signal.SIGABRT), said
 
 
 def test_a_port_in_use_is_told():
