@@ -314,3 +314,53 @@ def test_a_family_is_listed(capsys):
     assert main(["envs", "jumanji:"]) == 0
     names = capsys.readouterr().out.split()
     assert "jumanji:Snake-v1" in names and "CartPole-v1" not in names
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("navix:Navix-Empty-5x5-v0", (40, 40, 3)),
+        ("xminigrid:MiniGrid-EmptyRandom-5x5", (160, 160, 3)),
+        ("jumanji:Snake-v1", (400, 400, 3)),
+    ],
+)
+def test_pictures(name, shape):
+    need(name.partition(":")[0])
+    env = device(name)
+    state, _ = env.reset(jax.random.key(0), 2)
+    first, second = (jax.tree.map(lambda x, i=i: x[i], state) for i in range(2))
+    picture = env.render(first)
+    assert picture.shape == shape and picture.dtype == np.uint8
+    assert len(np.unique(picture)) > 2
+    np.testing.assert_array_equal(env.render(first), picture)
+    if "Empty-5x5" not in name:  # where it begins in one place
+        assert (env.render(second) != picture).any()
+
+
+def test_the_page_of_brax():
+    need("brax")
+    env = device("brax:inverted_pendulum")
+    state, _ = env.reset(jax.random.key(0), 1)
+    one = jax.tree.map(lambda x: x[0], state)
+    assert "Brax visualizer" in env.html([one, one])
+
+
+def test_a_task_is_of_families_that_are_told_their_parameters():
+    need("navix")
+    with pytest.raises(ValueError, match="task is for environments that are told"):
+        device("navix:Navix-Empty-5x5-v0", task=lambda key: None)
+    need("xminigrid")
+    import xminigrid
+
+    name = "XLand-MiniGrid-R1-9x9"
+    _, params = xminigrid.make(name)
+
+    def draw(key):
+        goal = jax.random.randint(key, params.ruleset.goal.shape, 0, 3, jnp.uint8)
+        return params.replace(ruleset=params.ruleset.replace(goal=goal))
+
+    env = device(f"xminigrid:{name}", task=draw)
+    state, _ = env.reset(jax.random.key(0), 8)
+    goals = np.asarray(state.state.world.state.goal_encoding)
+    np.testing.assert_array_equal(goals, state.params.world.ruleset.goal)
+    assert len(np.unique(goals[:, 0])) > 1

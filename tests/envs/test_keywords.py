@@ -12,6 +12,7 @@ VALUES = [-1, 0, float("nan"), float("inf"), 1e30, "x", None, True, 1.5, 10**20]
 RIGHT = {
     (device, "env_params"): [None],
     (device, "name"): [None, "x"],
+    (device, "task"): [None],
     (spaces, "env_params"): [None],
 }
 KEYWORDS = [

@@ -14,6 +14,7 @@ from optix.envs.environment import environment
 from optix.envs.resets import with_resets
 from optix.make import make
 from tests import probes
+from tests.devices import in_two_devices
 
 TINY = {"num_envs": 2, "num_steps": 8, "hidden": (4,), "evaluation_episodes": 2}
 LENGTH = 3
@@ -220,3 +221,23 @@ class Replacing(Told):
 def test_refusals(env, task, message):
     with pytest.raises(OptionError, match=message):
         make(env, "ppo", task=task)
+
+
+def test_devices_of_one_run_draw_tasks_of_their_own():
+    told = in_two_devices("""
+        import jax
+        from optix.agents.ppo import ppo
+        from optix.envs.device import device
+        from optix.learners.on_policy import on_policy
+        from optix.networks.mlp import actor_critic
+        from tests.envs.test_tasks import Told, task
+
+        env = device(Told(), task=task)
+        spaces = env.observation_shape, env.action_space
+        agent = ppo(actor_critic(*spaces, hidden=(4,)), *spaces, axis_name="data")
+        learner = on_policy(agent, env, num_envs=4)
+        begin = jax.pmap(lambda key: learner.begin(None, key).obs, "data")
+        obs = begin(jax.numpy.stack([jax.random.key(0)] * 2))
+        print(len(set(obs.ravel().tolist())))
+    """)
+    assert told.split() == ["8"]
