@@ -1,12 +1,15 @@
 """A cluster of Ray: joined where RAY_ADDRESS names one, else started on this machine."""
 
 import contextlib
+import ctypes
 import importlib.util
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +81,29 @@ def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if not address:
             address = stack.enter_context(_held(processors))
-        ray.init(address=address, **quiet)
+        with _own_sigterm():
+            ray.init(address=address, **quiet)
         stack.callback(ray.shutdown)
         yield ray
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Leave SIGTERM, by which a run pauses, to whom it belongs.
+
+    Ray would print its stack and abort. Python can put a handler back in the main thread
+    only, and actors are started in another one.
+    """
+    system, kept = ctypes.CDLL(None), ctypes.create_string_buffer(512)
+    handler = signal.getsignal(signal.SIGTERM)
+    system.sigaction(signal.SIGTERM, None, kept)
+    try:
+        yield
+    finally:
+        main = threading.current_thread() is threading.main_thread()
+        if main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        system.sigaction(signal.SIGTERM, kept, None)
 
 
 @contextlib.contextmanager

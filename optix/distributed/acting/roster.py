@@ -63,7 +63,8 @@ class Roster:
         self._numbers = itertools.count(1)
         self._jobs: dict[int, _Job] = {}
         self._generations = [0] * count
-        self._heard = [time.monotonic() + _START] * count
+        self._clock = 0.0  # seconds of listening: none is silent while nobody listens
+        self._heard = [_START] * count
         self.steps, self.dropped, self.restarts = np.zeros((3, count), int)
 
     def share(self, tree: Any) -> Any:
@@ -73,7 +74,7 @@ class Roster:
     def ask(self, actor: int, *call: Any) -> int:
         """Ask an actor for a job and return its number."""
         job = next(self._numbers)
-        self._send(job, _Job(actor, time.monotonic(), call))
+        self._send(job, _Job(actor, self._clock, call))
         return job
 
     def forget(self, jobs: Iterable[int]) -> None:
@@ -89,12 +90,13 @@ class Roster:
         Raises:
           ActorsFailedError: it happened too often.
         """
-        answers, outcomes = [], self._engine.wait(_POLL) if self._jobs else []
-        now = time.monotonic()
+        answers, began = [], time.monotonic()
+        outcomes = self._engine.wait(_POLL) if self._jobs else []
+        self._clock += time.monotonic() - began
         for (job, actor, generation), outcome in outcomes:
             if generation != self._generations[actor]:
                 continue  # of one that has been replaced
-            self._heard[actor] = now
+            self._heard[actor] = self._clock
             asked = self._jobs.get(job)
             if asked is None:
                 continue
@@ -105,7 +107,7 @@ class Roster:
             if asked.plays:
                 self.steps[actor] += self._settings.steps
             answers.append(Answer(job, actor, outcome))
-        for actor in self._silent(now):
+        for actor in self._silent():
             self._replace(
                 actor,
                 f"no answer in {self._settings.deadline:g} s, its deadline, which a part "
@@ -124,9 +126,9 @@ class Roster:
         # a score that is not finite is the loop's to judge
         return fault(outcome, self._expected) if asked.plays else None
 
-    def _silent(self, now: float) -> list[int]:
+    def _silent(self) -> list[int]:
         """Return who has said nothing for too long."""
-        since: dict[int, float] = {}
+        now, since = self._clock, dict[int, float]()
         for job in self._jobs.values():
             since[job.actor] = min(job.since, since.get(job.actor, now))
         limit = self._settings.deadline
@@ -150,7 +152,7 @@ class Roster:
         )
         self._generations[actor] += 1
         self._engine.restart(actor, self._generations[actor])
-        self._heard[actor] = time.monotonic() + _START
+        self._heard[actor] = self._clock + _START
         for job, asked in list(self._jobs.items()):
             if asked.actor == actor:
                 self.dropped[actor] += self._settings.steps * asked.plays

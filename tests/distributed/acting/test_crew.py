@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.util
 import threading
+import time
 import tracemalloc
 import warnings
 
@@ -122,6 +123,19 @@ def test_an_actor_that_fails_is_named_and_replaced(engine, way, tmp_path):
     assert figures["restarts"].sum() == 1
     assert figures["dropped"].sum() in (STEPS, 2 * STEPS)  # one part or two were asked
     assert np.isfinite(window.reward).all() and window.obs.shape == (STEPS, 2, 2)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_nobody_is_silent_while_the_learner_is_busy(engine):
+    with (
+        warnings.catch_warnings(),
+        Played(Telling, engine, deadline=0.3) as played,
+    ):
+        warnings.simplefilter("error", RuntimeWarning)
+        for _ in range(3):
+            played.window()
+            time.sleep(0.4)
+        assert played.crew.told()["restarts"].sum() == 0
 
 
 def test_after_so_many_replacements_the_last_traceback_is_raised(tmp_path):

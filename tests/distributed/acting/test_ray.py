@@ -32,8 +32,15 @@ optix.train("CartPole-v1", agent="impala", actors=1, engine="ray", progress=Fals
 
 @pytest.fixture(scope="module")
 def cluster():
-    with joined_ray("the tests", 2) as ray:
-        yield ray
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append("a pause"))
+    try:
+        with joined_ray("the tests", 2) as ray:
+            os.kill(os.getpid(), signal.SIGTERM)  # Ray would take it
+            assert told == ["a pause"]
+            yield ray
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
@@ -128,7 +135,7 @@ def test_nothing_outlives_a_learner_that_is_killed_and_the_run_goes_on(tmp_path)
         assert all(address.startswith("127.") for address in _listening(marked))
         learner.kill()
         assert "fork" not in learner.communicate()[1]
-        _until(lambda: not _marked(mark), 30, "processes that nobody ended")
+        _until(lambda: not _marked(mark), 60, "processes that nobody ended")
     finally:
         for process in _marked(mark):
             os.kill(process, signal.SIGKILL)
