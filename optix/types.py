@@ -204,6 +204,8 @@ class Environment(NamedTuple):
     masked: not all actions are always allowed: observations are `Masked`.
     parts: of observations that are a dictionary or a tuple; a network of one's own gets
         them back by `parts.split(obs)`. None where they are one array.
+    kept_dtype: a smaller type that holds all observations exactly, in which a replay
+        keeps them: of flags, of small integers. None where there is none.
     """
 
     name: str
@@ -219,6 +221,7 @@ class Environment(NamedTuple):
     host: "HostPart | None" = None
     masked: bool = False
     parts: ObservationParts | None = None
+    kept_dtype: Any = None
 
 
 class Network(NamedTuple):
