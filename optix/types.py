@@ -211,6 +211,8 @@ class Environment(NamedTuple):
         axis of a batch, made outside of programs. None where there is none; those outside
         the device have it from their `host`.
     html: `(states) -> str`, a page that plays an episode, where there is such a thing.
+    kept_dtype: a smaller type that holds all observations exactly, in which a replay
+        keeps them: of flags, of small integers. None where there is none.
     """
 
     name: str
@@ -228,6 +230,7 @@ class Environment(NamedTuple):
     parts: ObservationParts | None = None
     render: Callable[[PyTree], np.ndarray] | None = None
     html: Callable[[list[PyTree]], str] | None = None
+    kept_dtype: Any = None
 
 
 class Network(NamedTuple):

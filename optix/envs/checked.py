@@ -17,8 +17,8 @@ def state_types(
     shape: tuple[int, ...],
     action: Any,
     join: Callable[[Any], Any] | None = None,
-) -> PyTree:
-    """Check what one environment gives; return shapes and dtypes of its state.
+) -> tuple[PyTree, Any]:
+    """Check what one environment gives.
 
     Args:
       name: of the environment, for messages.
@@ -26,6 +26,9 @@ def state_types(
       shape: of the observations in its space.
       action: one, or its `jax.ShapeDtypeStruct`.
       join: makes one array of observations of several parts, None of one part.
+
+    Returns:
+      Shapes and dtypes of its state, and the type that holds all its observations.
 
     Raises:
       ValueError: it fails, or what it gives is not of the form that it must have.
@@ -52,7 +55,7 @@ def state_types(
     check_array("terminated", name, terminated, ())
     check_array("truncated", name, truncated, ())
     check_state(name, state, after, dtypes=False)
-    return after
+    return after, jnp.result_type(first_obs, obs, final_obs)
 
 
 def _from_list(obs: Any) -> Any:

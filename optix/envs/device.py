@@ -13,6 +13,7 @@ from optix.envs.checked import state_types
 from optix.envs.families.spoken import Spoken
 from optix.envs.families.table import family_of, full_name
 from optix.envs.families.table import world as family_world
+from optix.envs.kinds import is_a
 from optix.envs.masking import action_mask
 from optix.envs.names import gymnasium_name, is_gymnasium
 from optix.envs.observations import observation_encoder, observation_shape
@@ -107,10 +108,13 @@ def device(
     shape, space = observation_shape(name, observations), action_space(name, actions)
     action = jax.eval_shape(decode, action_form(space))
     parts = Parts(name, observations) if has_parts(observations) else None
-    form = (shape, action, encode)
-    if parts is None:
-        form = (tuple(observations.shape), action)
-    raw, state_type = _checked(name, protocol(name, env, params), form)
+    form = (
+        (tuple(observations.shape), action)
+        if parts is None
+        else (shape, action, parts.join)
+    )
+    raw, (state_type, kind) = _checked(name, protocol(name, env, params), form)
+    kept = jnp.dtype(bool) if is_a(observations, "Discrete") else kind
     mask = action_mask(name, env, params, space, raw.reset, state_type)
 
     def shown(state, obs, unknown=None):
@@ -165,6 +169,7 @@ def device(
         parts=parts,
         render=_picture(name, env, params),
         html=getattr(env, "html", None),
+        kept_dtype=kept if kept.itemsize < 4 else None,
     )
 
 
@@ -254,8 +259,10 @@ def _spaces(name: str, env: Any, params: Any) -> tuple[Any, Any]:
         ) from error
 
 
-def _checked(name: str, raw: Protocol, form: tuple) -> tuple[Protocol, PyTree]:
-    """Return the functions on keys of the faster kind, and the type of the state.
+def _checked(
+    name: str, raw: Protocol, form: tuple
+) -> tuple[Protocol, tuple[PyTree, Any]]:
+    """Return the functions on keys of the faster kind, and what `state_types` says.
 
     An environment that mixes the keys that it is given with keys that it makes itself
     gets JAX's own. In states there are only JAX's own: they are saved. `form` is what

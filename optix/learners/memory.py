@@ -98,6 +98,8 @@ def replay_memory(
     if observation_dtype is not None:
         kept = numbers_dtype("observation_dtype", observation_dtype)
         replay = _compacted(replay, kept, env)
+    elif env.kept_dtype is not None and buffer is None and hindsight is None:
+        replay = _compacted(replay, jnp.dtype(env.kept_dtype), env)
     checked_batch_size(batch_size, replay.capacity)
     _check_capacity(replay.capacity, rows_at_once, shares)
     # a replay of one copy, ours or the user's, may never hold more than this quarter

@@ -254,7 +254,8 @@ def off_policy(
         does; its rows are stored at the end of the window, beside the real ones.
       observation_dtype: in which the replay keeps observations, see
         `optix.buffers.compact.compact`: "uint8" for images of whole numbers takes a
-        quarter of the memory; None keeps the environment's type.
+        quarter of the memory; None keeps the environment's type, of small integers
+        and of flags shown on the device their own.
       one_copy: the replay keeps each observation once, not as what one row starts from
         and another leads to: half of the memory. `capacity` then counts observations,
         one more than rows in each episode. None does so for images, but not with
