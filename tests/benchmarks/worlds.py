@@ -29,14 +29,6 @@ CASES = [  # by defaults; the scores are judged by those who know the environmen
     Case("ppo", CRAFTAX, 0.0, 200_000),
     Case("ppo", "brax:inverted_pendulum", 0.0, 200_000),
 ]
-_WARM = 500  # steps before resets are timed
-CASES = {  # by defaults: the agent and the steps
-    "navix:Navix-Empty-5x5-v0": ("ppo", 200_000),
-    "xminigrid:MiniGrid-Empty-5x5": ("ppo", 200_000),
-    "jumanji:Snake-v1": ("ppo", 200_000),
-    CRAFTAX: ("ppo", 200_000),
-    "brax:inverted_pendulum": ("ppo", 200_000),
-}
 
 
 def stepper(env, batch, steps):
