@@ -85,8 +85,8 @@ def environment(name):
 def runner(case, **options):
     """Return `seed -> result`, compiled at the first call."""
     env, params = environment(case.environment)
-    options = {**case.options, **options}
-    run = optix.make(env, case.agent, env_params=params, max_rounds=100_000, **options)
+    options = {"env_params": params, **case.options, **options}
+    run = optix.make(env, case.agent, max_rounds=100_000, **options)
 
     def seed_run(key):
         state = run.init(key)

@@ -20,13 +20,15 @@ from tests.benchmarks.learning import Case, runner
 
 CRAFTAX = "craftax:Craftax-Classic-Symbolic-v1"
 _WARM = 500  # steps before resets are timed
-CASES = {  # by defaults: the agent and the steps
-    "navix:Navix-Empty-5x5-v0": ("ppo", 200_000),
-    "xminigrid:MiniGrid-Empty-5x5": ("ppo", 200_000),
-    "jumanji:Snake-v1": ("ppo", 200_000),
-    CRAFTAX: ("ppo", 200_000),
-    "brax:inverted_pendulum": ("ppo", 200_000),
-}
+SNAKE = {"env_params": {"num_rows": 6, "num_cols": 6, "time_limit": 400}}
+CASES = [  # by defaults; the scores are judged by those who know the environments
+    Case("ppo", "navix:Navix-Empty-5x5-v0", 0.0, 200_000),
+    Case("ppo", "xminigrid:MiniGrid-Empty-5x5", 0.0, 200_000),
+    Case("ppo", "jumanji:Snake-v1", 0.0, 330_000, SNAKE),
+    Case("ppo", "jumanji:Snake-v1", 0.0, 200_000),
+    Case("ppo", CRAFTAX, 0.0, 200_000),
+    Case("ppo", "brax:inverted_pendulum", 0.0, 200_000),
+]
 
 
 def stepper(env, batch, steps):
@@ -96,23 +98,21 @@ def cost(episodes, repeats):
 
 def learning(only, seeds):
     """Print what one environment of each family comes to by defaults."""
-    titles = "environment|agent|steps|seconds|score after one round|score"
+    titles = "environment|options|agent|steps|seconds|score after one round|score"
     print("| " + titles.replace("|", " | ") + " |")
     print("|" + "---|" * len(titles.split("|")), flush=True)
-    for name, (agent, steps) in CASES.items():
-        if only not in name:
+    for case in CASES:
+        if only not in case.name:
             continue
-        measure = runner(Case(agent, name, bar=0.0, max_env_steps=steps))
+        measure = runner(case)
         results = [measure(seed) for seed in range(seeds)]
-        first, score = (
-            ", ".join(f"{value:.4g}" for value in values)
-            for values in (
-                [result["curve"][0] for result in results],
-                [result["score"] for result in results],
-            )
-        )
+        first = [result["curve"][0] for result in results]
+        score = [result["score"] for result in results]
         took = np.mean([(x["env_steps"], x["seconds"]) for x in results], 0)
-        cells = name, agent, *(f"{value:.0f}" for value in took), first, score
+        options = ", ".join(f"{k}={v}" for k, v in case.options.items())
+        cells = [case.environment, options, case.agent]
+        cells += [f"{value:.0f}" for value in took]
+        cells += [", ".join(f"{x:.4g}" for x in values) for values in (first, score)]
         print(f"| {' | '.join(cells)} |", flush=True)
 
 
