@@ -2,7 +2,7 @@
 
 Each time is a sum of costs, each so many times what there is of its kind: least squares
 say how large they are, and what is missed is told. What actors of the other engines take
-is forecast from playing in turn and from handing over, and not fitted.
+is forecast from playing in turn and from handing over, but for one factor of each engine.
 """
 
 from typing import NamedTuple
@@ -152,6 +152,7 @@ class Acting(NamedTuple):
     play: Fit
     learn: Fit
     hand: dict[str, Fit]  # of each engine
+    busy: dict[str, float]  # of each engine: all that is no wait takes so many times
 
     def parts(self, engine, point, cores):
         """Seconds that a window takes at least, for each thing that may hold it up.
@@ -167,6 +168,8 @@ class Acting(NamedTuple):
         shares = costs["a byte of parameters"] * 4 * point["parameters"]
         back = costs["a byte of a window"] * STEP_BYTES * point["each"] * PART
         jobs = count * (costs["a job"] + back)
+        slow = self.busy.get(engine, 1.0)
+        works, learns, jobs, shares = (slow * x for x in (works, learns, jobs, shares))
         one = (waits + works + jobs) / count
         if engine == "inline":
             return {"all in turn": waits + works + jobs + shares + learns}
@@ -193,19 +196,32 @@ def acting_fit(actors, share):
         sleeps = p["actors"] * p["each"] * PART * p["wait"]
         p["playing"] = p["seconds"] - p["learning"] - sleeps
     engines = {p["engine"] for p in share["points"]}
-    return Acting(
+    acting = Acting(
         fit(inline, played, "playing"),
         fit(inline, learned, "learning"),
         {
             name: fit([p for p in share["points"] if p["engine"] == name], handed)
             for name in sorted(engines)
         },
+        {},
     )
+    busy = {}
+    for name in ("threads", "ray"):
+        points = [p for p in actors["points"] if p["engine"] == name and not p["wait"]]
+        parts = [max(acting.parts(name, p, actors["cores"]).values()) for p in points]
+        off = [np.log(p["seconds"] / x) for p, x in zip(points, parts, strict=True)]
+        busy[name] = float(np.exp(np.mean(off)))
+    return acting._replace(busy=busy)
 
 
 def forecast(acting, actors):
-    """Print windows of the other engines that no fit has seen."""
+    """Print windows of the other engines; no fit has seen those whose steps wait."""
     print("\n### Threads and Ray: a forecast beside the measurement\n")
+    factors = ", ".join(f"{x:.2f} for {name}" for name, x in acting.busy.items())
+    print(
+        f"All that is no wait takes {factors} times what the costs above say: the one"
+    )
+    print("figure that is fitted here, to the windows without waits.")
     table(
         *("engine", "actors", "environments of each", "a step waits", "parameters"),
         *("measured ms", "forecast ms"),

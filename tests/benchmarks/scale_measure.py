@@ -74,7 +74,7 @@ def windows(seeds, devices, envs, units):
 
 def devices():
     """One run on more and more devices."""
-    sizes = ((64, 64), (512, 64), (64, 512))
+    sizes = ((64, 64), (512, 64), (64, 256))
     return [
         noted(windows(1, count, *x)) for x, count in itertools.product(sizes, COUNTS)
     ]
@@ -212,11 +212,15 @@ def plays(engine, count, each, wait, units):
     """Seconds of a window of IMPALA with so many actors of so many environments."""
     import jax
 
-    import optix
+    from optix.agents.impala import impala
+    from optix.distributed.acting.learner import actors as acting
+    from optix.networks.mlp import actor_critic
+    from optix.types import Discrete
 
-    given = {"num_envs": count * each, "num_steps": PART, "evaluation_episodes": count}
-    given |= {"hidden": (units,) * LAYERS, "actors": count, "engine": engine}
-    learner = optix.make(partial(waiting, wait), "impala", **given).learner
+    network = actor_critic((4,), Discrete(2), hidden=(units,) * LAYERS)
+    given = {"num_envs": count * each, "num_steps": PART, "engine": engine}
+    agent = impala(network, (4,), Discrete(2), num_minibatches=2)
+    learner = acting(agent, partial(waiting, wait), count, **given)
     step, state = jax.jit(learner.step), learner.init(jax.random.key(0))
     keys = iter(jax.random.split(jax.random.key(1), 1000))
 
@@ -257,12 +261,15 @@ def noted(point):
 
 def actors():
     """Windows that actors play: in turn for the fit, on the other engines to try it."""
+    from optix.distributed.acting.engines import joined_ray
+
     inline = [(1, 1, 0, 64), (1, 8, 0, 64), (2, 4, 0, 64), (4, 2, 0, 64)]
-    inline += [(2, 4, 0, 512), (1, 1, 2e-3, 64), (2, 2, 2e-3, 64), (1, 8, 1e-3, 64)]
-    others = [(1, 2, 0, 64), (2, 4, 0, 64), (4, 2, 0, 64), (4, 4, 0, 512)]
+    inline += [(2, 4, 0, 256), (1, 1, 2e-3, 64), (2, 2, 2e-3, 64), (1, 8, 1e-3, 64)]
+    others = [(1, 2, 0, 64), (2, 4, 0, 64), (4, 2, 0, 64), (4, 4, 0, 256)]
     others += [(1, 1, 2e-3, 64), (2, 1, 2e-3, 64), (4, 1, 2e-3, 64), (8, 1, 2e-3, 64)]
     points = [("inline", *x) for x in inline]
     points += [(name, *x) for name in ("threads", "ray") for x in others]
+    joined_ray(8)  # once: Ray ends a process that has started it twice
     return [noted(plays(*point)) for point in points]
 
 

@@ -46,8 +46,7 @@ MADE = """
     from optix.callbacks.base import LoopCallback
     from optix.cli import main
     from optix.run.train import train
-    from tests.devices import STEADY
-from tests.supervised import supervised
+    from tests.supervised import supervised
 
     directory, killed = sys.argv[1:]
     sizes = dict(num_steps=8, evaluation_episodes=2, final_scores=1, hidden=(4,))

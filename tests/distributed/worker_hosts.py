@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from optix.callbacks.base import LoopCallback
+from optix.checkpoints.registry import CheckpointRegistry
 from optix.checks import OptionError
 from optix.distributed import hosts
 from optix.distributed.devices import devices
@@ -131,16 +132,20 @@ def one(directory, process):
     equal(directory / "one", directory / "two")
 
 
-def on(directory, rounds):
-    """A run that goes on to so many rounds on one device, and one without a pause."""
-    given = {"devices": 1, "max_rounds": rounds}
-    runs = (
-        resume(directory, supervised(max_rounds=10**6), **given, **QUIET),
-        train(supervised(max_rounds=rounds), seeds=2, progress=False),
-    )
-    for result in runs:
-        kept = result.state.learner.policy, result.state.history, result.state.best
-        told("on", kept)
+def on(directory, process):
+    """What was ended goes on a little on one device; beside it a run without an end."""
+    for name in ("paused", "killed"):
+        last = CheckpointRegistry(directory / name / "checkpoints").latest
+        assert last is not None
+        rounds = max(last.metadata["rounds"]) + 5
+        given = {"devices": 1, "max_rounds": rounds, "progress": False}
+        runs = (
+            resume(directory / name, supervised(max_rounds=10**6), **given),
+            train(supervised(max_rounds=rounds), seeds=2, progress=False),
+        )
+        for result in runs:
+            kept = result.state.learner.policy, result.state.history, result.state.best
+            told(name, kept)
 
 
 def old(directory, process):
@@ -178,8 +183,6 @@ def main():
             return None
     else:
         devices(2)
-    if what.startswith("on_"):
-        return on(Path(directory), int(what.removeprefix("on_")))
     return globals()[what](Path(directory), process)
 
 
