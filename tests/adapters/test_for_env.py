@@ -242,7 +242,7 @@ WRONG = {
     ),
     "several choices at once": (
         lambda: TorchPPOAgent.for_env(Spaces(spaces.MultiDiscrete([2, 3]))),
-        "must be Discrete or a Box of numbers",
+        "takes Discrete actions, but Spaces has MultiDiscrete",
     ),
     "actions that do not start at 0": (
         lambda: TorchPPOAgent.for_env(Spaces(spaces.Discrete(2, start=1))),
@@ -256,7 +256,7 @@ WRONG = {
         lambda: TorchPPOAgent.for_env(
             Spaces(DISCRETE, spaces.Dict({"a": spaces.Discrete(2)}))
         ),
-        "must be a Box or Discrete",
+        "takes observations of a Box or Discrete, but Spaces has Dict",
     ),
     "an unknown option": (
         lambda: TorchPPOAgent.for_env(Spaces(DISCRETE), hiden=(3,)),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from optix.agents import ppo
+from optix.agents import distributions, ppo
 from optix.agents.reading import Batch
 from optix.host.advantages import advantages
 from optix.host.bounds import bounds
@@ -45,7 +45,9 @@ def test_the_loss_and_its_gradient_are_those_of_jax(kind, clip_values):
 
     def objective(outputs, value):
         batch = Batch(None, action, log_prob, advantage, old)
-        distribution = ppo.categorical if kind == "discrete" else ppo.gaussian
+        distribution = distributions.categorical
+        if kind != "discrete":
+            distribution = distributions.gaussian
         return ppo.loss(
             (parameters(outputs), value), batch, H, distribution, clip_values
         )

@@ -288,7 +288,7 @@ WRONG = {
         lambda: TFPPOAgent.for_env(
             Spaces(DISCRETE, spaces.Dict({"a": spaces.Discrete(2)}))
         ),
-        "must be a Box or Discrete",
+        "takes observations of a Box or Discrete, but Spaces has Dict",
     ),
     "an image of too few pixels": (
         lambda: TFPPOAgent.for_env(Spaces(DISCRETE, spaces.Box(0, 1, (2, 9, 2)))),
