@@ -1,4 +1,8 @@
-"""How a test session compiles programs: quickly, and once for all its workers."""
+"""How a test session compiles programs: quickly, and once for all its workers.
+
+Both are chosen here, before jax is imported, also by the conftest of a folder that is run
+alone; workers and scripts inherit them.
+"""
 
 import importlib.metadata
 import os
@@ -7,21 +11,6 @@ import sys
 import tempfile
 
 CACHE, FLAGS = "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS"
-
-
-def pytest_configure(config):
-    """Choose both before jax is imported; workers and scripts inherit them.
-
-    Tests build the same small programs again and again, in every worker and in scripts of
-    their own. A folder that the environment names is left as it is, and kept.
-    """
-    os.environ.setdefault(FLAGS, quick_flags())
-    if CACHE in os.environ:  # also in a worker
-        return
-    assert "jax" not in sys.modules  # which has read the environment by then
-    os.environ[CACHE] = tempfile.mkdtemp(prefix="optix-tests-")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-    config.add_cleanup(forget)
 
 
 def quick_flags():
@@ -34,5 +23,18 @@ def quick_flags():
     return " ".join(["--xla_backend_optimization_level=0", *plain])
 
 
-def forget():
-    shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True)
+os.environ.setdefault(FLAGS, quick_flags())
+
+# Tests build the same small programs again and again, in every worker and in scripts of
+# their own. A folder that the environment names, as in a worker, is left as it is.
+OWN = CACHE not in os.environ
+if OWN:
+    assert "jax" not in sys.modules  # which has read the environment by then
+    os.environ[CACHE] = tempfile.mkdtemp(prefix="optix-tests-")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def pytest_unconfigure():
+    """Forget what was compiled."""
+    if OWN:
+        shutil.rmtree(os.environ.pop(CACHE, ""), ignore_errors=True)

@@ -13,6 +13,7 @@ from optix.agents.rainbow import rainbow
 from optix.buffers.n_step import n_step
 from optix.types import Discrete, Masked, Network, Sample, Trajectory, Transition
 from tests import probes
+from tests.optimised import jit
 
 STEPS, ENVS, N, DISCOUNT = 12, 3, 3, 0.9
 VALUES = np.array([1.0, 5.0, 9.0, 7.0])
@@ -187,7 +188,7 @@ def free(batch):
 def test_a_mask_that_allows_everything_changes_no_bit_of_what_is_learned(name):
     agent = agent_of(name)
     policy = agent.init(jax.random.key(0))
-    learn = jax.jit(agent.learn)
+    learn = jit(agent.learn)
     batch = batch_of(agent)
     plain, masked = (
         learn(policy, given, agent.hyperparams, jax.random.key(2))
