@@ -160,6 +160,8 @@ def _coloured(obs: np.ndarray) -> np.ndarray:
 
 
 def quiet() -> None:
-    """Let pygame, which some environments draw with, look for no loudspeaker."""
+    """Let pygame, which some environments draw with, look for nothing that is not there."""
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
