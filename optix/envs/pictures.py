@@ -160,7 +160,7 @@ def _coloured(obs: np.ndarray) -> np.ndarray:
 
 
 def quiet() -> None:
-    """Let pygame, which some environments draw with, look for nothing that is not there."""
+    """Let pygame, which some environments draw with, look for no device that is absent."""
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
