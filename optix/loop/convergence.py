@@ -9,6 +9,7 @@ from optix.math.statistics import slope_test
 from optix.types import Baseline, History, Verdict
 
 WINDOW_LIMITS = (60, 300)  # scores that a verdict looks at: half of them, in this range
+SETTLED_AFTER = 40  # equal scores are flat, if none was better
 
 FIRST_SCORES = 10  # of a run, with which later ones are compared
 _MOVED_MEAN = 4.0  # standard errors between the first scores' mean and the latest
@@ -110,9 +111,7 @@ def latest_equal(history: History) -> jax.Array:
     return jnp.cumprod(same & known).sum().astype(jnp.int32)
 
 
-def assess(
-    history: History, best_score: jax.Array | float, settled_after: int = 40
-) -> Assessment:
+def assess(history: History, best_score: jax.Array | float) -> Assessment:
     """Judge the latest half of the scores, 60 to 300 of them.
 
     Improving: the slope's lower 95 % limit is above zero. Flat: the upper limit of the
@@ -125,9 +124,9 @@ def assess(
     autocorrelation, and at autocorrelation .8 the slope of a plateau falls, by chance,
     for 30 rounds in a row in 8 % of runs of 300 rounds.
 
-    So many equal scores that the best does not exceed are a window of their own, and
-    flat: there is no noise to wait for. After n of them the chance that a round changes
-    the score is below 3 / n, with 95 % confidence.
+    Forty equal scores that the best does not exceed are a window of their own, and flat:
+    there is no noise to wait for. After n of them the chance that a round changes the
+    score is below 3 / n, with 95 % confidence.
 
     Before 60 other scores there is no verdict. From 30 scores on, a plateau without
     autocorrelation would be called 17 rounds sooner and others hardly, at two to three
@@ -136,7 +135,6 @@ def assess(
     Args:
         history: scores, one a round.
         best_score: [] float32, the score that going back would return to.
-        settled_after: how many equal scores are flat.
 
     Returns:
         An `Assessment`.
@@ -144,7 +142,7 @@ def assess(
     count = history.count
     scores = _oldest_first(history)
     equal = latest_equal(history)
-    settled = (equal >= settled_after) & (scores[-1] >= best_score)
+    settled = (equal >= SETTLED_AFTER) & (scores[-1] >= best_score)
     enough = settled | (count >= WINDOW_LIMITS[0])
     window = jnp.minimum(jnp.clip(count // 2, *WINDOW_LIMITS), count)
     window = jnp.where(settled, equal, window)

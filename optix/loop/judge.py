@@ -82,7 +82,7 @@ def judge(
     )
     best = select(better, candidate, state.best)
     history = select(some, push(state.history, mean), state.history)
-    assessment = assess(history, best.score, thresholds.settled)
+    assessment = assess(history, best.score)
     baseline = note_first(state.baseline, mean)
     moved = has_moved(baseline, assessment)
     baseline = baseline._replace(moved=moved)  # what has moved, has moved

@@ -71,8 +71,7 @@ def loop(
       plateau_threshold: flat or degrading verdicts since an improving one until COOLING;
         undecided ones do not count.
       dormant_threshold: flat verdicts until DORMANT; smaller stops sooner and more
-        often falsely. Three fifths of them (30 at least) do where all scores are equal
-        and the best.
+        often falsely. Forty scores that are all equal, and the best, count as 65.
       min_rounds_before_dormant: rounds before which no run goes dormant.
       min_rounds_without_signal: the same where the scores have not moved since the first
         rounds; such a run has not converged, and stops for want of a learning signal.

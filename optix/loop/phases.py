@@ -17,10 +17,8 @@ class Thresholds(NamedTuple):
     min_rounds_without_signal: int = 300  # nor before, if the scores have never moved
     degradations: int = 5  # degrading verdicts in a row to a rollback
 
-    @property
-    def settled(self) -> int:
-        """Equal scores, none better, to DORMANT: they tell more than flat verdicts."""
-        return max(30, -(-3 * self.dormant // 5))
+
+SETTLED = Thresholds().dormant  # so many flat verdicts are scores that have settled
 
 
 def initial_progress() -> Progress:
@@ -40,8 +38,8 @@ def advance(
 
     An improving verdict makes the run ACTIVE and its counters zero. A flat one counts
     towards COOLING and DORMANT, and so does a degrading one, since it gains nothing
-    either. An undecided one changes nothing. Scores that have settled at the best are as
-    good as all flat verdicts that it takes. Consistent degradation asks for a rollback
+    either. An undecided one changes nothing. Scores that have settled at the best count
+    as 65. Consistent degradation asks for a rollback
     and starts counting afresh. STOPPED is final.
 
     Args:
@@ -50,7 +48,7 @@ def advance(
         round_count: [] int32 rounds so far, this one included.
         thresholds: how many verdicts each change takes.
         moved: [] bool, whether the scores are others than those of the first rounds.
-        settled: [] bool, whether `thresholds.settled` scores are all equal and the best.
+        settled: [] bool, whether the scores looked at are all equal, and the best.
 
     Returns:
         The progress after the round; the events [] int32: PLATEAU in every round that
@@ -61,7 +59,7 @@ def advance(
     falling = verdict == Verdict.DEGRADING
     gains_nothing = (verdict == Verdict.FLAT) | falling
     stagnant = jnp.where(improving, 0, progress.stagnant + gains_nothing)
-    stagnant = jnp.where(settled, jnp.maximum(stagnant, thresholds.dormant), stagnant)
+    stagnant = jnp.where(settled, jnp.maximum(stagnant, SETTLED), stagnant)
     decided = verdict != Verdict.UNDECIDED
     degrading = jnp.where(decided & ~falling, 0, progress.degrading + falling)
 

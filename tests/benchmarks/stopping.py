@@ -59,7 +59,7 @@ def optix_rule(thresholds: Thresholds) -> Callable:
     def step(state, score, index):
         history, progress, best = state
         history, best = push(history, score), jnp.maximum(best, score)
-        found = assess(history, best, thresholds.settled)
+        found = assess(history, best)
         progress, _, rollback = advance(
             *(progress, found.verdict, index + 1, thresholds), settled=found.settled
         )

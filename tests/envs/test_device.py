@@ -355,11 +355,11 @@ def with_space(kind, space):
         ([probes.Probe(), probes.Params(float("nan"))], "max_steps.*got nan"),
         (
             [with_space("observation_space", spaces.Dict({"a": spaces.Discrete(2)}))],
-            "observations of Odd must be a Box or Discrete, got Dict",
+            "the observation of Odd must have the part \['a'\]",
         ),
         (
             [with_space("action_space", spaces.Tuple([spaces.Discrete(2)]))],
-            "actions of Odd must be Discrete or a Box of numbers, got Tuple",
+            "actions of Odd must be Discrete, MultiDiscrete or a Box.*got Tuple",
         ),
     ],
 )

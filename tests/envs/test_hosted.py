@@ -263,7 +263,7 @@ REFUSED = {
     ),
     "an unknown package": (
         lambda: environment("nowhere_to_be_found:Mine-v0"),
-        "environment 'nowhere_to_be_found:Mine-v0': .*nowhere_to_be_found",
+        "environment 'nowhere_to_be_found:Mine-v0'; no package 'nowhere_to_be_found'",
     ),
     "keywords that it has not": (
         lambda: environment("gymnasium:MountainCar-v0", {"goal": 1.0}),

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from optix.loop.convergence import (
+    SETTLED_AFTER,
     assess,
     has_moved,
     initial_baseline,
@@ -30,7 +31,7 @@ def run(scores):
     def body(carry, score):
         history, progress, best, count = carry
         history, best = push(history, score), jnp.maximum(best, score)
-        assessment = assess(history, best, Thresholds().settled)
+        assessment = assess(history, best)
         verdict = assessment.verdict
         progress, _, rollback = advance(
             progress, verdict, count, settled=assessment.settled
@@ -150,7 +151,7 @@ def test_equal_scores_need_no_test_if_none_was_better(judge, rise, lower):
     curve = np.where(time < rise, np.minimum(curve, 450), 500 - lower)
     curve[0] += 500 * (lower > 0) - curve[0] * (lower > 0)  # once the best, by luck
     verdicts, phases, _ = (x[0] for x in judge(curve[None]))
-    settled = rise + Thresholds().settled - 1
+    settled = rise + SETTLED_AFTER - 1
     dormant = int(first((phases == Phase.DORMANT)[None])[0])
     if lower:
         assert dormant > settled + 20

@@ -362,7 +362,10 @@ def test_every_agent_can_be_watched(agent):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"action_space": 3}, "action_space must be a Discrete, a Box or None"),
+        (
+            {"action_space": 3},
+            "action_space must be a Discrete, MultiDiscrete, Box or None",
+        ),
         ({"detectors": "loss"}, "detectors must be names"),
         ({"detectors": ["los"]}, "did you mean 'loss'"),
         ({"loss_factor": 0.5}, "loss_factor must be in"),

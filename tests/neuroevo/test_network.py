@@ -176,7 +176,7 @@ def test_updates_learn_every_weight_that_leads_to_an_output():
         ),
         (lambda: graph_actor_critic((5, 5, 1), Discrete(2)), "a graph takes vectors"),
         (
-            lambda: optix.make("CartPole-v1", network=print),
+            lambda: optix.make("CartPole-v1", network=len),
             "network must be a Network, a NeuronGraph, a brain .* got a builtin",
         ),
         (lambda: optix.make("CartPole-v1", network="grph"), "did you mean 'graph'"),

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from optix.loop.convergence import SETTLED_AFTER
 from optix.loop.loop import loop
 from optix.population.population import population
 from optix.tuners.fixed import fixed
@@ -10,7 +11,7 @@ from optix.types import Learner, LearnerState, Policy, Report
 from tests.toys import replay_learner
 
 BOX = {"rate": (0.0, 1.0)}
-LIFE = 60  # rounds until the first verdict, which is flat and ends a member
+LIFE = SETTLED_AFTER  # rounds of a member, whose scores are all equal
 STEPS = 10  # of a round
 LATE, SPAWNS = 6, 3  # of the regression
 

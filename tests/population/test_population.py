@@ -332,7 +332,8 @@ def test_at_once_is_in_turn(run, course):
     at_once = population(
         rate_loop(), PLACES, bounds=BOX, max_spawns=SPAWNS, in_turn=False
     )
-    same(jax.jit(played(at_once, ROUNDS))(before)[0], after)
+    ended = jax.jit(played(at_once, ROUNDS))(before)[0]
+    same(ended, after, rtol=1e-6)  # a batch rounds otherwise
 
 
 def test_restart_begins_a_population_from_a_policy(run, course):
