@@ -207,6 +207,7 @@ def graph_actor_critic(
     Raises:
       ValueError: a graph of other sizes, observations that are no vector.
 
+    >>> from optix.types import Discrete
     >>> network = graph_actor_critic((4,), Discrete(2), hidden=(8,))
     >>> params, structure = network.init(jax.random.key(0))
     >>> run = jax.jit(network.apply)
