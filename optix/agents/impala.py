@@ -115,7 +115,7 @@ def impala(
     action_space: ActionSpace,
     *,
     sequence_length: int = 16,
-    num_epochs: int = 1,
+    num_epochs: int = 2,
     num_minibatches: int = 16,
     normalize_observations: bool = True,
     normalize_rewards: bool = True,
@@ -132,7 +132,8 @@ def impala(
       action_space: what the environment takes: one number, several or a box.
       sequence_length: steps along which returns are corrected and gradients flow back;
         it must divide a window's steps. The value of what follows stands for the rest.
-      num_epochs: passes over a window.
+      num_epochs: passes over a window; of the second the policy is another one, which the
+        correction is for.
       num_minibatches: parts of a pass, each one update; they must divide a window's
         sequences. 1 learns from a window at once.
       normalize_observations: by running moments.
