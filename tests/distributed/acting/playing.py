@@ -75,7 +75,7 @@ SAID = {
     "raises": "the simulator exploded",
     "nan": r"NaN or infinity in .reward",
     "shape": "must be of Box",
-    "hangs": "no answer in 1 s",
+    "hangs": "no answer in 5 s",
 }
 
 

@@ -115,7 +115,7 @@ def test_no_more_than_two_parts_of_an_actor_wait():
 )
 def test_an_actor_that_fails_is_named_and_replaced(engine, way, tmp_path):
     env = functools.partial(Telling, tmp_path, [way])
-    with Played(env, engine, deadline=1.0) as played:
+    with Played(env, engine, deadline=5.0) as played:
         with pytest.warns(RuntimeWarning, match=SAID[way]) as told:
             window = played.until(restarts=1)
         assert "actor" in str(told[0].message) and "replaced (1 of" in str(told[0])

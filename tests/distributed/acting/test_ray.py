@@ -60,7 +60,7 @@ def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
 def test_whoever_fails_or_is_killed_is_replaced(cluster, tmp_path):
     ways = ["raises", "shape", "nan", "hangs"]
     env = functools.partial(Telling, tmp_path, ways)
-    with Played(env, "ray", deadline=1.0, max_restarts=6) as played:
+    with Played(env, "ray", deadline=5.0, max_restarts=6) as played:
         with pytest.warns(RuntimeWarning) as told:
             played.until(restarts=4)
         said = "".join(str(one.message) for one in told)
