@@ -102,8 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     enable_compilation_cache()
-    commands = {"train": _train, "resume": _resume, "eval": _eval, "play": _play}
-    commands |= {
+    commands = {
+        "train": _train,
+        "resume": _resume,
+        "eval": _eval,
+        "play": _play,
         "export": _export,
         "search": search_command,
         "envs": _envs,

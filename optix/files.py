@@ -46,8 +46,12 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
 
 
-def checked_path(path: str | os.PathLike, example: str = "policy.onnx") -> Path:
+def checked_path(path: str | os.PathLike, example: str) -> Path:
     """Return where a file can be written, before anything is computed for it.
+
+    Args:
+      path: of the file.
+      example: of such a name, for messages.
 
     Raises:
       ValueError: no path, one in a folder that is not there, or the path of a folder.

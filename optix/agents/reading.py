@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """What a minibatch holds; `N` samples."""
 
     obs: (
-        PyTree  # [N, ...] float32, normalised, or uint8; with a mask where there is one
+        PyTree  # [N, ...] float32, normalised, or uint8; `Masked` where there are masks
     )
     action: jax.Array  # [N, ...]
     log_prob: jax.Array | tuple  # [N] float32 of the behaviour, () where it has none

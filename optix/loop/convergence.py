@@ -104,11 +104,10 @@ def latest_equal(history: History) -> jax.Array:
 
     As many as the history holds at most.
     """
-    scores, count = history
-    same = (scores == scores[(count - 1) % scores.shape[0]])[::-1]
-    same = jnp.roll(same, count % scores.shape[0])  # newest first
-    known = jnp.arange(scores.shape[0]) < count
-    return jnp.cumprod(same & known).sum().astype(jnp.int32)
+    newest_first = _oldest_first(history)[::-1]
+    known = jnp.arange(newest_first.shape[0]) < history.count
+    same = known & (newest_first == newest_first[0])
+    return jnp.cumprod(same).sum().astype(jnp.int32)
 
 
 def assess(history: History, best_score: jax.Array | float) -> Assessment:

@@ -6,10 +6,12 @@ The package `onnx` is imported where a file is written, never by `import optix`.
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from optix import files
 from optix.checks import OptionError
-from optix.files import checked_path, replacing
+from optix.files import replacing
 
 MEANINGS = {  # of inputs and outputs that have these names in every framework
     "observation": "as the environment gives it",
@@ -35,6 +37,11 @@ def require_onnx() -> Any:
             f"an ONNX file needs the package onnx; install it by {INSTALL}"
         ) from error
     return onnx
+
+
+def checked_path(path: str | os.PathLike) -> Path:
+    """Return where a policy can be written, see `optix.files.checked_path`."""
+    return files.checked_path(path, "policy.onnx")
 
 
 def save(

@@ -74,7 +74,8 @@ def ensemble(agent: Agent, action_space: ActionSpace, members: int) -> Agent:
             f"{action_space!r}; take it from the environment"
         )
     checks.positive_int("members", members)
-    sizes = action_space.sizes if isinstance(action_space, Numbered) else None
+    # of the parts of an action, none of a box
+    sizes = action_space.sizes if isinstance(action_space, Numbered) else ()
     several = isinstance(action_space, MultiDiscrete)
     speak: Any = agent.outputs if agent.output_names == ("logits",) else None
 
@@ -107,7 +108,7 @@ def ensemble(agent: Agent, action_space: ActionSpace, members: int) -> Agent:
 
             def one(policy, carry):
                 after, logits = speak(policy, carry, obs)
-                each_part = map(jax.nn.softmax, parts(logits, sizes or ()))
+                each_part = map(jax.nn.softmax, parts(logits, sizes))
                 return after, jnp.concatenate(list(each_part), -1)
 
             after, each_ones = each(one, policy, carry)
@@ -116,32 +117,32 @@ def ensemble(agent: Agent, action_space: ActionSpace, members: int) -> Agent:
             after, chosen = actions(policy, carry, obs, key, False)
             chosen = chosen if several else chosen[..., None]
             each_ones = jnp.concatenate(
-                [jax.nn.one_hot(chosen[..., i], n) for i, n in enumerate(sizes or ())],
+                [jax.nn.one_hot(chosen[..., i], n) for i, n in enumerate(sizes)],
                 -1,
             )
         return after, _mean(policy.extras.share, each_ones)
 
     def outputs(policy, carry, obs):
         """The logarithms of the mean probabilities, or the mean action."""
-        if sizes is not None:
+        if sizes:
             after, mean = probabilities(policy, carry, obs)
             return after, jnp.log(jnp.maximum(mean, _LEAST))
         after, each_ones = actions(policy, carry, obs, jax.random.key(0), False)
         return after, _mean(policy.extras.share, each_ones)
 
     def most_probable(logits):
-        chosen = [jnp.argmax(part, -1) for part in parts(logits, sizes or ())]
+        chosen = [jnp.argmax(part, -1) for part in parts(logits, sizes)]
         return jnp.stack(chosen, -1) if several else chosen[0]
 
     def act(policy, carry, obs, hyperparams, key, explore):
         del hyperparams
         if not explore:
             after, out = outputs(policy, carry, obs)
-            return after, out if sizes is None else most_probable(out), {}
+            return after, out if not sizes else most_probable(out), {}
         draw_key, member_key = jax.random.split(key)
         after, drawn = actions(policy, carry, obs, draw_key, True)
         share = policy.extras.share
-        if sizes is None:
+        if not sizes:
             return after, _mean(share, drawn), {}
         # what a member drew, each by its share: a draw from the mean probabilities
         rows = drawn.shape[1]
@@ -161,7 +162,7 @@ def ensemble(agent: Agent, action_space: ActionSpace, members: int) -> Agent:
         dict(agent.hyperparams),
         outputs=outputs,
         axis_name=agent.axis_name,
-        output_names=("unit_action",) if sizes is None else ("logits",),
+        output_names=("unit_action",) if not sizes else ("logits",),
     )
 
 

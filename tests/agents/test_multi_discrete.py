@@ -18,6 +18,7 @@ from optix.population.ensemble import ensemble, join, stack
 from optix.run.load import LoadedPolicy
 from optix.types import Box, Discrete, Masked, MultiDiscrete
 from tests import probes
+from tests.agents.windows import training
 
 SIZES = (3, 1, 4)
 SMALL = {"hidden": (4,), "num_envs": 8, "num_steps": 8, "evaluation_episodes": 2}
@@ -99,21 +100,9 @@ def test_each_choice_of_an_action_is_learned(name):
         evaluation_episodes=32,
         **LEARN[name],
     ).learner
-
-    @jax.jit
-    def run(key):
-        init_key, run_key, score_key = jax.random.split(key, 3)
-
-        def step(state, key):
-            on = jnp.bool_(True)
-            return learner.step(state, learner.hyperparams, key, on)[0], None
-
-        keys = jax.random.split(run_key, 20)
-        state, _ = jax.lax.scan(step, learner.init(init_key), keys)
-        return learner.evaluate(state.policy, learner.hyperparams, score_key)
-
+    _, score = jax.jit(training(learner, 20))(jax.random.key(0))
     # by chance a third, a half, a quarter and a half of the four: 0.4
-    assert float(run(jax.random.key(0))) == 1.0
+    assert float(score) == 1.0
 
 
 def test_actions_of_several_axes_are_given_in_their_shape():

@@ -12,14 +12,18 @@ def train(agent, probe, windows):
     learner = on_policy(
         agent, device(probe), num_envs=16, num_steps=16, evaluation_episodes=64
     )
+    return jit(training(learner, windows))(jax.random.key(0))
 
-    @jit
+
+def training(learner, windows):
+    """Return `key -> (policy, score)` after some windows."""
+
     def run(key):
         def one(state, key):
-            return learner.step(state, agent.hyperparams, key, True)[0], None
+            return learner.step(state, learner.hyperparams, key, True)[0], None
 
         keys = jax.random.split(key, windows)
         policy = jax.lax.scan(one, learner.init(key), keys)[0].policy
         return policy, learner.evaluate(policy, learner.hyperparams, key)
 
-    return run(jax.random.key(0))
+    return run

@@ -20,6 +20,7 @@ from optix.host import VectorBatchPipeline, as_base_agent
 from optix.networks.module import module_network
 from optix.run.load import LoadedPolicy
 from tests import probes
+from tests.agents.windows import training
 
 SPACE = gym.Dict(
     {
@@ -134,18 +135,8 @@ def test_a_network_of_ones_own_gets_its_parts_back():
         learning_rate=3e-2,
         evaluation_episodes=32,
     ).learner
-
-    @jax.jit
-    def run(key):
-        def step(state, key):
-            on = jnp.bool_(True)
-            return learner.step(state, learner.hyperparams, key, on)[0], None
-
-        keys = jax.random.split(key, 12)
-        state, _ = jax.lax.scan(step, learner.init(key), keys)
-        return learner.evaluate(state.policy, learner.hyperparams, key)
-
-    assert float(run(jax.random.key(0))) == 1.0
+    _, score = jax.jit(training(learner, 12))(jax.random.key(0))
+    assert float(score) == 1.0
 
 
 class Keyed(gymnasium.Env):
