@@ -34,6 +34,21 @@ print(told.address_info["gcs_address"], file=answers, flush=True)
 sys.stdin.read()
 ray.shutdown()
 """
+# Ray ends a process whose cluster goes away at once, with no exception: somebody else must
+# say so. Its input ends with that process; a word before says that all was well
+_WITNESS = """
+import json, socket, sys
+if not sys.stdin.read():
+    for address in map(tuple, json.loads(sys.argv[1])):
+        try:
+            socket.create_connection(address, 2.0).close()
+        except OSError:
+            sys.exit(sys.argv[2])
+"""
+_GONE = (
+    "optix: Ray's cluster at {} has gone away, and Ray has ended this run with it; "
+    "`optix resume DIR` goes on from the last checkpoint, with another cluster"
+)
 _PATIENCE = 10.0  # seconds that a cluster has to end
 
 
@@ -84,6 +99,7 @@ def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
         with _own_sigterm():
             ray.init(address=address, **quiet)
         stack.callback(ray.shutdown)
+        stack.enter_context(_witnessed(ray, address))
         yield ray
 
 
@@ -136,6 +152,30 @@ def _held(processors: int | None) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 holder.kill()
                 holder.wait()
+
+
+@contextlib.contextmanager
+def _witnessed(ray: Any, address: str) -> Iterator[None]:
+    """Have another process say that the cluster took this one with it, should it."""
+    here = ray.get_runtime_context().get_node_id()
+    node = next(each for each in ray.nodes() if each["NodeID"] == here)
+    of_node = node["NodeManagerAddress"], node["NodeManagerPort"]
+    host, port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
+    witness = subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", "-c", _WITNESS),
+            json.dumps([of_node, (host, int(port))]),
+            _GONE.format(address),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        witness.communicate("well")
 
 
 def import_path() -> str:

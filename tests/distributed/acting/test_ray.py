@@ -119,33 +119,62 @@ def _until(true, seconds, what):
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
-def test_nothing_outlives_a_learner_that_is_killed_and_the_run_goes_on(tmp_path):
+def _raylets(processes):
+    """Return those processes that are Ray's on a machine of a cluster."""
+    commands = {one: Path(f"/proc/{one}/cmdline").read_bytes() for one in processes}
+    return [one for one, told in commands.items() if b"/raylet\0" in told]
+
+
+@pytest.fixture
+def learner(tmp_path):
+    """Give a run in a process of its own, its folder, and the mark of what it starts."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("needs /proc")
     run, mark = tmp_path / "run", tmp_path.name + str(os.getpid())
-    environment = {**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(sys.path)}
-    learner = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", LEARNER, str(run)],
-        env=environment,
+        env={**os.environ, MARK: mark, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         _until(
-            lambda: _saved(run) or learner.poll() is not None,
-            240,
-            "no checkpoint",
+            lambda: _saved(run) or process.poll() is not None, 240, "no checkpoint"
         )
-        assert learner.poll() is None, learner.communicate()[1]
-        marked = _marked(mark)
-        assert len(marked) > 4  # the learner, what holds the cluster, an actor
-        assert all(address.startswith("127.") for address in _listening(marked))
-        learner.kill()
-        assert "fork" not in learner.communicate()[1]
+        assert process.poll() is None, process.communicate()[1]
+        yield process, run, mark
         _until(lambda: not _marked(mark), 60, "processes that nobody ended")
     finally:
-        for process in _marked(mark):
-            os.kill(process, signal.SIGKILL)
+        process.kill()
+        for other in _marked(mark):
+            os.kill(other, signal.SIGKILL)
+
+
+def _goes_on(run):
     saved = max(_saved(run))
     with pytest.warns(RuntimeWarning, match="goes on with fresh episodes"):
         result = optix.resume(run, max_rounds=saved + 2, progress=False)
     assert result.state.round.tolist() == [saved + 2]
+
+
+def test_nothing_outlives_a_learner_that_is_killed_and_the_run_goes_on(learner):
+    process, run, mark = learner
+    marked = _marked(mark)
+    assert len(marked) > 4  # the learner, what holds the cluster, an actor
+    assert all(address.startswith("127.") for address in _listening(marked))
+    process.kill()
+    told = process.communicate()[1]
+    assert "fork" not in told and "gone away" not in told
+    _until(lambda: not _marked(mark), 60, "processes that nobody ended")
+    _goes_on(run)
+
+
+def test_a_run_says_that_its_cluster_took_it_along(learner):
+    process, run, mark = learner
+    for raylet in _raylets(_marked(mark)):
+        os.kill(raylet, signal.SIGKILL)
+    told = process.communicate(timeout=90)[1]
+    assert process.returncode == 1
+    assert "has gone away, and Ray has ended this run with it" in told
+    _until(lambda: not _marked(mark), 60, "processes that nobody ended")
+    _goes_on(run)
