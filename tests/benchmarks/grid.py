@@ -46,6 +46,7 @@ def ppo(windows, envs, steps, hidden, environment="CartPole-v1", seeds=1, **chan
 
 
 TWO, BREAKOUT = (64, 64), "Breakout-MinAtar"
+ONE_PASS = {"num_epochs": 1, "num_minibatches": 4}
 CASES = {
     "PPO 4 x 128": ppo(64, 4, 128, TWO),
     "PPO 4 x 128, one layer of 32": ppo(64, 4, 128, (32,)),
@@ -66,6 +67,18 @@ CASES = {
     "PPO Breakout convolution 32 x 32": ppo(4, 32, 32, TWO, BREAKOUT),
     "PPO 64 x 128, 16 seeds in sequence": ppo(2, 64, 128, TWO, seeds=16),
     "PPO 64 x 128, 16 seeds vmapped": ppo(2, 64, 128, TWO, seeds=-16),
+    "PQN 64 x 32": Case("pqn", 32, {}),
+    "PQN 16 x 128, one pass of 4": Case(
+        "pqn", 48, {"num_envs": 16, "num_steps": 128, **ONE_PASS}
+    ),
+    "PQN 256 x 16, 128 x 128": Case(
+        "pqn", 12, {"num_envs": 256, "num_steps": 16, "hidden": (128, 128)}
+    ),
+    "PQN Breakout flat 128 x 32": Case(
+        "pqn",
+        4,
+        {"environment": BREAKOUT, "flat": True, "num_envs": 128, "hidden": (128,)},
+    ),
     "DQN batch 32": Case("dqn", 60, {"batch_size": 32, "learning_starts": 1_000}),
     "DQN batch 512": Case("dqn", 30, {"batch_size": 512, "learning_starts": 1_000}),
     "DQN batch 128, 16 seeds in sequence": Case(

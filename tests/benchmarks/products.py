@@ -75,6 +75,15 @@ def products(algorithm, settings):
             one.forward(rows, updates)
             one.backward(rows, updates)
         return counts
+    if algorithm == "pqn":
+        values = net(outputs)
+        parts = settings["num_minibatches"]
+        updates, rows = settings["num_epochs"] * parts, envs * steps // parts
+        values.forward(envs, steps)
+        values.forward(rows, parts)
+        values.forward(rows, updates)
+        values.backward(rows, updates)
+        return counts
     updates = steps // settings["collect_steps"] * settings["gradient_steps"]
     rows = settings["batch_size"]
     if algorithm == "dqn":

@@ -73,6 +73,23 @@ TD3 = {
     "target_noise_limit": 0.5,
     "deterministic_evaluation": True,
 }
+PQN = {
+    "environment": "CartPole-v1",
+    "num_envs": 64,
+    "num_steps": 32,
+    "num_epochs": 2,
+    "num_minibatches": 16,
+    "hidden": (64, 64),
+    "activation": "relu",  # behind layer normalisation
+    "learning_rate": 5e-4,
+    "discount": 0.99,
+    "td_lambda": 0.65,
+    "epsilon_start": 1.0,
+    "epsilon_end": 0.05,
+    "epsilon_steps": 100_000.0,
+    "max_grad_norm": 10.0,
+    "evaluation_episodes": 128,
+}
 RAINBOW = {  # of tensor-optix
     "environment": "CartPole-v1",
     "num_envs": 8,
@@ -95,7 +112,14 @@ RAINBOW = {  # of tensor-optix
     "normalize_rewards": False,
     "evaluation_episodes": 1,
 }
-SETTINGS = {"ppo": PPO, "dqn": DQN, "sac": SAC, "td3": TD3, "rainbow": RAINBOW}
+SETTINGS = {
+    "ppo": PPO,
+    "pqn": PQN,
+    "dqn": DQN,
+    "sac": SAC,
+    "td3": TD3,
+    "rainbow": RAINBOW,
+}
 
 
 def settings_of(algorithm):

@@ -40,6 +40,17 @@ def options_of(algorithm, settings, total):
             "max_grad_norm": settings["max_grad_norm"],
             "agent_kwargs": networks,
         }
+    if algorithm == "pqn":  # whose layers are normalised
+        return {
+            "num_steps": settings["num_steps"],
+            "num_epochs": settings["num_epochs"],
+            "num_minibatches": settings["num_minibatches"],
+            "td_lambda": settings["td_lambda"],
+            "max_grad_norm": settings["max_grad_norm"],
+            "eps_start": settings["epsilon_start"],
+            "eps_end": settings["epsilon_end"],
+            "exploration_fraction": settings["epsilon_steps"] / total,
+        }
     replay = {
         "buffer_size": settings["capacity"],
         "fill_buffer": settings["learning_starts"],

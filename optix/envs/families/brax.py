@@ -85,7 +85,7 @@ def world(env: Any, params: Any) -> World:
             limit_of(name, limit),
             reset,
             step,
-            render,
-            html,
+            render=render,
+            html=html,
         )
     )

@@ -1,0 +1,94 @@
+"""PPO on families' environments beside PPOs of their own, in turn and at equal settings.
+
+    python -m tests.benchmarks.families --craftax FOLDER --rejax PYTHON --brax PYTHON
+
+FOLDER is a checkout of MichaelTMatthews/Craftax_Baselines, run by this interpreter (it
+imports `wandb`); the interpreters have `rejax==0.1.3` with `navix`, and `brax`. Rows whose
+peer is not given are left out; this interpreter needs the extra of each row. Steps alone
+are timed, without evaluations; the ratio is the median of those of neighbouring runs.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from typing import NamedTuple
+
+from tests.benchmarks.settings import PPO
+from tests.benchmarks.speed import Worker
+
+CRAFTAX, EMPTY = "craftax:Craftax-Classic-Symbolic-v1", "navix:Navix-Empty-5x5-v0"
+DOOR, PENDULUM = "navix:Navix-DoorKey-5x5-v0", "brax:inverted_pendulum"
+
+
+class Case(NamedTuple):
+    """A setting: the option that names its peer, windows of a run, and what differs."""
+
+    peer: str
+    windows: int
+    changed: dict
+
+
+def _of(environment, envs, steps, hidden, **more):
+    sizes = {"num_envs": envs, "num_steps": steps, "hidden": hidden}
+    return {"environment": environment, **sizes, **more}
+
+
+CASES = {
+    "Craftax-Classic 64 x 64, three layers of 64": Case(
+        "craftax", 4, _of(CRAFTAX, 64, 64, (64,) * 3, num_minibatches=8)
+    ),
+    "Craftax-Classic 256 x 16, three layers of 64": Case(
+        "craftax", 4, _of(CRAFTAX, 256, 16, (64,) * 3, num_minibatches=8)
+    ),
+    "Craftax-Classic 64 x 64, three layers of 512": Case(
+        "craftax", 1, _of(CRAFTAX, 64, 64, (512,) * 3, num_minibatches=8)
+    ),
+    "Navix-Empty-5x5 16 x 128": Case("rejax", 8, _of(EMPTY, 16, 128, (64, 64))),
+    "Navix-DoorKey-5x5 64 x 64": Case("rejax", 4, _of(DOOR, 64, 64, (64, 64))),
+    "brax inverted_pendulum 64 x 32": Case(
+        "brax", 4, _of(PENDULUM, 64, 32, (64, 64), normalize_observations=True)
+    ),
+}
+
+
+def compare(name, peer, repeats):
+    """Print one row."""
+    case = CASES[name]
+    settings = PPO | {"normalize_rewards": False} | case.changed
+    del settings["evaluation_episodes"], settings["deterministic_evaluation"]
+    told = 1, case.windows, json.dumps(settings)
+    who, python = (peer, sys.executable) if case.peer == "craftax" else (case.peer, peer)
+    ours = Worker(sys.executable, "worker_families", "optix", *told)
+    theirs = Worker(python, "worker_families", who, *told)
+    pairs = []
+    for number in range(repeats + 1):
+        order = (ours, theirs) if number % 2 else (theirs, ours)
+        found = {worker: worker.run()["steps_per_second"] for worker in order}
+        pairs.append((found[ours], found[theirs]))
+    ours.close()
+    theirs.close()
+    own, other = zip(*pairs[1:], strict=True)  # the first finds everything cold
+    ratio = statistics.median(a / b for a, b in pairs[1:])
+    rates = [f"{statistics.median(side):,.0f}" for side in (own, other)]
+    print(f"| {name} | {' | '.join(rates)} ({case.peer}) | {ratio:.2f} |", flush=True)
+
+
+def main():
+    """Print the rows whose peers are there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--craftax", help="folder of Craftax_Baselines")
+    parser.add_argument("--rejax", help="interpreter with rejax and navix")
+    parser.add_argument("--brax", help="interpreter with brax")
+    parser.add_argument("--only", default="", help="settings whose name contains it")
+    parser.add_argument("--repeats", type=int, default=5, help="pairs of runs")
+    args = parser.parse_args()
+    print("| setting | optix steps/s | peer's steps/s | ratio |\n|" + "---|" * 4)
+    for name, case in CASES.items():
+        peer = getattr(args, case.peer)
+        if peer and args.only in name:
+            compare(name, peer, args.repeats)
+
+
+if __name__ == "__main__":
+    main()
