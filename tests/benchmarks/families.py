@@ -58,7 +58,9 @@ def compare(name, peer, repeats):
     settings = PPO | {"normalize_rewards": False} | case.changed
     del settings["evaluation_episodes"], settings["deterministic_evaluation"]
     told = 1, case.windows, json.dumps(settings)
-    who, python = (peer, sys.executable) if case.peer == "craftax" else (case.peer, peer)
+    who, python = (
+        (peer, sys.executable) if case.peer == "craftax" else (case.peer, peer)
+    )
     ours = Worker(sys.executable, "worker_families", "optix", *told)
     theirs = Worker(python, "worker_families", who, *told)
     pairs = []
