@@ -3,8 +3,8 @@
     python -m tests.benchmarks.worker_families WHO SEEDS WINDOWS SETTINGS
 
 WHO is optix, rejax, brax, or the folder of a checkout of Craftax_Baselines; SEEDS is 1,
-SETTINGS are a JSON object, by the names of optix. The network has its layers twice, for the policy and
-for the value, as those of all peers.
+SETTINGS are a JSON object, by the names of optix. The layers are there twice, for the
+policy and for the value, with all of them.
 """
 
 import json
@@ -115,6 +115,10 @@ def serve_brax(settings, windows):
     from brax import envs  # type: ignore
     from brax.training.agents.ppo import networks, train  # type: ignore
 
+    # which jax has no longer
+    jax.device_put_replicated = lambda tree, devices: jax.tree.map(
+        lambda x: jax.numpy.stack([x] * len(devices)), tree
+    )
     hidden = tuple(settings["hidden"])
     batch = settings["num_envs"] // settings["num_minibatches"]
     steps = windows * settings["num_envs"] * settings["num_steps"]
