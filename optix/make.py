@@ -43,6 +43,7 @@ from optix.types import (
     Environment,
     Loop,
     Network,
+    Numbered,
     Transform,
     Tuner,
 )
@@ -372,6 +373,13 @@ def choose(
     network: Any = None,
 ) -> Algorithm:
     """Return the row of an algorithm, or the one that space and network ask for."""
+    if not isinstance(action_space, Numbered | Box):
+        kind = type(action_space)
+        raise OptionError(
+            f"actions of {env_name} must be a Discrete, a MultiDiscrete or a Box of "
+            f"optix.types, got a {kind.__module__}.{kind.__name__}; give its Environment "
+            "one of those"
+        )
     if deterministic and not isinstance(action_space, Box):
         raise OptionError(
             f"deterministic=True needs a Box of actions, but {env_name} has "

@@ -1,5 +1,6 @@
 """From names to a loop."""
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,6 +105,17 @@ def test_one_cartpole_run_learns_and_stops_by_itself():
 def test_unknown_names(options, message):
     with pytest.raises(ValueError, match=message):
         optix.make("CartPole-v1", **options)
+
+
+def test_a_record_with_the_actions_of_another_library():
+    env = device("CartPole-v1")
+    env = env._replace(action_space=gymnasium.spaces.Discrete(2))
+    message = (
+        "actions of CartPole-v1 must be .* of optix.types, got a gymnasium.*Discrete"
+    )
+    for agent in (None, "ppo"):
+        with pytest.raises(ValueError, match=message):
+            optix.make(env, agent=agent)
 
 
 def test_rates_are_vmapped_and_nothing_is_traced_again():

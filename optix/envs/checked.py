@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from optix import checks
 from optix.envs.wrappers import Protocol
 from optix.forms import check_array, check_state, traced
 from optix.types import PyTree
@@ -28,7 +29,8 @@ def state_types(
       join: makes one array of observations of several parts, None of one part.
 
     Returns:
-      Shapes and dtypes of its state, and the type that holds all its observations.
+      Shapes and dtypes of its state, which no step changes, and the type that holds all
+      its observations.
 
     Raises:
       ValueError: it fails, or what it gives is not of the form that it must have.
@@ -44,18 +46,39 @@ def state_types(
         return array(obs), state, *flags, array(final_obs)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    first_obs, state = traced(name, "reset", reset, key)
-    obs, after, reward, terminated, truncated, final_obs = traced(
-        name, "step", step, key, state, action
-    )
+    first_obs, fresh = traced(name, "reset", reset, key)
+    state, passed = _arrays(fresh), []
+    while True:
+        obs, after, reward, terminated, truncated, final_obs = traced(
+            name, "step", step, key, state, action
+        )
+        check_state(name, fresh, after, dtypes=False)
+        if _dtypes(after) == _dtypes(state):
+            break
+        # numbers of a fresh state may have other types, of a history one step by step
+        passed.append(_dtypes(state))
+        if _dtypes(after) in passed:
+            raise checks.OptionError(
+                f"a step of {name} must keep the dtypes of its state, got one that goes "
+                f"from {state} to {after} and back; give each of its numbers one dtype"
+            )
+        state = _arrays(after)
     check_array("the observation of reset", name, first_obs, shape)
     check_array("the observation", name, obs, shape)
     check_array("the observation before a reset", name, final_obs, shape)
     check_array("reward", name, reward, ())
     check_array("terminated", name, terminated, ())
     check_array("truncated", name, truncated, ())
-    check_state(name, state, after, dtypes=False)
-    return after, jnp.result_type(first_obs, obs, final_obs)
+    return state, jnp.result_type(first_obs, obs, final_obs)
+
+
+def _arrays(tree: PyTree) -> PyTree:
+    """Return the forms of arrays, whose types other types meet as no number's do."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _dtypes(tree: PyTree) -> list[Any]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
 
 
 def _from_list(obs: Any) -> Any:

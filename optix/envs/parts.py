@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optix import checks
-from optix.envs.kinds import count, first_of, is_a, sizes_of
+from optix.envs.kinds import count, first_of, holds, is_a, sizes_of
 from optix.types import PyTree
 
 
@@ -112,6 +112,12 @@ class Parts:
             raise checks.OptionError(
                 f"the part {where} of the observation of {self._name} must be of {space}, "
                 f"got the shape {value.shape}; mend the environment or its wrapper"
+            )
+        kept = is_a(space, "Box") and self.dtype != np.uint8
+        if isinstance(value, np.ndarray) and not kept and not holds(space, value):
+            raise checks.OptionError(
+                f"the part {where} of the observation of {self._name} must be of {space}, "
+                f"got {value!r}; mend the environment or its wrapper"
             )
         if is_a(space, "Discrete"):
             return _one_hot(value - first_of(space), int(space.n))

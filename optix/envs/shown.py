@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from optix.envs.actions import action_space
+from optix.envs.kinds import holds
 from optix.envs.observations import hosted_encoder, kept_dtype, raw_shape
 from optix.envs.parts import Parts, has_parts
 from optix.forms import number_of_actions
@@ -67,11 +68,8 @@ class Shown:
             obs = self.parts.join(obs)
         shape = obs.shape if isinstance(obs, np.ndarray) else np.shape(obs)
         if shape != self.shape:
-            raise ValueError(
-                f"the observation of {self.name} must be of {self.space}, got "
-                f"{obs!r}; mend the environment or its wrapper"
-            )
-        table[i] = obs
+            raise self._wrong(obs)
+        table[i] = self._held(obs)
         if self.masked:
             rows.action_mask[i] = self._mask(info.get(MASK), ended)
 
@@ -85,7 +83,7 @@ class Shown:
         """
         if self.parts is not None:
             obs = self.parts.join(obs)
-        rows = np.asarray(obs, self.dtype)
+        rows = np.asarray(self._held(obs), self.dtype)
         if not self.masked:
             return rows
         told = info.get(MASK, [None] * len(rows))
@@ -96,6 +94,18 @@ class Shown:
         ]
         masks = np.stack(masks)
         return Masked(rows, masks)
+
+    def _held(self, obs: Any) -> Any:
+        """Return observations whose numbers rows can hold, or raise ValueError."""
+        if self.parts is None and not holds(self.space, obs):
+            raise self._wrong(obs)
+        return obs
+
+    def _wrong(self, obs: Any) -> ValueError:
+        return ValueError(
+            f"the observation of {self.name} must be of {self.space}, got {obs!r}; mend "
+            "the environment or its wrapper"
+        )
 
     def _mask(self, given: Any, ended: bool) -> np.ndarray:
         """Return a mask [n] bool; at an end nobody need tell what is allowed there."""

@@ -192,6 +192,7 @@ def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
             "that makes a vector environment with autoreset_mode=SAME_STEP)"
         )
     if not isinstance(env, gymnasium.Env):
+        _check_no_arguments(env)
         return None, env
     spec = env.spec
     if spec is None or any(w.kwargs is None for w in spec.additional_wrappers):
@@ -201,6 +202,22 @@ def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
             "lambda: Mine(...)"
         )
     return None, partial(gymnasium.make, spec)
+
+
+def _check_no_arguments(function: Callable[..., Any]) -> None:
+    """Refuse a function that can not be called as it is."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return  # some that are not of Python do not tell
+    try:
+        signature.bind()
+    except TypeError as error:
+        what = getattr(function, "__name__", function)
+        raise checks.OptionError(
+            f"env must be a function without arguments that makes one environment, got "
+            f"{what}{signature}; give lambda: {what}(...)"
+        ) from error
 
 
 def _checked_params(name: str, env_params: Any) -> dict[str, Any]:

@@ -97,7 +97,12 @@ def _checked(
     try:
         with jax.ensure_compile_time_eval():  # also where a program is being traced
             keys = jax.random.split(jax.random.key(0), _TRIED)
-            limits = jax.jit(jax.vmap(lambda key: _limit(draw(key))))(keys)
+            first, second = (
+                jax.jit(jax.vmap(lambda key: draw(key)))(keys) for _ in "12"
+            )
+            alike = jax.tree.map(
+                lambda x, y: ((x == y) | (x != x)).all(), first, second
+            )
     except checks.OptionError:
         raise
     except Exception as error:
@@ -105,14 +110,17 @@ def _checked(
             f"task failed with {type(error).__name__}: {error}; it takes a key and gives "
             f"parameters like {params!r}"
         ) from error
-    longest, limit = int(np.max(limits)), _limit(params)
-    if longest > limit:
+    if not all(jax.tree.leaves(alike)):
         raise checks.OptionError(
-            f"task must give a max_steps_in_episode of at most that of {name}, {limit}, "
-            f"by which evaluation ends, got {longest}; give env_params with the longest"
+            f"task must draw by its key alone, got other parameters of {name} for the "
+            "same key; what NumPy or Python draws is drawn once, when a program is made: "
+            "draw with jax.random"
+        )
+    limits, limit = np.asarray(first.max_steps_in_episode), params.max_steps_in_episode
+    wrong = limits[~((limits >= 1) & (limits <= limit))]
+    if wrong.size:
+        raise checks.OptionError(
+            f"task must give a max_steps_in_episode from 1 to that of {name}, {limit}, "
+            f"by which evaluation ends, got {wrong[0]}; give env_params with the longest"
         )
     return draw
-
-
-def _limit(params: Any) -> Any:
-    return params.max_steps_in_episode

@@ -81,8 +81,9 @@ class LoadedPolicy:
                 environment whose observations are numbers of states, one-hot; an image
                 with its channels last; of several parts these, or all in one vector.
             explore: draw the action as in training, not the mode.
-            action_mask: [n] or [B, n] bool, the actions that are allowed: of an
-                environment that tells them, and of no other.
+            action_mask: [n] or [B, n] bool, or integers 0 and 1 as `info["action_mask"]`
+                of Gymnasium's, the actions that are allowed, those of several choices
+                one after another: of an environment that tells them, and of no other.
 
         Raises:
             ValueError: another shape; no mask where there must be one; or, of a policy
@@ -128,15 +129,19 @@ class LoadedPolicy:
             )
         if mask is None:
             return obs
-        mask = np.asarray(mask)
+        try:
+            mask = np.asarray(mask)
+        except ValueError:  # a row for each choice, of different lengths
+            mask = np.asarray(mask, object)
         number = number_of_actions(self.env.name, self.env.action_space)
         shape = (number,) if single else (len(obs), number)
-        if mask.shape != shape or mask.dtype != bool:
+        numbers = mask.dtype.kind in "biu" and np.isin(mask, (0, 1)).all()
+        if mask.shape != shape or not numbers:
             raise checks.OptionError(
-                f"action_mask must be bool of shape {shape}, got {mask.dtype} of shape "
-                f"{mask.shape}"
+                f"action_mask must be bool of shape {shape}, or 0 and 1, got {mask.dtype} "
+                f"of shape {mask.shape}"
             )
-        mask = mask.reshape(-1, number)
+        mask = mask.astype(bool).reshape(-1, number)
         if not mask.any(-1).all():
             raise checks.OptionError(
                 "action_mask must allow one action or more, got one that allows none"

@@ -328,6 +328,45 @@ def test_loose_types_are_put_right():
     np.testing.assert_array_equal(steps.obs[:, 0, 0], [1, 2, 3])
 
 
+class Remembers(probes.Probe):
+    """Begins with Python's zeros; a step puts its action before the two latest ones."""
+
+    class State(NamedTuple):
+        latest: tuple = (0, 0, 0)
+        time: int = 0
+
+    num_steps = None
+
+    def action_space(self, params):
+        return spaces.Box(-1, 1, ())
+
+    def reset_env(self, key, params):
+        return jnp.zeros(1), self.State()
+
+    def step_env(self, key, state, action, params):
+        state = self.State((action, *state.latest[:2]), state.time + 1)
+        return jnp.zeros(1), state, state.latest[2], False, {}
+
+
+def test_types_that_change_step_by_step_are_put_right():
+    env = device(Remembers(), probes.Params(10))
+    actions = np.linspace(-1, 1, 5 * BATCH, dtype=np.float32).reshape(5, BATCH, 1)
+    _, _, steps = run(env, actions)
+    np.testing.assert_allclose(steps.reward[2:], actions[:3, :, 0], atol=1e-6)
+    np.testing.assert_array_equal(steps.reward[:2], 0)
+
+
+def test_types_that_change_to_and_fro_are_refused():
+    class Swaps(Remembers):
+        def step_env(self, key, state, action, params):
+            whole = jnp.issubdtype(jnp.result_type(state.time), jnp.integer)
+            time = jnp.asarray(state.time, jnp.float32 if whole else jnp.int32)
+            return jnp.zeros(1), state._replace(time=time), 0.0, False, {}
+
+    with pytest.raises(ValueError, match="Swaps must keep the dtypes of its state"):
+        device(Swaps())
+
+
 # refusals
 
 
@@ -355,7 +394,7 @@ def with_space(kind, space):
         ([probes.Probe(), probes.Params(float("nan"))], "max_steps.*got nan"),
         (
             [with_space("observation_space", spaces.Dict({"a": spaces.Discrete(2)}))],
-            "the observation of Odd must have the part \['a'\]",
+            r"the observation of Odd must have the part \['a'\]",
         ),
         (
             [with_space("action_space", spaces.Tuple([spaces.Discrete(2)]))],

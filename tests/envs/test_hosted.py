@@ -227,6 +227,30 @@ class Odd(Counting):
         return result if self.given["step"] is None else self.given["step"]
 
 
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        (spaces.Discrete(3, start=1), 4),
+        (spaces.Discrete(3, start=1), 0),
+        (spaces.MultiDiscrete([2, 3]), np.array([1, 3])),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([0.0, 0.5])),  # shares of 255
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([0, 256])),
+        (spaces.Box(0, 255, (2,), np.uint8), [-1, 0]),
+        (spaces.Dict(a=spaces.Discrete(2)), {"a": 2}),
+        (spaces.Dict(a=spaces.MultiDiscrete([2, 3])), {"a": np.array([2, 0])}),
+        (spaces.Dict(a=spaces.Box(0, 255, (2,), np.uint8)), {"a": np.array([0, 300])}),
+    ],
+)
+def test_observations_that_their_rows_can_not_hold_are_refused(space, wrong):
+    env = hosted(lambda: Odd(reset=(wrong, {}), observation_space=space))
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.block_until_ready(
+            env.claim(jax.random.key(0), *env.reset(None, 1), 1, True)
+        )
+    with pytest.raises(ValueError, match="observation of Odd must be of .*, got"):
+        env.host.raise_if_failed()
+
+
 def recorder(env):
     """A wrapper of which Gymnasium does not know how to make another."""
 
@@ -292,6 +316,10 @@ REFUSED = {
     "parameters beside a vector": (
         lambda: hosted("CartPole-v1", {"a": 1}, **NEXT_STEP),
         "vector must be without env_params and async_envs",
+    ),
+    "a function that wants arguments": (
+        lambda: environment(lambda seed: Counting()),
+        r"env must be a function without arguments .*got <lambda>\(seed\); give",
     ),
     "a function of something else": (
         lambda: environment(lambda: 5),

@@ -156,6 +156,15 @@ def with_space(kind, space):
             )
         ),
         (spaces.Discrete(0), "actions of Odd must have at least one value"),
+        (gym.Discrete(2, start=2**31 - 1), "actions of Odd must be numbers of int32"),
+        (
+            gym.Discrete(2, start=-(2**31) - 1),
+            "actions of Odd must be numbers of int32",
+        ),
+        (
+            gym.MultiDiscrete([2, 2], start=[0, 2**40]),
+            "actions of Odd must be numbers of",
+        ),
         (spaces.Box(-1, 1, (0,)), "actions of Odd must have at least one entry"),
         (spaces.Box(1, -1, (1,)), "bounds of actions of Odd must be low <= high"),
         (spaces.Box(float("nan"), 1, (1,)), "bounds of actions of Odd"),

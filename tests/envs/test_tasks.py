@@ -211,7 +211,17 @@ class Replacing(Told):
         (
             Told(),
             lambda key: probes.Params(jax.random.randint(key, (), 1, 9)),
-            "max_steps_in_episode of at most that of Told, 3, .*got 8",
+            "max_steps_in_episode from 1 to that of Told, 3, .*got [4-8]",
+        ),
+        (
+            Told(),
+            lambda key: probes.Params(0),
+            "max_steps_in_episode from 1 to .*got 0",
+        ),
+        (
+            Told(),
+            lambda key: probes.Params(3, np.random.default_rng().uniform()),
+            "task must draw by its key alone, got other parameters of Told .*jax.random",
         ),
         (Replacing(), task, "Replacing replaces its ended episodes itself"),
         ("gymnasium:CartPole-v1", task, "task is for environments that are made here"),

@@ -27,6 +27,7 @@ def test_a_loaded_policy_acts_under_the_mask(player):
         player.act(np.zeros(1), explore, action_mask=MASK) == 1
         for explore in (False, True)
     )
+    assert player.act(np.zeros(1), action_mask=MASK.astype(np.int8)) == 1
     masks = np.eye(4, dtype=bool)
     actions = player.act(np.zeros((4, 1)), True, action_mask=masks)
     assert actions.tolist() == [0, 1, 2, 3]
@@ -36,7 +37,9 @@ def test_a_loaded_policy_acts_under_the_mask(player):
     ("mask", "message"),
     [
         (None, "action_mask must be given: Masks tells"),
-        (MASK[:3], r"must be bool of shape \(4,\), got bool of shape \(3,\)"),
+        (MASK[:3], r"must be bool of shape \(4,\), .* got bool of shape \(3,\)"),
+        (MASK * 2, r"must be bool of shape \(4,\), or 0 and 1, got int"),
+        ((MASK[:1], MASK[1:]), "must be bool .* got object of shape"),
         (MASK * 1.0, "must be bool"),
         (MASK & False, "must allow one action or more"),
     ],
