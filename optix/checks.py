@@ -116,6 +116,20 @@ def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
         raise OptionError(f"unknown {what} {name!r}{hint} (known: {choices})")
 
 
+def beside_a_loop(agent: str | None, options: Mapping[str, Any]) -> None:
+    """Raise OptionError for what was given beside a `Loop`, which has it already."""
+    if agent is not None:
+        raise OptionError(
+            f"agent is that of the loop, got {agent!r}; leave it out, or give an "
+            "environment in place of the loop"
+        )
+    for name in options:
+        raise OptionError(
+            f"unknown option beside a loop {name!r}; give it to what makes the loop, "
+            f"as in optix.make(..., {name}=...)"
+        )
+
+
 def floats(
     what: str,
     given: Mapping[str, Any],

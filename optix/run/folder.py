@@ -12,12 +12,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from optix.callbacks.jsonl import read_log
+from optix.callbacks.jsonl import JsonlLog, read_log
+from optix.callbacks.members import MembersLog
+from optix.callbacks.records import Log
 from optix.checkpoints.registry import (
     CheckpointError,
     CheckpointRegistry,
     Snapshot,
 )
+from optix.population.state import PopulationState
 from optix.run import description, lock, place
 from optix.run.description import RunFolderError
 from optix.trees import take
@@ -154,6 +157,17 @@ class RunFolder:
         """Change what run.json says, atomically."""
         self.config |= changes
         description.write(self.path / place.RUN, self.config)
+
+    def logs(self, state: LoopState, rounds: Sequence[int] | None = None) -> list[Log]:
+        """Return the logs of a run; of `rounds` a seed lines are kept, None begins anew.
+
+        Raises:
+            OptionError: one of them is a folder.
+        """
+        logs: list[Log] = [JsonlLog(self.log, rounds)]
+        if isinstance(state, PopulationState):
+            logs.append(MembersLog(self.members, rounds))
+        return logs
 
     def save(
         self,

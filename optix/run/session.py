@@ -14,13 +14,10 @@ from optix.callbacks.base import Hooks, RunInfo
 from optix.callbacks.console import Console
 from optix.callbacks.curve import CurvePlot
 from optix.callbacks.hyperparams import HyperparamsPlot
-from optix.callbacks.jsonl import JsonlLog
-from optix.callbacks.members import MembersLog
 from optix.callbacks.terminal import say
 from optix.checkpoints.registry import CheckpointError
 from optix.distributed.mesh import agreed
 from optix.distributed.peers import ALONE, Peers
-from optix.population.state import PopulationState
 from optix.run.batch import Batch, alike
 from optix.run.ending import keep
 from optix.run.folder import RunFolder, without_memory
@@ -181,9 +178,7 @@ class Session(NamedTuple):
         observers = list(callbacks)
         if self.folder is not None:
             rounds = np.asarray(state.round).tolist()
-            logs: list[Any] = [JsonlLog(self.folder.log, rounds)]
-            if isinstance(state, PopulationState):
-                logs.append(MembersLog(self.folder.members, rounds))
+            logs = self.folder.logs(state, rounds)
             curve = CurvePlot(self.folder.log, self.folder.curve, title)
             hyperparams = HyperparamsPlot(
                 self.folder.log, self.folder.hyperparams, title, self.loop.tuner.bounds

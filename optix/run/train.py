@@ -123,7 +123,7 @@ def train(
         found_devices(devices)  # before anything is computed
         shares = split(seeds, devices)
         if isinstance(environment_or_loop, Loop):
-            checks.known_names("option beside a loop", options, ())
+            checks.beside_a_loop(agent, options)
             loop, recipe = environment_or_loop, None
         else:
             if agent is None:

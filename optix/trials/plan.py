@@ -81,9 +81,7 @@ def plan(
         )
     agent = given.pop("agent")
     if isinstance(environment, Loop):
-        checks.known_names("option beside a loop", options, ())
-        if agent is not None:
-            raise checks.OptionError(f"agent is that of the loop, got {agent!r}")
+        checks.beside_a_loop(agent, options)
     elif agent is None and "agent" not in (space or ()):
         agent = usual_agent(environment, **options)
     if agent is not None:

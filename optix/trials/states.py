@@ -1,11 +1,13 @@
 """The runs of the best trials, each in a folder as `optix train` makes them."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from optix.callbacks.base import Rounds
 from optix.run.ending import keep
 from optix.run.folder import RunFolder
 from optix.run.result import Result, best_seed
@@ -16,6 +18,14 @@ from optix.trials.study import Study, best_first, settings
 from optix.types import LoopState, StopReason
 
 FOLDER = "trials"
+
+
+class Kept(NamedTuple):
+    """The runs of a trial that is over, [seeds, ...]."""
+
+    state: LoopState  # as they were played, for who goes on
+    finished: LoopState  # scored afresh
+    told: Sequence[Rounds]  # what their rounds have reported, in their order
 
 
 class States:
@@ -44,8 +54,7 @@ class States:
         trial: Any,
         score: float,
         group: Slots,
-        state: LoopState,
-        finished: LoopState,
+        runs: Kept,
     ) -> None:
         """Write the runs of a trial that is about to be complete, if it is a best one."""
         best = self._best(study)
@@ -58,8 +67,13 @@ class States:
         config = new_config(recipe, plan.seeds, plan.seed, group.vectorize)
         config["budgets"] = {"max_rounds": plan.rounds}
         with RunFolder.create(path, config) as folder:
-            folder.save(state, group.loop, best_seed(state))
-            keep(folder, group.loop, _result(finished, path))
+            folder.save(runs.state, group.loop, best_seed(runs.state))
+            for log in folder.logs(runs.state):
+                log.on_loop_start()
+                for rounds in runs.told:
+                    log.on_rounds(rounds)
+                log.on_loop_stop()
+            keep(folder, group.loop, _result(runs.finished, path))
 
     def prune(self, study: Study) -> None:
         """Remove the runs of trials that are not among the best any more."""

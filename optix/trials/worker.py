@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from optix.callbacks.base import Rounds
 from optix.run.pause import Watch
+from optix.run.programs import rows
 from optix.trials.leases import Lease
 from optix.trials.loops import Loops, Static
 from optix.trials.slots import Slots
-from optix.trials.states import States
+from optix.trials.states import Kept, States
 from optix.trials.study import Study, root, settings
 from optix.types import MAX_INT32, LoopState, StopReason
 
@@ -31,6 +33,7 @@ class Live(NamedTuple):
     slot: int
     played: int  # rounds
     scores: np.ndarray  # [seeds] of each run's last report, NaN where none
+    told: tuple[Rounds, ...] = ()  # of each dispatch, for the log of runs that are kept
 
 
 class Worker:
@@ -134,11 +137,15 @@ class Worker:
         for live in mine:  # all report before any is judged
             scores = np.array(live.scores)
             for seed in range(len(scores)):
-                told = reports.score[live.slot, seed, : counts[live.slot, seed]]
-                finite = told[np.isfinite(told)]
+                latest = reports.score[live.slot, seed, : counts[live.slot, seed]]
+                finite = latest[np.isfinite(latest)]
                 if finite.size:
                     scores[seed] = finite.mean()
-            live = live._replace(played=live.played + every, scores=scores)
+            told = live.told
+            if self._states is not None:
+                own = jax.tree.map(lambda x: x[live.slot], reports)  # noqa: B023
+                told = (*told, rows(own, counts[live.slot]))
+            live = live._replace(played=live.played + every, scores=scores, told=told)
             study.report(live.trial, float(scores.mean()), live.played)
             played.append(live)
         self._live = others
@@ -179,7 +186,8 @@ class Worker:
             return
         score = float(scores.mean())
         if self._states is not None:
-            self._states.keep(study, live.trial, score, group, state, finished)
+            runs = Kept(state, finished, live.told)
+            self._states.keep(study, live.trial, score, group, runs)
         study.tell(live.trial, score, {"scores": scores.tolist(), **_figures(state)})
         if self._states is not None:
             self._states.prune(study)

@@ -195,7 +195,8 @@ def test_bad_arguments_are_refused_before_anything_is_made(tmp_path):
         ("seeds must be an integer >= 1", {"seeds": 0}),
         ("seed must be an integer >= 0", {"seed": -1}),
         ("max_seconds must be > 0", {"max_seconds": 0}),
-        ("unknown option beside a loop 'rate'", {"rate": 1.0}),
+        ("unknown option beside a loop 'rate'; give it to what makes", {"rate": 1.0}),
+        ("agent is that of the loop, got 'dqn'; leave it out", {"agent": "dqn"}),
         (
             "unknown hook of Odd 'on_end'",
             {"callbacks": [type("Odd", (), {"on_end": 0})()]},

@@ -60,7 +60,7 @@ def test_search_resume_join_and_train_from(tmp_path, capsys):
     options = json.loads((long / "run.json").read_text())["recipe"]["options"]
     assert options["learning_rate"] == best["params"]["learning_rate"]
     rounds = [json.loads(row)["round"] for row in (long / "log.jsonl").open()]
-    assert rounds == [2, 3]  # it goes on; it does not begin
+    assert rounds == [0, 1, 2, 3]  # it goes on; those of the trial come first
     # a trial is a run as any other one
     assert main(["eval", str(folder / "trials" / str(best["number"]))]) == 0
 

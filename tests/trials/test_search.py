@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from optix.callbacks.base import LoopCallback
+from optix.callbacks.jsonl import read_log
 from optix.loop.loop import loop
 from optix.run.folder import RunFolderError
 from optix.run.pause import Pause
@@ -114,6 +115,7 @@ def test_a_search_that_is_over_says_so_again_and_more_trials_go_on(found):
     assert len(set(drawn)) == 15  # nothing is drawn a second time
 
 
+@pytest.mark.filterwarnings("error")  # nothing is missing from its log
 def test_the_long_run_goes_on_from_the_whole_state_of_the_best_trial(found, tmp_path):
     directory, _ = found
     best = json.loads((directory / "search_result.json").read_text())["best"]
@@ -144,6 +146,19 @@ def test_the_long_run_goes_on_from_the_whole_state_of_the_best_trial(found, tmp_
     ]
     assert np.asarray(result.state.round).tolist() == [ROUNDS + 3] * 2
     assert not (tmp_path / "long" / logged.name).exists()
+    # the log begins with the trial's own rounds, and the long run's follow
+    trial, long = (
+        [(x["round"], x["seed"], x["score"]) for x in read_log(path / "log.jsonl")]
+        for path in (best_run(directory), tmp_path / "long")
+    )
+    both = [(round, seed) for round in range(ROUNDS + 3) for seed in range(2)]
+    assert sorted(where[:2] for where in long) == both
+    assert sorted(trial) == sorted(long)[: 2 * ROUNDS]
+    curves = np.asarray(result.state.curve)  # of the state, which has every round
+    assert np.array_equal(
+        [[score for _, s, score in sorted(long) if s == seed] for seed in range(2)],
+        curves[:, : ROUNDS + 3],
+    )
     # and what it came from is as it was
     with pytest.raises(RunFolderError, match="holds a run already"):
         train_from(directory, tmp_path / "long", NOISY)
