@@ -138,9 +138,7 @@ def learner(tmp_path):
         text=True,
     )
     try:
-        _until(
-            lambda: _saved(run) or process.poll() is not None, 240, "no checkpoint"
-        )
+        _until(lambda: _saved(run) or process.poll() is not None, 240, "no checkpoint")
         assert process.poll() is None, process.communicate()[1]
         yield process, run, mark
         _until(lambda: not _marked(mark), 60, "processes that nobody ended")
