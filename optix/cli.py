@@ -171,7 +171,8 @@ def _train(
     Args:
         environment: name of the environment, such as CartPole-v1: of gymnax, or else of
             Gymnasium, which gymnasium:CartPole-v1 forces.
-        agent: the algorithm; by default ppo where actions are discrete, else sac.
+        agent: the algorithm; by default ppo where actions are discrete, else sac, and
+            impala of actors.
         network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run: fixed, trust (PPO), spsa, momentum,
             backoff, adaptive or pbt.
@@ -246,7 +247,7 @@ def _train(
         options["async_envs"] = True
     if diagnostics:
         options["diagnostics"] = True
-    agent = agent or ("impala" if actors else usual_agent(environment, **options))
+    agent = agent or usual_agent(environment, **options)
     result = train(
         environment,
         agent=agent,

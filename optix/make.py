@@ -10,9 +10,9 @@ import jax
 from optix import checks
 from optix.checks import OptionError
 from optix.distributed.acting.learner import actors as acting
+from optix.distributed.acting.learner import played
 from optix.envs.copies import together
 from optix.envs.environment import environment as named_environment
-from optix.envs.hosted import hosted
 from optix.envs.spaces import spaces
 from optix.host.adapter import adapted_agent, merged
 from optix.host.agent import BaseAgent, HyperparamSet
@@ -40,7 +40,6 @@ from optix.types import (
     ActionSpace,
     Agent,
     Box,
-    Environment,
     Loop,
     Network,
     Numbered,
@@ -76,7 +75,7 @@ def make(
         make again, a function that makes one, or an `Environment`.
       agent: the algorithm, one of `optix.registry.ALGORITHMS`; None takes PPO where
         actions are discrete and SAC where they are a box; with a `network`, PPO,
-        recurrent if the network remembers.
+        recurrent if the network remembers; with `actors`, IMPALA.
       env_params: parameters of the environment, keywords of `gymnasium.make` for one of
         its; None takes the defaults.
       network: replaces the agent's default network; a `NeuronGraph`, a brain,
@@ -115,6 +114,9 @@ def make(
     >>> int(state.round), int(state.env_steps)
     (1, 128)
     """
+    if actors is not None:
+        checks.positive_int("actors", actors)
+        agent = agent or _OF_ACTORS
     with _about("environment"):
         if actors is None:
             env = named_environment(
@@ -145,6 +147,8 @@ def make(
         known |= several
     for name in sorted(several & (set(options) - known)):
         raise OptionError(f"{name} is of a population; pass policies= beside it")
+    for name in sorted(_ACTING & (set(options) - known)):
+        raise OptionError(f"{name} is of actors; pass actors= beside it")
     checks.known_names("option", options, known)
     if validation is not None and score is not None:
         raise OptionError("give validation= or score=, not both: one score decides")
@@ -215,15 +219,11 @@ def _of_actors(
         raise OptionError("resets is of environments on the device, not of actors'")
     if task is not None:
         raise OptionError("task is of environments on the device, not of actors'")
-    if isinstance(environment, Environment):
-        raise OptionError(
-            "actors play a name of Gymnasium or what a function makes, got the "
-            f"Environment {environment.name}; leave actors out"
-        )
-    return hosted(environment, env_params)
+    return played(environment, env_params)
 
 
 _ACTING = keywords(acting) - {"agent", "env_factory", "num_actors", "env_params"}
+_OF_ACTORS = "impala"  # corrects for the age of a policy
 _OF_ALL = {"max_rounds", "max_env_steps"}  # budgets of a population, not of its members
 
 
@@ -408,7 +408,9 @@ def choose(
 def usual_agent(
     env: Any, env_params: Any = None, network: Any = None, **options: Any
 ) -> str:
-    """Return the name of the algorithm that `make_agent` picks where none is named."""
+    """Return the name of the algorithm that is picked where none is named."""
+    if options.get("actors") is not None:
+        return _OF_ACTORS
     observation_shape, action_space, _ = spaces(env, env_params)
     network, _ = build_network(network, observation_shape, action_space, options)
     return _usual(action_space, network)

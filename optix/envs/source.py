@@ -1,6 +1,7 @@
 """Where copies of a Gymnasium environment come from: a name, an object, a function."""
 
 import copy
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -171,12 +172,16 @@ def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
 
     if isinstance(env, str):
         params = _checked_params(env, env_params)
-        env = env.removeprefix("gymnasium:")
-        is_registered(env)
+        module, _, name = env.rpartition(":")
+        is_registered(name)
         try:
-            spec = gymnasium.spec(env)
+            if (
+                module
+            ):  # importing it makes its names known, to `make` but not to `spec`
+                importlib.import_module(module)
+            spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ImportError) as error:
-            raise checks.OptionError(f"environment {env!r}: {error}") from error
+            raise checks.OptionError(f"environment {name!r}: {error}") from error
         return spec, partial(gymnasium.make, spec, **params)
     if env_params is not None:
         raise checks.OptionError(

@@ -11,7 +11,7 @@ from optix.run.folder import RunFolder
 from optix.run.members import ensemble_of
 from optix.run.playing import fresh_key, played
 from optix.run.programs import own_errors
-from optix.run.train import loop_of
+from optix.run.train import loop_to_read
 from optix.types import Loop
 
 
@@ -73,7 +73,7 @@ def evaluate(
     if ensemble is not None:
         checks.positive_int("ensemble", ensemble)
     folder = RunFolder.open(directory, write=False)
-    by_name, loop = loop is None, loop_of(folder, loop, evaluation_episodes=1)
+    by_name, loop = loop is None, loop_to_read(folder, loop, evaluation_episodes=1)
     agent, members = None, 1
     if ensemble is None:
         target = jax.eval_shape(lambda key: loop.init(key).best, jax.random.key(0))

@@ -13,7 +13,7 @@ from optix.host.slots import HostStore
 from optix.onnx.policy import export_policy
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.loaded_agent import LoadedAgent
-from optix.run.train import loop_of
+from optix.run.train import loop_to_read
 from optix.types import Agent, Best, Environment, Loop, Masked, Policy
 
 
@@ -227,7 +227,7 @@ def load(
         ((), (3,))
     """
     folder = RunFolder.open(directory, write=False)
-    loop = loop_of(folder, loop)
+    loop = loop_to_read(folder, loop)
     store, agent, env = loop.learner.host, loop.learner.agent, loop.learner.env
     if isinstance(store, HostStore):
         best = _best(folder, loop)

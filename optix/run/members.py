@@ -16,7 +16,7 @@ from optix.run.folder import RunFolder, RunFolderError
 from optix.run.load import LoadedPolicy
 from optix.run.playing import fresh_key, played
 from optix.run.programs import own_errors
-from optix.run.train import loop_of
+from optix.run.train import loop_to_read
 from optix.trees import all_finite
 from optix.types import Agent, Best, Environment, Loop
 
@@ -52,7 +52,7 @@ def load_ensemble(
         OptionError: weights that are none, or a number that is out of range.
     """
     folder = RunFolder.open(directory, write=False)
-    loop = loop_of(folder, loop)
+    loop = loop_to_read(folder, loop)
     agent, best, snapshots = ensemble_of(folder, loop, top_k, score_band, weights)
     _, env = parts_of(folder, loop)
     name = (folder.config["recipe"] or {}).get("agent")
@@ -95,7 +95,7 @@ def load_average(
     checks.positive_int("episodes", episodes, minimum=2)
     checks.positive_int("seed", seed, 0, 2**32 - 1)
     folder = RunFolder.open(directory, write=False)
-    by_name, loop = loop is None, loop_of(folder, loop, evaluation_episodes=1)
+    by_name, loop = loop is None, loop_to_read(folder, loop, evaluation_episodes=1)
     agent, env = parts_of(folder, loop)
     found = policies_of(folder, loop, top_k, score_band)
     best = found[0][0]

@@ -23,7 +23,7 @@ from optix.run.loaded_agent import LoadedAgent
 from optix.run.members import ensemble_of
 from optix.run.playing import fresh_key
 from optix.run.seen import Seen, device_episodes, hosted_episodes, no_picture
-from optix.run.train import loop_of
+from optix.run.train import loop_to_read
 from optix.types import Environment, Loop, Masked
 
 FILM = "episode.gif"  # in the folder of the run
@@ -109,7 +109,7 @@ def play(
     folder = RunFolder.open(directory, write=False)
     where = checked_film(folder.path / FILM if path is None else path)
     quiet()
-    by_name, loop = loop is None, loop_of(folder, loop)
+    by_name, loop = loop is None, loop_to_read(folder, loop)
     player = _player(folder, loop, ensemble, directory)
     found = _environment(player, env)
     recipe = folder.config["recipe"] if by_name else None

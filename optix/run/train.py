@@ -308,6 +308,17 @@ def loop_of(folder: RunFolder, loop: Loop | None, **changes: Any) -> Loop:
     return loop
 
 
+def loop_to_read(folder: RunFolder, loop: Loop | None, **changes: Any) -> Loop:
+    """Return the loop of a run that goes on no more here; where actors play is no matter.
+
+    So the policy of a run on Ray can be had where there is no Ray.
+    """
+    recipe = folder.config["recipe"] or {"options": {}}
+    if "engine" in recipe["options"]:
+        changes["engine"] = "inline"
+    return loop_of(folder, loop, **changes)
+
+
 def rebuild(folder: RunFolder, **changes: Any) -> Loop:
     """Return the loop of a run from what its folder says, with other options if given.
 

@@ -1,7 +1,9 @@
 """The loop around actors: same bits, seeds, a folder, what does not go together."""
 
+import importlib.util
 import json
 
+import gymnax
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import pytest
 import optix
 from optix.checks import OptionError
 from optix.cli import main
+from optix.envs.device import device
+from optix.run.folder import RunFolderError
 from tests.distributed.acting.playing import TINY
 
 
@@ -66,6 +70,51 @@ def test_what_can_not_be_is_refused():
         made(engine="thread")
     with pytest.raises(OptionError, match="async_envs"):
         made(async_envs=True)
+    with pytest.raises(OptionError, match="^actors must be an integer >= 1, got 0"):
+        made(actors=0)
+    with pytest.raises(OptionError, match=r"deadline must be in \(0, 1e\+09\), got 0"):
+        made(deadline=0)
+    with pytest.raises(OptionError, match="^engine is of actors; pass actors= beside"):
+        optix.make("CartPole-v1", "impala", engine="ray")
+
+
+def test_what_the_device_plays_is_refused_by_name():
+    for world, told in (
+        ("Breakout-MinAtar", "'Breakout-MinAtar'"),
+        ("craftax:Craftax-Classic-Symbolic-v1", "'craftax:Craftax"),
+        (gymnax.make("CartPole-v1")[0], "CartPole"),
+        (device("CartPole-v1"), "the Environment CartPole-v1"),
+    ):
+        said = f"actors play a name of Gymnasium.*got .*{told}.*leave actors out"
+        with pytest.raises(OptionError, match=said):
+            optix.make(world, "impala", actors=2)
+        agent = optix.make_agent("CartPole-v1", "impala")
+        with pytest.raises(OptionError, match=said):
+            optix.distributed.actors(agent, world)
+
+
+def test_actors_that_name_no_algorithm_play_for_impala():
+    clips = {
+        "rho_clip" in optix.make(name, actors=2).learner.hyperparams
+        for name in ("CartPole-v1", "Pendulum-v1")
+    }
+    assert clips == {True}
+
+
+def test_a_policy_that_ray_trained_can_be_had_without_ray(tmp_path, monkeypatch):
+    options = {**TINY, "actors": 1, "engine": "threads", "max_rounds": 1}
+    optix.train("CartPole-v1", directory=tmp_path / "r", progress=False, **options)
+    told = json.loads((tmp_path / "r" / "run.json").read_text())
+    told["recipe"]["options"]["engine"] = "ray"
+    del told["checksum"]
+    (tmp_path / "r" / "run.json").write_text(json.dumps(told))
+    find = importlib.util.find_spec
+    absent = lambda name: None if name == "ray" else find(name)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    assert optix.load(tmp_path / "r").act(np.zeros(4)).shape == ()
+    assert optix.evaluate(tmp_path / "r", 2).scores.shape == (2,)
+    with pytest.raises(RunFolderError, match="needs the package ray: pip install"):
+        optix.resume(tmp_path / "r", max_rounds=2)
 
 
 def test_devices_do_not_go_together_with_actors(tmp_path, capsys):

@@ -445,3 +445,17 @@ def test_another_vector_of_the_kind_does_not_say_when_this_one_resets():
     made(modes.SAME_STEP).close()
     with pytest.raises(ValueError, match="got .*NEXT_STEP"):
         SameStep("Counting", late)
+
+
+def test_a_name_with_a_module_is_known_once_that_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "worlds_of_mine.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import MountainCarEnv\n"
+        "gymnasium.register('Mine-v0', MountainCarEnv, max_episode_steps=7)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        made = environment("worlds_of_mine:Mine-v0")
+    finally:
+        gymnasium.registry.pop("Mine-v0", None)
+    assert (made.name, made.time_limit) == ("Mine-v0", 7)

@@ -17,6 +17,7 @@ from optix.distributed.acting.engines import ENGINES
 from optix.distributed.acting.roster import Settings
 from optix.distributed.cluster import check_ray
 from optix.envs.hosted import hosted
+from optix.envs.names import is_hosted, is_registered
 from optix.envs.source import source
 from optix.learners.collect import window_return
 from optix.trees import all_finite
@@ -109,16 +110,11 @@ def actors(
         raise checks.OptionError(
             f"lockstep must be at most max_lag, {max_lag}, got {lockstep}; raise max_lag"
         )
-    checks.within("deadline", deadline, 0, 1e9)
+    checks.within("deadline", deadline, 0, 1e9, open_ends=True)
     checks.positive_int("max_restarts", max_restarts, minimum=0)
-    if isinstance(env_factory, Environment):
-        raise checks.OptionError(
-            f"env_factory must be a name of Gymnasium or a function, got the Environment "
-            f"{env_factory.name}, which the device plays by itself; leave actors out"
-        )
+    env = played(env_factory, env_params)
     agent.check_window(num_steps, num_envs)
     each = num_envs // num_actors
-    env = hosted(env_factory, env_params)
     made = source(env_factory, env_params)
     play = Play(agent, made, each, num_steps, deterministic_evaluation, versions())
     settings = Settings(
@@ -205,6 +201,26 @@ def actors(
 
     return Learner(
         init, begin, step, evaluate, agent.hyperparams, crew, agent, env, lanes=1
+    )
+
+
+def played(env_factory: Any, env_params: Any = None) -> Environment:
+    """Return the environment that actors play, which is Gymnasium's.
+
+    Raises:
+      OptionError: it is one that only the device plays.
+    """
+    if isinstance(env_factory, Environment):
+        what = f"the Environment {env_factory.name}"
+    elif isinstance(env_factory, str) and is_registered(env_factory):
+        return hosted(env_factory, env_params)  # one of gymnax's names may be there too
+    elif is_hosted(env_factory):
+        return hosted(env_factory, env_params)
+    else:
+        what = repr(env_factory)
+    raise checks.OptionError(
+        f"actors play a name of Gymnasium or what a function makes, got {what}, which "
+        "the device plays by itself; leave actors out"
     )
 
 
