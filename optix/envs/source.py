@@ -175,9 +175,7 @@ def _maker(env: Any, env_params: Any) -> tuple[Any, Callable[[], Any]]:
         module, _, name = env.rpartition(":")
         is_registered(name)
         try:
-            if (
-                module
-            ):  # importing it makes its names known, to `make` but not to `spec`
+            if module:  # which makes its names known; `spec` does not import it
                 importlib.import_module(module)
             spec = gymnasium.spec(name)
         except (gymnasium.error.Error, ImportError) as error:
