@@ -64,7 +64,7 @@ def episode_returns(
     checks.positive_int("episodes", episodes)
     checks.boolean("deterministic", deterministic)
     check_environment(env, "play", episodes)
-    _check_fit(agent, env)
+    check_fit(agent, env)
 
     def returns(policy, hyperparams, key):
         reset_key, play_key = split(key)
@@ -104,7 +104,7 @@ def episode_returns(
     return returns if env.claim is None else sequential_vmap(returns)
 
 
-def _check_fit(agent: Agent, env: Environment) -> None:
+def check_fit(agent: Agent, env: Environment) -> None:
     """Refuse an agent for other spaces: broadcasting would often hide the mistake."""
 
     def act(key):

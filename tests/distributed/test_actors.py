@@ -91,6 +91,8 @@ def test_what_the_device_plays_is_refused_by_name():
         agent = optix.make_agent("CartPole-v1", "impala")
         with pytest.raises(OptionError, match=said):
             optix.distributed.actors(agent, world)
+    with pytest.raises(OptionError, match="must act on observations of Pendulum-v1"):
+        optix.distributed.actors(agent, "Pendulum-v1")
 
 
 def test_actors_that_name_no_algorithm_play_for_impala():

@@ -20,6 +20,7 @@ from optix.envs.hosted import hosted
 from optix.envs.names import is_hosted, is_registered
 from optix.envs.source import source
 from optix.learners.collect import window_return
+from optix.learners.evaluate import check_fit
 from optix.trees import all_finite
 from optix.types import Agent, Environment, Learner, LearnerState, Report, Trajectory
 
@@ -113,6 +114,7 @@ def actors(
     checks.within("deadline", deadline, 0, 1e9, open_ends=True)
     checks.positive_int("max_restarts", max_restarts, minimum=0)
     env = played(env_factory, env_params)
+    check_fit(agent, env)
     agent.check_window(num_steps, num_envs)
     each = num_envs // num_actors
     made = source(env_factory, env_params)
