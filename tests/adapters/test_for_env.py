@@ -88,6 +88,15 @@ def test_actions_keep_the_shape_of_the_environments():
         assert actions.shape == (4, 2, 3) and actions.dtype == np.float32
 
 
+@pytest.mark.parametrize(("kind", "actions"), KINDS)
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 4)])
+def test_an_observation_of_another_shape_is_refused(kind, actions, shape):
+    """Less their mean, some of them would have the right one."""
+    agent = kind.for_env(Spaces(actions), hidden=(3,))
+    with pytest.raises(ValueError, match=r"must be \[B, 4\], got the shape \[1"):
+        agent.act(np.zeros(shape))
+
+
 class OneNumber(Reach):
     """Its action is a number, not an array of one."""
 
