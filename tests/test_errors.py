@@ -238,6 +238,10 @@ TABLE = {
         lambda: on_policy(agent(space=Box((2,))), BOX_ENV),
         r"those of ActionIsTarget.*got float32\[2\]",
     ),
+    "more actions than there are": (
+        lambda: on_policy(agent(space=Discrete(3)), ENV),
+        r"those of Probe, Discrete\(n=2\), got 3 logits for one",
+    ),
     "observations of another shape": (
         lambda: on_policy(agent((3,)), ENV),
         r"observations of Probe, of shape \(1,\)",

@@ -80,12 +80,7 @@ class KerasAgent(NetworkAgent):
         """
         seen = self.view.plain(observations)
         if self.shape is None:
-            self.shape = seen.shape[1:]
-        if seen.shape[1:] != self.shape:
-            raise checks.OptionError(
-                f"observations must be [B{''.join(f', {n}' for n in self.shape)}], got "
-                f"the shape {list(seen.shape)}"
-            )
+            self.shape = self.view.told = seen.shape[1:]
         return self.view.normalize(seen), [None, *self.shape], tf.float32
 
     def call(self, name: str, function: Callable, *given: tuple[Any, Any, Any]) -> Any:

@@ -77,7 +77,8 @@ def action_bounds(action_dim: int, ends: Any) -> Bounds:
         raise checks.OptionError(
             f"bounds must be a pair (low, high) of numbers or arrays, got {ends!r}"
         ) from None
-    if not np.ndim(low) and not np.ndim(high):
+    # an array [] is of an environment whose action is one number
+    if not any(np.ndim(end) or isinstance(end, np.ndarray) for end in (low, high)):
         low = np.full(size, low)
     made = bounds(low, high)
     if len(made.unit) != size:

@@ -19,7 +19,7 @@ from optix.host.memories import Run
 from optix.host.playing import beginner, player, settings, trainer
 from optix.host.slots import HostSlot, HostStore
 from optix.host.streams import Stream
-from optix.types import Learner, LearnerState, Policy, Report
+from optix.types import Agent, Learner, LearnerState, Policy, Report
 
 EVALUATION_SHARE = 0.15  # of a round's environment steps, at most, by default
 
@@ -78,7 +78,8 @@ def host(
       TypeError: `agent` is not a `BaseAgent`, or overrides half of `state` and `restore`.
       ValueError: a size that is not a positive integer, a pipeline lacks a method,
         `metrics` are no names, `directory` is no folder, `fresh` no flag, `state` of the
-        agent gives its own arrays; an ensemble; a JAX agent at a live stream.
+        agent gives its own arrays; an ensemble; a JAX agent at a live stream; without
+        `validation` a live source that takes no actions.
 
     >>> import gymnasium
     >>> from optix.host.agent import HyperparamSet
@@ -114,6 +115,9 @@ def host(
             copies=copies,
             windows_per_round=windows,
         )
+    if (unscored := getattr(judge, "unscored", None)) is not None:
+        word = "pipeline" if validation is None else "validation"
+        raise checks.OptionError(f"{word} must score an agent, but {unscored}")
     store = HostStore(agent, pipeline, directory, copies)
     initial = agent.get_hyperparams().copy()
     tunable = {
@@ -186,9 +190,11 @@ def _check(
     agent: Any, pipeline: Any, validation: Any, metrics: Any, directory: Any
 ) -> None:
     if not isinstance(agent, BaseAgent):
+        remedy = "; give it the six methods by optix.as_base_agent(agent, env)"
         raise TypeError(
             "agent must derive from optix.host.agent.BaseAgent and define its six "
             f"methods, got {type(agent).__name__}"
+            f"{remedy if isinstance(agent, Agent) else ''}"
         )
     if isinstance(agent, EnsembleAgent):
         raise checks.OptionError(
@@ -215,7 +221,8 @@ def _check_pipeline(keyword: str, pipeline: Any, methods: Sequence[str]) -> None
     if missing or isinstance(pipeline, type):
         raise checks.OptionError(
             f"{keyword} must have the methods {', '.join(methods)}, got {pipeline!r}; "
-            "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment"
+            "use optix.host.pipelines.BatchPipeline(env) for a Gymnasium environment, "
+            "optix.host.vector.VectorBatchPipeline(envs) for a vector of them"
         )
 
 

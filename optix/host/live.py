@@ -153,6 +153,17 @@ class LivePipeline:
         self._opened = False
 
     @property
+    def unscored(self) -> str | None:
+        """Why what the source pays is no score of an agent; None where it is one."""
+        if self._act is not None:
+            return None
+        return (
+            f"{self.name} takes no actions, so what it pays says nothing about an agent; "
+            "give it a method act(action), or what scores in its place: validation= of "
+            "host, val_pipeline= or checkpoint_score_fn= of RLOptimizer"
+        )
+
+    @property
     def dropped(self) -> int:
         """How many items were thrown away because the queue was full."""
         return self._feed.dropped
@@ -205,12 +216,8 @@ class LivePipeline:
           RuntimeError: the source takes no actions.
         """
         checks.positive_int("episodes", episodes)
-        if self._act is None:
-            raise RuntimeError(
-                f"{self.name} takes no actions, so what it pays says nothing about an "
-                "agent; give it a method act(action), or host(...) a pipeline that "
-                "evaluates, validation="
-            )
+        if self.unscored is not None:
+            raise RuntimeError(self.unscored)
         returns: list[float] = []
         with self._alone():
             for _ in range(episodes):

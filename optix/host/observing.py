@@ -19,6 +19,8 @@ class ObservationView:
       shape: of one observation; None takes that of the first one seen.
       normalised: by the moments of what `observe` was given.
 
+    told: the shape that all must have, None while any will do.
+
     >>> view = ObservationView((2,), True)
     >>> view.observe(np.array([[0.0, 1.0], [2.0, 1.0]]), 1)
     >>> view(np.array([[2, 1]])).tolist()
@@ -28,6 +30,7 @@ class ObservationView:
     def __init__(self, shape: tuple[int, ...] | None, normalised: bool):
         """See the class."""
         self.normalised = checks.boolean("normalize_observations", normalised)
+        self.told = None if shape is None else tuple(shape)
         self._moments = (
             None if shape is None or not normalised else ObsNormalizer(shape)
         )
@@ -39,13 +42,22 @@ class ObservationView:
         return self.normalize(seen) if self.normalised else seen
 
     def plain(self, observations: Any) -> Any:
-        """Return observations as float32, not normalised."""
+        """Return observations [B, ...] as float32, not normalised.
+
+        Raises:
+          ValueError: no numbers, or observations of another shape than was told.
+        """
         array = np.asarray(observations)
         if array.dtype.kind not in "biuf":
             kind = type(observations).__name__
             raise checks.OptionError(
                 f"observations must be arrays [B, ...] of numbers, got a {kind}; flatten "
                 "them with a wrapper (gymnasium.wrappers.FlattenObservation)"
+            )
+        if self.told is not None and array.shape[1:] != self.told:
+            raise checks.OptionError(
+                f"observations must be [B{''.join(f', {n}' for n in self.told)}], got "
+                f"the shape {list(array.shape)}; act takes one, act_batch a batch"
             )
         return self._placed(np.ascontiguousarray(array, np.float32))
 

@@ -1,6 +1,7 @@
 """Scores: the mean return of whole episodes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax.custom_batching import sequential_vmap
 from optix import checks
 from optix.forms import action_form, check_environment, number_of_actions
 from optix.learners.collect import own_key
-from optix.types import Agent, Environment, Hyperparams, Masked, Policy
+from optix.types import Agent, Environment, Hyperparams, Masked, Numbered, Policy
 from optix.xla.threefry import fold_in, split
 
 
@@ -113,10 +114,13 @@ def check_fit(agent: Agent, env: Environment) -> None:
             number = number_of_actions(env.name, env.action_space)
             obs = Masked(obs, jnp.ones((1, number), bool))
         policy, carry = agent.init(key), agent.initial_carry(1)
-        return agent.act(policy, carry, obs, agent.hyperparams, key, False)[1]
+        told: Any = None
+        if agent.outputs is not None and len(agent.output_names) == 1:
+            told = agent.outputs(policy, carry, obs)[1]
+        return agent.act(policy, carry, obs, agent.hyperparams, key, False)[1], told
 
     try:
-        action = jax.eval_shape(act, jax.random.key(0))
+        action, told = jax.eval_shape(act, jax.random.key(0))
     except Exception as error:
         raise checks.OptionError(
             f"the agent must act on observations of {env.name}, of shape "
@@ -128,4 +132,13 @@ def check_fit(agent: Agent, env: Environment) -> None:
         raise checks.OptionError(
             f"the agent's actions must be those of {env.name}, {env.action_space}, got "
             f"{action.dtype}{list(action.shape[1:])} for one; build both on one space"
+        )
+    space: Any = env.action_space
+    is_array = isinstance(told, jax.ShapeDtypeStruct)
+    if not is_array or not isinstance(space, Numbered):
+        return
+    if told.shape != (1, sum(space.sizes)):
+        raise checks.OptionError(
+            f"the agent's actions must be those of {env.name}, {space}, got "
+            f"{told.shape[-1]} {agent.output_names[0]} for one; build both on one space"
         )

@@ -10,6 +10,7 @@ from torch import nn
 import optix_torch
 from optix.host.agent import HyperparamSet
 from optix.host.bounds import bounds
+from optix.host.pipelines import BatchPipeline
 from optix.host.window import EpisodeData
 from optix_torch import (
     NoisyLinear,
@@ -25,7 +26,7 @@ from optix_torch import (
 )
 from optix_torch.given import chosen_device
 from optix_torch.networks import Dense, Duel, Image, OneHot
-from tests.adapters.acting import BOX, DISCRETE, Spaces, play
+from tests.adapters.acting import BOX, DISCRETE, Reach, Spaces, play
 from tests.adapters.windows import AGENTS, make
 
 KINDS = [
@@ -85,6 +86,41 @@ def test_actions_keep_the_shape_of_the_environments():
         agent = kind.for_env(Spaces(spaces.Box(low, 2 * -low)), hidden=(3,))
         actions, _ = agent.act_batch(np.zeros((4, 4)))
         assert actions.shape == (4, 2, 3) and actions.dtype == np.float32
+
+
+@pytest.mark.parametrize(("kind", "actions"), KINDS)
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 4)])
+def test_an_observation_of_another_shape_is_refused(kind, actions, shape):
+    """Less their mean, some of them would have the right one."""
+    agent = kind.for_env(Spaces(actions), hidden=(3,))
+    with pytest.raises(ValueError, match=r"must be \[B, 4\], got the shape \[1"):
+        agent.act(np.zeros(shape))
+
+
+class OneNumber(Reach):
+    """Its action is a number, not an array of one."""
+
+    def __init__(self):
+        super().__init__(discrete=False)
+        self.action_space = spaces.Box(-3, 1, (), np.float32)
+
+    def step(self, action):
+        return super().step([action])
+
+
+@pytest.mark.parametrize("kind", [TorchGaussianPPOAgent, TorchSACAgent, TorchTD3Agent])
+def test_an_action_may_be_one_number(kind):
+    pipeline = BatchPipeline(OneNumber, window_size=8)
+    agent = kind.for_env(OneNumber(), hidden=(3,))
+    assert agent.act_batch(np.zeros((2, 2)))[0].shape == (2,)
+    window = pipeline.collect(agent, pipeline.open(), 0)
+    assert window.actions.shape == (8,) and np.ptp(window.actions) > 0
+    assert np.isfinite(list(agent.learn(window).values())).all()
+    assert np.isfinite(pipeline.evaluate(agent, 0, 2))
+    pipeline.close()
+    np.testing.assert_allclose(agent.bounds.decode(np.float32([[0.5]])), [0.0])
+    one = kind.for_env(Spaces(spaces.Box(-3, 1, (1,), np.float32)), hidden=(3,))
+    assert one.act_batch(np.zeros((2, 4)))[0].shape == (2, 1)
 
 
 def test_a_duel_is_dueling():

@@ -253,6 +253,10 @@ class Feed:
             "the agent must act on observations of Acrobot-v1",
         ),
         (
+            lambda: host(optix.FlaxPPOAgent(4, 3), pipeline()),
+            r"those of CartPole-v1, Discrete\(n=2\), got 3 logits for one",
+        ),
+        (
             lambda: host(
                 as_base_agent(optix.make_agent("CartPole-v1", hidden=(4,))),
                 BatchPipeline(cartpole, window_size=10),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import optix
 from optix import CheckpointError, LoopCallback, RLOptimizer, RunFolderError
 from optix.host import LivePipeline
 from optix.param_space import checked_space, sample
@@ -110,7 +111,14 @@ def test_a_live_source_serves_one_optimizer_in_two_runs():
         opt.run(max_episodes=3)
         assert opt.agent.weight == 3.0
         with pytest.raises(ValueError, match="can serve only 1: it can not be copied"):
-            RLOptimizer(Filed(), pipeline, optimizer=spsa({"rate": (0.1, 2.0)}))
+            RLOptimizer(
+                Filed(),
+                pipeline,
+                val_pipeline=Track(),
+                optimizer=spsa({"rate": (0.1, 2.0)}),
+            )
+        with pytest.raises(ValueError, match="Feed takes no actions.*val_pipeline="):
+            RLOptimizer(Filed(), pipeline)
     finally:
         pipeline.close()
 
@@ -133,11 +141,15 @@ MISTAKES = [
     ({"agent_factory": a_walker}, "got both"),
     ({"agent": Filed}, "agent must derive from"),
     ({"agent": 3}, "agent must derive from"),
+    (
+        {"agent": optix.make_agent("CartPole-v1")},
+        "got Agent; .* by optix.as_base_agent",
+    ),
     ({"pipeline": None}, "takes pipeline= or pipeline_factory=, got neither"),
     ({"pipeline_factory": Track}, "got both"),
     ({"pipeline": None, "pipeline_factory": 3}, "pipeline_factory must be a function"),
     ({"pipeline": Track}, "pipeline must have the methods"),
-    ({"pipeline": "CartPole-v1"}, "pipeline must have the methods"),
+    ({"pipeline": "CartPole-v1"}, "pipeline must have the methods.* of them$"),
     ({"param_space": SPACE}, "belong together"),
     ({**FACTORY, "param_space": None}, "belong together"),
     ({**FACTORY, "agent_factory": 3}, "agent_factory must be a function"),
