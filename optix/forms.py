@@ -39,6 +39,8 @@ def check_environment(env: Environment, function: str, batch: int) -> None:
     name = env.name
     observations = checks.shape(f"observation_shape of {name}", env.observation_shape)
     checks.positive_int(f"time_limit of {name}", env.time_limit)
+    for field in ("observation_dtype", "kept_dtype"):
+        _check_dtype(f"{field} of {name}", getattr(env, field))
     dtype = jnp.dtype(env.observation_dtype)
     key = jax.eval_shape(lambda: jax.random.key(0))
     started = traced(name, "reset", lambda key: env.reset(key, batch), key)
@@ -154,6 +156,15 @@ def traced(name: str, what: str, function: Callable, *arguments: Any) -> Any:
             f"{what} of {name} failed with {type(error).__name__}: {error}; mend the "
             "environment, its wrapper or env_params"
         ) from error
+
+
+def _check_dtype(what: str, value: Any) -> None:
+    try:
+        jnp.dtype(value)
+    except TypeError:
+        raise checks.OptionError(
+            f"{what} must be a type of arrays, as jnp.uint8, got {value!r}"
+        ) from None
 
 
 def _pair(name: str, function: str, result: Any) -> tuple:

@@ -1,6 +1,7 @@
 """Environments on the device: gymnax's own, and any that speak its protocol."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -227,7 +228,7 @@ def _time_limit(name: str, params: Any) -> int:
     limit: Any = getattr(params, "max_steps_in_episode", None)
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         if not isinstance(limit, bool) and 1 <= float(limit) < 2**31:
-            return int(limit)
+            return math.ceil(limit)  # of 2.5 the third step is the last
     raise checks.OptionError(
         f"env_params of {name} must be like its default_params, with a "
         "max_steps_in_episode >= 1, the time limit by which evaluation ends, got "

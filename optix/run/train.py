@@ -329,7 +329,8 @@ def rebuild(folder: RunFolder, **changes: Any) -> Loop:
     if recipe is None:
         raise RunFolderError(
             f"{folder.path} can not be rebuilt by name: the run was made from objects; "
-            "make the same loop again and pass it as loop="
+            "make the same loop again and pass it as loop=; of an RLOptimizer, make that "
+            "with its agent, pipeline and checkpoint_dir"
         )
     options = {**recipe["options"], **changes}
     try:

@@ -154,6 +154,14 @@ def test_fresh_episodes_differ(cartpole):
     assert len(np.unique(everything[:, 0])) == len(everything) > 6
 
 
+def test_a_limit_between_two_steps_cuts_at_the_later_one():
+    inner, params = gymnax.make("Pendulum-v1")
+    env = device(inner, params.replace(max_steps_in_episode=2.5))
+    assert env.time_limit == 3
+    _, _, steps = run(env, actions_for(env.action_space, 6))
+    assert steps.truncated[:, 0].tolist() == [False, False, True] * 2
+
+
 def test_pendulum_scales_actions_to_its_bounds_and_is_only_ever_cut():
     inner, params = gymnax.make("Pendulum-v1")
     params = params.replace(max_steps_in_episode=4)

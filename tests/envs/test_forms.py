@@ -127,6 +127,11 @@ RECORDS = {
         ENV._replace(observation_shape=(3,)),
         r"obs of reset of Mine must be float32 of shape \[2, 3\], got float32\[2, 1\]",
     ),
+    "type": (ENV._replace(observation_dtype="real"), "observation_dtype of Mine must"),
+    "small type": (
+        ENV._replace(kept_dtype="tiny"),
+        "kept_dtype of Mine must be a type",
+    ),
     "list": (ENV._replace(observation_shape=4), "observation_shape of Mine must be"),
     "actions": (
         ENV._replace(step=ENV.step.__call__, action_space=5),
