@@ -142,7 +142,7 @@ def _train(
     environment: tyro.conf.Positional[str | None] = None,
     agent: str | None = None,
     network: str | None = None,
-    tuner: str = "fixed",
+    tuner: str | None = None,
     policies: int | None = None,
     diagnostics: bool = False,
     seeds: int = 1,
@@ -175,7 +175,8 @@ def _train(
             impala of actors.
         network: graph, for a network of neurons that can grow; by default the agent's.
         tuner: of the hyperparameters during the run: fixed, trust (PPO), spsa, momentum,
-            backoff, adaptive or pbt.
+            backoff, adaptive or pbt; by default trust for PPO whose learning rate is not
+            set, else fixed.
         policies: places of a population: where one run has gone dormant another one is
             spawned from the best, first near to it and then further out.
         diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
@@ -221,7 +222,7 @@ def _train(
         given = (environment, agent, network, num_envs, vectorize, policies, actors)
         given += (engine, *settings)
         switched = diagnostics or async_envs or devices not in (None, 1)
-        if tuner != "fixed" or seeds != 1 or seed or switched or any(given):
+        if tuner is not None or seeds != 1 or seed or switched or any(given):
             raise OptionError(
                 "--from takes environment, agent, seeds and options from the run that it "
                 "goes on from; leave them out (budgets and --directory may be new)"

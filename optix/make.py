@@ -1,7 +1,7 @@
 """Where the parts meet: an agent, or an autonomous loop, from an environment's name."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, overload
 
@@ -54,7 +54,7 @@ def make(
     *,
     env_params: Any = None,
     network: Any = None,
-    tuner: Tuner | str = "fixed",
+    tuner: Tuner | str | None = None,
     transforms: Transform | None = None,
     diagnostics: bool = False,
     validation: Any = None,
@@ -84,7 +84,8 @@ def make(
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "trust"
         steers PPO's learning rate by how far a round moves the policy; "spsa",
         "momentum", "backoff", "adaptive" and "pbt" tune the agent's usual ones within
-        its usual bounds.
+        its usual bounds. None takes "trust" for PPO whose learning rate is not among the
+        options, else "fixed": a rate that is given stays as it is.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
         stale exploration, and act against them: `optix.loop.diagnostics` behind the
@@ -153,6 +154,8 @@ def make(
     if validation is not None and score is not None:
         raise OptionError("give validation= or score=, not both: one score decides")
 
+    if tuner is None:
+        tuner = _usual_tuner(row, policies, options)
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
         tuner = TUNERS[tuner](row.tuned)
@@ -223,6 +226,7 @@ def _of_actors(
 
 
 _ACTING = keywords(acting) - {"agent", "env_factory", "num_actors", "env_params"}
+_OF_THE_RATE = {"learning_rate", "decay_over"}
 _OF_ACTORS = "impala"  # corrects for the age of a policy
 _OF_ALL = {"max_rounds", "max_env_steps"}  # budgets of a population, not of its members
 
@@ -414,6 +418,17 @@ def usual_agent(
     observation_shape, action_space, _ = spaces(env, env_params)
     network, _ = build_network(network, observation_shape, action_space, options)
     return _usual(action_space, network)
+
+
+def usual_tuner(agent: str, **options: Any) -> str:
+    """Return the name of the tuner that is picked where none is named."""
+    return _usual_tuner(ALGORITHMS[agent], options.get("policies"), options)
+
+
+def _usual_tuner(row: Algorithm, policies: int | None, options: Iterable[str]) -> str:
+    """Return "trust" where nobody says a rate: members of a population have each theirs."""
+    given = _OF_THE_RATE & set(options)
+    return "trust" if row.steered and policies is None and not given else "fixed"
 
 
 def _usual(action_space: ActionSpace, network: Any) -> str:

@@ -45,6 +45,7 @@ class Algorithm(NamedTuple):
     tuned: {name: (low, high)} that a tuner named without bounds changes.
     options: those of the three whose default here is another one.
     base: the agent that this one passes further options on to, if there is one.
+    steered: whether a learning rate that is not given is one that `trust` steers.
     """
 
     agent: Callable[..., Agent]
@@ -55,6 +56,7 @@ class Algorithm(NamedTuple):
     tuned: Mapping[str, tuple[float, float]]
     options: Mapping[str, Any] = {}
     base: Callable[..., Agent] | None = None
+    steered: bool = False
 
     def network_options(self) -> set[str]:
         """Return the names of the network's options."""
@@ -146,6 +148,7 @@ ALGORITHMS = {
         actions=(Discrete, MultiDiscrete, Box),
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
+        steered=True,
     ),
     "recurrent_ppo": Algorithm(
         agent=recurrent_ppo.recurrent_ppo,
@@ -155,6 +158,7 @@ ALGORITHMS = {
         hyperparams=ppo.HYPERPARAMS,
         tuned=ppo.TUNED,
         base=ppo.ppo,
+        steered=True,
     ),
     "pqn": Algorithm(
         agent=pqn.pqn,

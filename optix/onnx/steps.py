@@ -222,7 +222,7 @@ def _while(emitter, params, given, rules):
 
 
 def _scan(emitter, params, given, rules):
-    consts, carries = params["num_consts"], params["num_carry"]
+    consts, carries = _sizes(params)
     fixed, carry = given[:consts], given[consts : consts + carries]
     series = given[consts + carries :]
     order = range(params["length"])
@@ -235,6 +235,14 @@ def _scan(emitter, params, given, rules):
     if params["reverse"]:
         turns.reverse()
     return carry + [_stacked(emitter, rows) for rows in zip(*turns, strict=True)]
+
+
+def _sizes(params):
+    """How many constants and carries a scan has; from jax 0.11 on trees say so."""
+    if "ft_in" not in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carries, _ = params["ft_in"].unpack()
+    return len(consts), len(carries)
 
 
 def _row_of(emitter, x, t):

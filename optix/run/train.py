@@ -19,7 +19,7 @@ from optix.distributed.devices import devices as found_devices
 from optix.distributed.devices import wanted
 from optix.distributed.mesh import ONE_DEVICE, Split, split
 from optix.distributed.peers import lost_peers, peers
-from optix.make import make, usual_agent
+from optix.make import make, usual_agent, usual_tuner
 from optix.run import description
 from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
 from optix.run.pause import Pause, Watch
@@ -130,6 +130,8 @@ def train(
                 agent = usual_agent(environment_or_loop, **options)
             each = divided(agent, options, shares.data)
             loop = make(environment_or_loop, agent, **each)
+            if options.get("tuner") is None:
+                options["tuner"] = usual_tuner(agent, **options)
             recipe = recipe_of(
                 environment_or_loop, agent, options, warn=directory is not None
             )
@@ -332,7 +334,8 @@ def rebuild(folder: RunFolder, **changes: Any) -> Loop:
             "make the same loop again and pass it as loop=; of an RLOptimizer, make that "
             "with its agent, pipeline and checkpoint_dir"
         )
-    options = {**recipe["options"], **changes}
+    # a run that does not say its tuner is older than the choice of one
+    options = {"tuner": "fixed", **recipe["options"], **changes}
     try:
         return make(recipe["environment"], recipe["agent"], **options)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:

@@ -48,7 +48,8 @@ class Loops(NamedTuple):
         return recipe_of(self.plan.environment, agent, options)
 
     def _made_by(self, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        options = {**self.plan.options, **settings}
+        # a rate of the search's is not steered away from what is judged
+        options = {"tuner": "fixed", **self.plan.options, **settings}
         return options.pop("agent", self.plan.agent), options
 
 

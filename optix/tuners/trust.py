@@ -14,7 +14,8 @@ from optix.types import Hyperparams, Tuner
 _NEAR = math.log(
     4.0
 )  # so far from the target a divergence may be noise, and counts half
-TARGET = 0.01  # nats a round
+TARGET = 0.03  # nats a round
+_FIRST = 16  # hits whose mean says where the rate belongs; later ones only lower it
 _LEAST = 1e-12  # a divergence below is none
 
 
@@ -24,6 +25,7 @@ class TrustState(NamedTuple):
     base: Hyperparams  # {name: []} all hyperparameters as they came
     log_rate: jax.Array  # [] float32
     log_anchor: jax.Array  # [] float32 mean of the rates that hit; infinity before any
+    hits: jax.Array  # [] int32 at most one more than are counted
 
 
 def trust(
@@ -33,7 +35,7 @@ def trust(
     metric: str = "kl",
     up: float | jax.Array = 4.0,
     down: float | jax.Array = 10.0,
-    headroom: float | jax.Array = 4.0,
+    headroom: float | jax.Array = 3.0,
 ) -> Tuner:
     """Return a tuner that steers a learning rate by how far each round moves the policy.
 
@@ -43,8 +45,10 @@ def trust(
     The rule is the "adaptive" schedule of rsl_rl and rl_games
     (https://arxiv.org/abs/2109.11978), with steps in proportion to the error.
 
-    A policy that has converged hardly moves at any rate. So once a rate has hit the
-    target, later ones stay within `headroom` of those that do.
+    A policy that has converged hardly moves at any rate, and one that nears the end moves
+    less and less: a rate that made up for it would climb to its bound, and shake what has
+    been learned. So the first rates that hit the target say where later ones belong: within
+    `headroom` above their mean.
 
     Args:
         bounds: {name: (low, high)} of the rate, the only name.
@@ -52,7 +56,7 @@ def trust(
         metric: the learner's number that tells it; of PPO "kl".
         up: the largest factor of one step up.
         down: the largest factor of one step down: too large a rate does harm.
-        headroom: the largest factor above the rates that have hit the target.
+        headroom: the largest factor above the rates that first hit the target.
 
     Raises:
         ValueError: more names than one, bounds that are not positive or reversed, factors
@@ -91,7 +95,7 @@ def trust(
         del key
         base = floats(base, bounds)
         log_rate = jnp.clip(jnp.log(base[name]), *ends)
-        return TrustState(base, log_rate, jnp.float32(jnp.inf))
+        return TrustState(base, log_rate, jnp.float32(jnp.inf), jnp.int32(0))
 
     def centre(state):
         rate = jnp.clip(jnp.exp(state.log_rate), low, high)
@@ -112,15 +116,17 @@ def trust(
         used = jnp.log(signals.hyperparams[name][0])  # with the factors of transforms
         gap = jnp.log(target / jnp.maximum(divergence, _LEAST))  # > 0: too small
         hit = jnp.abs(gap) <= _NEAR
-        anchor = jnp.where(
-            jnp.isinf(state.log_anchor), used, 0.5 * (state.log_anchor + used)
-        )
-        anchor = jnp.where(hit, anchor, state.log_anchor)
+        hits = jnp.minimum(state.hits + hit, _FIRST + 1)
+        share = 1 / jnp.clip(hits, 1, _FIRST)
+        before = jnp.where(jnp.isinf(state.log_anchor), used, state.log_anchor)
+        mean = before + share * (used - before)
+        mean = jnp.where(hits > _FIRST, jnp.minimum(mean, before), mean)
+        anchor = jnp.where(hit, mean, state.log_anchor)
         move = jnp.clip(0.5 * gap - 0.25 * jnp.clip(gap, -_NEAR, _NEAR), -down, up)
         failed = ~jnp.isfinite(divergence)
         log_rate = state.log_rate + jnp.where(failed, -down, move)
         log_rate = jnp.clip(jnp.minimum(log_rate, anchor + headroom), *ends)
         anchor = jnp.where(failed, state.log_anchor, anchor)
-        return TrustState(state.base, log_rate, anchor), jnp.zeros(1, jnp.int32)
+        return TrustState(state.base, log_rate, anchor, hits), jnp.zeros(1, jnp.int32)
 
     return Tuner(1, bounds, init, ask, tell, centre, metrics=(metric,))

@@ -7,13 +7,12 @@ import pytest
 
 import optix
 from optix.loop.loop import loop
-from optix.tuners.trust import trust
+from optix.tuners.trust import TARGET, trust
 from optix.types import Signals
 from tests.toys import target_learner
 
 BOUNDS = {"rate": (1e-8, 1e2)}
 BASE = {"rate": 0.1, "discount": 0.99}
-TARGET = 0.01
 
 
 def signals(divergence, hyperparams, metric="kl"):
@@ -70,13 +69,26 @@ def test_it_comes_to_the_target_from_a_thousand_times_off():
 def test_a_policy_that_has_converged_does_not_drive_it_up():
     def law(rate, number, key):
         del key
-        return rate**2 * jnp.where(number < 10, 1.0, 1e-6)
+        return rate**2 * jnp.where(number < 24, 1.0, 1e-6)
 
-    rates = steer(trust(BOUNDS, headroom=4.0), law, 0.01, 60)
+    rates = steer(trust(BOUNDS, target=0.01, headroom=4.0), law, 0.01, 60)
     np.testing.assert_allclose(rates[10], 0.1, rtol=0.05)
-    np.testing.assert_allclose(rates[-1], 0.4, rtol=0.05)
+    np.testing.assert_allclose(rates[-1], 0.4, rtol=0.2)
     free = steer(trust(BOUNDS, headroom=1e9), law, 0.01, 60)
     assert free[-1] > 50  # it would have gone to where the divergence is had again
+
+
+def test_one_that_moves_less_and_less_does_not_either():
+    """The rate that keeps to the target doubles every ten rounds, for ever."""
+
+    def law(rate, number, key):
+        del key
+        return TARGET * rate**2 * 4.0 ** (-number / 10)
+
+    rates = steer(trust(BOUNDS), law, 1.0, 200)
+    first = np.exp(np.log(rates[:16]).mean())
+    assert rates[16] > 1.5  # it follows
+    np.testing.assert_allclose(rates[-1], 3.0 * first, rtol=0.05)
 
 
 def test_moves_are_bounded_and_down_further_than_up():
