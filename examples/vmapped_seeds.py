@@ -21,12 +21,11 @@ def main(seeds: int = 64, max_rounds: int = 500) -> None:
     print("stopped by ", [optix.StopReason(int(r)).name for r in states.stop_reason])
     print("curves     ", states.curve.shape)  # [seeds, 1024]
 
-    # one program over hyperparameters: every float is a traced leaf, and stays as it is
-    steady = optix.make("CartPole-v1", "ppo", tuner="fixed", max_rounds=max_rounds)
+    # the same program over hyperparameters: every float is a traced leaf
     rates = jnp.logspace(-5, -2, 4)
     keys = jax.random.split(jax.random.key(1), len(rates))
-    grid = jax.vmap(steady.init)(keys, {"learning_rate": rates})
-    grid = jax.jit(jax.vmap(steady.run), donate_argnums=0)(grid)
+    grid = jax.vmap(loop.init)(keys, {"learning_rate": rates})
+    grid = jax.jit(jax.vmap(loop.run), donate_argnums=0)(grid)
     for rate, score in zip(rates, grid.best.score, strict=True):
         print(f"learning_rate {rate:.0e}: {score:.1f}")
 

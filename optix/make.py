@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Literal, overload
 
 import jax
+import jax.numpy as jnp
 
 from optix import checks
 from optix.checks import OptionError
@@ -84,8 +85,8 @@ def make(
       tuner: chooses hyperparameters during the run; "fixed" leaves them alone, "trust"
         steers PPO's learning rate by how far a round moves the policy; "spsa",
         "momentum", "backoff", "adaptive" and "pbt" tune the agent's usual ones within
-        its usual bounds. None takes "trust" for PPO whose learning rate is not among the
-        options, else "fixed": a rate that is given stays as it is.
+        its usual bounds. None takes "trust" for PPO where nobody gives a learning rate,
+        else "fixed": one that is given, here or to `Loop.init`, stays as it is.
       transforms: pure callbacks, see `optix.loop.transforms.chain`.
       diagnostics: detect loss spikes, entropy collapse, divergence that is too high and
         stale exploration, and act against them: `optix.loop.diagnostics` behind the
@@ -154,8 +155,9 @@ def make(
     if validation is not None and score is not None:
         raise OptionError("give validation= or score=, not both: one score decides")
 
+    steered = tuner is None and _usual_tuner(row, policies, options) == "trust"
     if tuner is None:
-        tuner = _usual_tuner(row, policies, options)
+        tuner = "trust" if steered else "fixed"
     if isinstance(tuner, str):
         checks.known_names("tuner", [tuner], TUNERS)
         tuner = TUNERS[tuner](row.tuned)
@@ -203,7 +205,7 @@ def make(
         **_named(options, loop_names),
     )
     if policies is None:
-        return made
+        return _unless_given(made) if steered else made
     given: dict[str, Any] = {"bounds": made.tuner.bounds or row.tuned}
     return population(made, policies, **(given | _named(options, several)))
 
@@ -425,8 +427,27 @@ def usual_tuner(agent: str, **options: Any) -> str:
     return _usual_tuner(ALGORITHMS[agent], options.get("policies"), options)
 
 
+def _unless_given(made: Loop) -> Loop:
+    """Return a loop with `trust` that leaves the rate of a run that is given one."""
+
+    def marked(state, given, held=False):
+        held = held | bool(made.tuner.bounds.keys() & dict(given or {}).keys())
+        tuner = state.tuner._replace(held=jnp.bool_(held))
+        best = state.best._replace(hyperparams=made.tuner.centre(tuner))
+        return state._replace(tuner=tuner, best=best)
+
+    def init(key, hyperparams=None):
+        return marked(made.init(key, hyperparams), hyperparams)
+
+    def restart(state, policy, hyperparams, key):
+        new = made.restart(state, policy, hyperparams, key)
+        return marked(new, hyperparams, state.tuner.held)
+
+    return made._replace(init=init, restart=restart)
+
+
 def _usual_tuner(row: Algorithm, policies: int | None, options: Iterable[str]) -> str:
-    """Return "trust" where nobody says a rate: members of a population have each theirs."""
+    """Return "trust" where nobody says a rate; members of a population have their own."""
     given = _OF_THE_RATE & set(options)
     return "trust" if row.steered and policies is None and not given else "fixed"
 

@@ -134,3 +134,37 @@ def test_rates_are_vmapped_and_nothing_is_traced_again():
     assert total[0] == 0 and total[1] > 0
     step(states)
     assert step._cache_size() == 1
+
+
+def test_a_rate_that_nobody_gives_is_steered():
+    def names(agent, **options):
+        return list(optix.make("CartPole-v1", agent, **SMALL | options).tuner.bounds)
+
+    recurrent = names("recurrent_ppo", num_steps=16, num_minibatches=1)
+    assert names("ppo") == recurrent == ["learning_rate"]
+    assert names("impala") == names("ppo", tuner="fixed") == []
+    assert names("ppo", learning_rate=1e-3) == names("ppo", decay_over=9) == []
+    assert names("ppo", learning_rate=1e-3, tuner="trust") == ["learning_rate"]
+    several = optix.make("CartPole-v1", "ppo", **SMALL, policies=2)
+    assert list(several.tuner.bounds) == list(TUNED)
+
+
+def test_a_rate_that_a_run_is_given_stays_as_it_is():
+    loop = optix.make("CartPole-v1", "ppo", **SMALL)
+
+    @jit
+    def rates(state):
+        return jax.lax.scan(
+            lambda state, _: (loop.step(state)[0], loop.tuner.centre(state.tuner)),
+            state,
+            length=4,
+        )[1]["learning_rate"]
+
+    key = jax.random.key(0)
+    assert len(set(rates(loop.init(key)).tolist())) > 1
+    assert len(set(rates(loop.init(key, {"entropy_coefficient": 0.1})).tolist())) > 1
+    given = loop.init(key, {"learning_rate": 0.5})  # beyond the bounds of `trust`
+    np.testing.assert_array_equal(rates(given), np.full(4, 0.5, np.float32))
+    policy = jax.tree.map(lambda x: x[0], given.learner.policy)
+    again = loop.restart(given, policy, None, key)
+    np.testing.assert_array_equal(rates(again), np.full(4, 0.5, np.float32))

@@ -296,11 +296,15 @@ def modulate(
     modulation: Mapping[str, jax.Array],
     bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, jax.Array]:
-    """Multiply what the tuner asked by the transforms' factors, within bounds."""
+    """Multiply what the tuner asked by the transforms' factors, within bounds.
+
+    What was asked beyond them, as a run was given it, is no further beyond.
+    """
     hyperparams = {}
-    for name, value in asked.items():
-        value = jnp.float32(value * modulation[name])
+    for name, wanted in asked.items():
+        value = jnp.float32(wanted * modulation[name])
         if name in bounds:
-            value = jnp.clip(value, *bounds[name])
+            low, high = bounds[name]
+            value = jnp.clip(value, jnp.minimum(low, wanted), jnp.maximum(high, wanted))
         hyperparams[name] = value
     return hyperparams

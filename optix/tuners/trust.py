@@ -26,6 +26,7 @@ class TrustState(NamedTuple):
     log_rate: jax.Array  # [] float32
     log_anchor: jax.Array  # [] float32 mean of the rates that hit; infinity before any
     hits: jax.Array  # [] int32 at most one more than are counted
+    held: jax.Array  # [] bool, whether the rate stays as it came
 
 
 def trust(
@@ -47,8 +48,8 @@ def trust(
 
     A policy that has converged hardly moves at any rate, and one that nears the end moves
     less and less: a rate that made up for it would climb to its bound, and shake what has
-    been learned. So the first rates that hit the target say where later ones belong: within
-    `headroom` above their mean.
+    been learned. So the first rates that hit the target say where later ones belong: at
+    most `headroom` times their mean.
 
     Args:
         bounds: {name: (low, high)} of the rate, the only name.
@@ -95,11 +96,12 @@ def trust(
         del key
         base = floats(base, bounds)
         log_rate = jnp.clip(jnp.log(base[name]), *ends)
-        return TrustState(base, log_rate, jnp.float32(jnp.inf), jnp.int32(0))
+        none = jnp.float32(jnp.inf), jnp.int32(0)
+        return TrustState(base, log_rate, *none, jnp.bool_(False))
 
     def centre(state):
         rate = jnp.clip(jnp.exp(state.log_rate), low, high)
-        return {**state.base, name: rate}
+        return {**state.base, name: jnp.where(state.held, state.base[name], rate)}
 
     def ask(state):
         return {n: value[None] for n, value in centre(state).items()}
@@ -127,6 +129,7 @@ def trust(
         log_rate = state.log_rate + jnp.where(failed, -down, move)
         log_rate = jnp.clip(jnp.minimum(log_rate, anchor + headroom), *ends)
         anchor = jnp.where(failed, state.log_anchor, anchor)
-        return TrustState(state.base, log_rate, anchor, hits), jnp.zeros(1, jnp.int32)
+        state = TrustState(state.base, log_rate, anchor, hits, state.held)
+        return state, jnp.zeros(1, jnp.int32)
 
     return Tuner(1, bounds, init, ask, tell, centre, metrics=(metric,))

@@ -161,9 +161,8 @@ def test_diagnostics_and_the_picture_are_part_of_a_run(run):
     recipe = json.loads((directory / "run.json").read_text())["recipe"]
     assert recipe["options"]["diagnostics"] is True
     assert (directory / "hyperparams.png").stat().st_size > 5000  # trust has moved
-    result = optix.train(
-        "CartPole-v1", directory=directory.parent / "fixed", progress=False, **SMALL
-    )
+    options = {**SMALL, "tuner": "fixed", "progress": False}
+    result = optix.train("CartPole-v1", directory=directory.parent / "fixed", **options)
     assert result.hyperparams is None
 
 
