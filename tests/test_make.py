@@ -137,11 +137,12 @@ def test_rates_are_vmapped_and_nothing_is_traced_again():
 
 
 def test_a_rate_that_nobody_gives_is_steered():
-    def names(agent, **options):
-        return list(optix.make("CartPole-v1", agent, **SMALL | options).tuner.bounds)
+    sizes = {**SMALL, "num_steps": 16, "num_minibatches": 1}
 
-    recurrent = names("recurrent_ppo", num_steps=16, num_minibatches=1)
-    assert names("ppo") == recurrent == ["learning_rate"]
+    def names(agent, **options):
+        return list(optix.make("CartPole-v1", agent, **sizes | options).tuner.bounds)
+
+    assert names("ppo") == names("recurrent_ppo") == ["learning_rate"]
     assert names("impala") == names("ppo", tuner="fixed") == []
     assert names("ppo", learning_rate=1e-3) == names("ppo", decay_over=9) == []
     assert names("ppo", learning_rate=1e-3, tuner="trust") == ["learning_rate"]
