@@ -48,8 +48,9 @@ class Loops(NamedTuple):
         return recipe_of(self.plan.environment, agent, options)
 
     def _made_by(self, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        # a rate of the search's is not steered away from what is judged
-        options = {"tuner": "fixed", **self.plan.options, **settings}
+        options = {**self.plan.options, **settings}
+        if options.get("tuner") is None:  # the rate that is judged is the search's
+            options["tuner"] = "fixed"
         return options.pop("agent", self.plan.agent), options
 
 
