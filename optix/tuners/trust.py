@@ -114,12 +114,12 @@ def trust(
                 f"{', '.join(sorted(signals.metrics)) or 'nothing'}; tuner='fixed' suits "
                 "all, and 'spsa' tunes by scores alone"
             )
-        divergence = signals.metrics[metric][0]
+        divergence = jnp.float32(signals.metrics[metric][0])
         used = jnp.log(signals.hyperparams[name][0])  # with the factors of transforms
         gap = jnp.log(target / jnp.maximum(divergence, _LEAST))  # > 0: too small
         hit = jnp.abs(gap) <= _NEAR
         hits = jnp.minimum(state.hits + hit, _FIRST + 1)
-        share = 1 / jnp.clip(hits, 1, _FIRST)
+        share = 1 / jnp.float32(jnp.clip(hits, 1, _FIRST))
         before = jnp.where(jnp.isinf(state.log_anchor), used, state.log_anchor)
         mean = before + share * (used - before)
         mean = jnp.where(hits > _FIRST, jnp.minimum(mean, before), mean)

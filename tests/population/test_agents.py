@@ -20,7 +20,8 @@ ROUNDS = 3
 @pytest.fixture(scope="module")
 def course():
     """The population, its states before and after each round, and the reports."""
-    loop = optix.make("gymnasium:CartPole-v1", agent="recurrent_ppo", **SMALL)
+    options = {"agent": "recurrent_ppo", "tuner": "fixed", **SMALL}
+    loop = optix.make("gymnasium:CartPole-v1", **options)
     run = population(
         loop,
         2,
