@@ -44,8 +44,12 @@ CASES = {
     "Craftax-Classic 64 x 64, three layers of 512": Case(
         "craftax", 1, _of(CRAFTAX, 64, 64, (512,) * 3, num_minibatches=8)
     ),
-    "Navix-Empty-5x5 16 x 128": Case("rejax", 8, _of(EMPTY, 16, 128, (64, 64))),
-    "Navix-DoorKey-5x5 64 x 64": Case("rejax", 4, _of(DOOR, 64, 64, (64, 64))),
+    "Navix-Empty-5x5 16 x 128": Case(
+        "rejax", 24, _of(EMPTY, 16, 128, (64, 64), flat=True)
+    ),
+    "Navix-DoorKey-5x5 64 x 64": Case(
+        "rejax", 12, _of(DOOR, 64, 64, (64, 64), flat=True)
+    ),
     "brax inverted_pendulum 64 x 32": Case(
         "brax", 4, _of(PENDULUM, 64, 32, (64, 64), normalize_observations=True)
     ),

@@ -76,7 +76,7 @@ CASES = {
     ),
     "PQN Breakout flat 128 x 32": Case(
         "pqn",
-        4,
+        16,
         {"environment": BREAKOUT, "flat": True, "num_envs": 128, "hidden": (128,)},
     ),
     "DQN batch 32": Case("dqn", 60, {"batch_size": 32, "learning_starts": 1_000}),

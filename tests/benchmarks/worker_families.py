@@ -8,6 +8,7 @@ policy and for the value, with all of them.
 """
 
 import json
+import math
 import sys
 
 import jax
@@ -18,9 +19,12 @@ from tests.benchmarks.worker import say, serve
 def of_optix(settings, windows):
     """Return `key -> a number that needs all of the training`."""
     import optix
+    from optix.envs.device import device
 
     options = dict(settings)
     environment = options.pop("environment")
+    if options.pop("flat", False):
+        environment = flat(device(environment))
     run = optix.make(
         environment, "ppo", windows_per_round=1, evaluation_episodes=1, **options
     )
@@ -37,6 +41,26 @@ def of_optix(settings, windows):
         return weight(state.policy.params)
 
     return train
+
+
+def flat(env):
+    """The environment with observations as vectors, as rejax's layers see them."""
+
+    def vectors(obs):
+        return obs.reshape(len(obs), -1)
+
+    def reset(key, batch):
+        state, obs = env.reset(key, batch)
+        return state, vectors(obs)
+
+    def step(key, state, action):
+        state, told = env.step(key, state, action)
+        obs, next_obs = vectors(told.obs), vectors(told.next_obs)
+        return state, told._replace(obs=obs, next_obs=next_obs)
+
+    return env._replace(
+        observation_shape=(math.prod(env.observation_shape),), reset=reset, step=step
+    )
 
 
 def of_rejax(settings, windows):
