@@ -286,6 +286,7 @@ def growth(seeds, rounds=1500):
             network=graph,
             keep_weights=False,
             transforms=controller,
+            tuner="fixed",
             num_envs=16,
             num_steps=64,
             entropy_coefficient=0.1,
