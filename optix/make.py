@@ -155,7 +155,7 @@ def make(
     if validation is not None and score is not None:
         raise OptionError("give validation= or score=, not both: one score decides")
 
-    steered = tuner is None and _usual_tuner(row, policies, options) == "trust"
+    steered = tuner is None and usual_tuner(row, policies, options) == "trust"
     if tuner is None:
         tuner = "trust" if steered else "fixed"
     if isinstance(tuner, str):
@@ -422,11 +422,6 @@ def usual_agent(
     return _usual(action_space, network)
 
 
-def usual_tuner(agent: str, **options: Any) -> str:
-    """Return the name of the tuner that is picked where none is named."""
-    return _usual_tuner(ALGORITHMS[agent], options.get("policies"), options)
-
-
 def _unless_given(made: Loop) -> Loop:
     """Return a loop with `trust` that leaves the rate of a run that is given one."""
 
@@ -446,8 +441,11 @@ def _unless_given(made: Loop) -> Loop:
     return made._replace(init=init, restart=restart)
 
 
-def _usual_tuner(row: Algorithm, policies: int | None, options: Iterable[str]) -> str:
-    """Return "trust" where nobody says a rate; members of a population have their own."""
+def usual_tuner(row: Algorithm, policies: int | None, options: Iterable[str]) -> str:
+    """Return the name of the tuner that is picked where none is named.
+
+    It is "trust" where nobody says a rate; members of a population have their own.
+    """
     given = _OF_THE_RATE & set(options)
     return "trust" if row.steered and policies is None and not given else "fixed"
 

@@ -20,6 +20,7 @@ from optix.distributed.devices import wanted
 from optix.distributed.mesh import ONE_DEVICE, Split, split
 from optix.distributed.peers import lost_peers, peers
 from optix.make import make, usual_agent, usual_tuner
+from optix.registry import ALGORITHMS
 from optix.run import description
 from optix.run.folder import POLICIES_KEPT, RunFolder, RunFolderError
 from optix.run.pause import Pause, Watch
@@ -131,7 +132,8 @@ def train(
             each = divided(agent, options, shares.data)
             loop = make(environment_or_loop, agent, **each)
             if options.get("tuner") is None:
-                options["tuner"] = usual_tuner(agent, **options)
+                row, policies = ALGORITHMS[agent], options.get("policies")
+                options["tuner"] = usual_tuner(row, policies, options)
             recipe = recipe_of(
                 environment_or_loop, agent, options, warn=directory is not None
             )

@@ -67,22 +67,11 @@ def of_rejax(settings, windows):
     """The same by rejax, which knows some families by a prefix."""
     import rejax
 
-    from tests.benchmarks.worker_rejax import options_of, with_networks
+    from tests.benchmarks.worker_rejax import learner_of
 
     family, name = settings["environment"].split(":")
-    env, params = rejax.compat.create(f"{family}/{name}")
-    steps = windows * settings["num_envs"] * settings["num_steps"]
-    learner = rejax.PPO.create(
-        env=env,
-        env_params=params,
-        total_timesteps=steps,
-        eval_freq=steps,
-        learning_rate=settings["learning_rate"],
-        gamma=settings["discount"],
-        num_envs=settings["num_envs"],
-        **options_of("ppo", settings, steps),
-    )
-    learner = with_networks(learner, settings)
+    made = rejax.compat.create(f"{family}/{name}")
+    learner = learner_of("ppo", settings, windows, *made)
 
     def train(key):
         state = learner.init_state(key)

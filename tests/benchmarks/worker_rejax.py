@@ -135,12 +135,11 @@ def build(algorithm, seeds, windows):
     return built(settings_of(algorithm), algorithm, seeds, windows)
 
 
-def built(settings, algorithm, seeds, windows):
-    """As `build`, at settings of one's own."""
-    env, params = gymnax.make(settings["environment"])
+def learner_of(algorithm, settings, windows, env, params):
+    """Return an algorithm of rejax at the settings, for so many windows."""
     total = windows * settings["num_envs"] * settings["num_steps"]
     learner = getattr(rejax, algorithm.upper()).create(
-        env=FiveValues(env),
+        env=env,
         env_params=params,
         total_timesteps=total,
         eval_freq=total,
@@ -150,7 +149,13 @@ def built(settings, algorithm, seeds, windows):
         num_envs=settings["num_envs"],
         **options_of(algorithm, settings, total),
     )
-    learner = with_networks(learner, settings)  # `create` knows only 64 x 64 units
+    return with_networks(learner, settings)  # `create` knows only 64 x 64 units
+
+
+def built(settings, algorithm, seeds, windows):
+    """As `build`, at settings of one's own."""
+    env, params = gymnax.make(settings["environment"])
+    learner = learner_of(algorithm, settings, windows, FiveValues(env), params)
 
     def one(key):
         return learner.train(key)[1][1].mean()  # the 128 episodes of one evaluation

@@ -32,6 +32,10 @@ def killed(directory, seconds):
     assert process.returncode in (-9, 0), said
 
 
+def said_of(trial):
+    return trial.state, trial.value, trial.params
+
+
 def test_kills_lose_only_what_was_under_way_and_give_no_number_twice(tmp_path):
     directory, chance = tmp_path / "it", random.Random()
     finished, told = {}, []
@@ -40,23 +44,15 @@ def test_kills_lose_only_what_was_under_way_and_give_no_number_twice(tmp_path):
         killed(directory, told[-1])
         now = trials_of(directory) if (directory / "study.journal").exists() else {}
         assert sorted(now) == list(range(len(now))), told
-        for number, (state, value, params) in finished.items():
-            then = now[number]
-            assert (then.state, then.value, then.params) == (state, value, params), told
-        finished = {
-            n: (t.state, t.value, t.params)
-            for n, t in now.items()
-            if t.state.is_finished()
-        }
+        assert all(said_of(now[n]) == said for n, said in finished.items()), told
+        finished = {n: said_of(t) for n, t in now.items() if t.state.is_finished()}
     result = play(
         directory=directory, pruner="none", report_every=1, confirm=0, slots=2
     )
     after = trials_of(directory)
     assert sorted(after) == list(range(len(after))), told
     assert len(result.trials) == 12
-    for number, (state, value, params) in finished.items():
-        then = after[number]
-        assert (then.state, then.value, then.params) == (state, value, params), told
+    assert all(said_of(after[n]) == said for n, said in finished.items()), told
     # whatever a kill has ended is there again with its key, and comes to its end
     attempts = {}
     for number, trial in sorted(after.items()):

@@ -212,14 +212,12 @@ def played(env_factory: Any, env_params: Any = None) -> Environment:
     Raises:
       OptionError: it is one that only the device plays.
     """
-    if isinstance(env_factory, Environment):
-        what = f"the Environment {env_factory.name}"
-    elif isinstance(env_factory, str) and is_registered(env_factory):
-        return hosted(env_factory, env_params)  # one of gymnax's names may be there too
-    elif is_hosted(env_factory):
+    # a name of gymnax's may be one of Gymnasium's too
+    named = isinstance(env_factory, str) and is_registered(env_factory)
+    is_record = isinstance(env_factory, Environment)
+    if not is_record and (named or is_hosted(env_factory)):
         return hosted(env_factory, env_params)
-    else:
-        what = repr(env_factory)
+    what = f"the Environment {env_factory.name}" if is_record else repr(env_factory)
     raise checks.OptionError(
         f"actors play a name of Gymnasium or what a function makes, got {what}, which "
         "the device plays by itself; leave actors out"
