@@ -11,20 +11,18 @@ from optix import checks
 from optix.tuners.space import floats
 from optix.types import Hyperparams, Tuner
 
-_NEAR = math.log(
-    4.0
-)  # so far from the target a divergence may be noise, and counts half
+_NEAR = math.log(4.0)  # so far from the target it may be noise, and counts half
 TARGET = 0.03  # nats a round
 _FIRST = 16  # hits whose mean says where the rate belongs; later ones only lower it
 _LEAST = 1e-12  # a divergence below is none
 
 
 class TrustState(NamedTuple):
-    """The rate, and where it last made moves of the size that is wanted."""
+    """The rate, and where it belonged when its moves came near the wanted size."""
 
     base: Hyperparams  # {name: []} all hyperparameters as they came
     log_rate: jax.Array  # [] float32
-    log_anchor: jax.Array  # [] float32 mean of the rates that hit; infinity before any
+    log_anchor: jax.Array  # [] float32 of what would have hit; infinity before any
     hits: jax.Array  # [] int32 at most one more than are counted
     held: jax.Array  # [] bool, whether the rate stays as it came
 
@@ -34,7 +32,7 @@ def trust(
     *,
     target: float | jax.Array = TARGET,
     metric: str = "kl",
-    up: float | jax.Array = 4.0,
+    up: float | jax.Array = 8.0,
     down: float | jax.Array = 10.0,
     headroom: float | jax.Array = 3.0,
 ) -> Tuner:
@@ -48,8 +46,8 @@ def trust(
 
     A policy that has converged hardly moves at any rate, and one that nears the end moves
     less and less: a rate that made up for it would climb to its bound, and shake what has
-    been learned. So the first rates that hit the target say where later ones belong: at
-    most `headroom` times their mean.
+    been learned. So the first rounds that come near the target say where later rates
+    belong: at most `headroom` times the mean of those that would have hit it.
 
     Args:
         bounds: {name: (low, high)} of the rate, the only name.
@@ -57,7 +55,7 @@ def trust(
         metric: the learner's number that tells it; of PPO "kl".
         up: the largest factor of one step up.
         down: the largest factor of one step down: too large a rate does harm.
-        headroom: the largest factor above the rates that first hit the target.
+        headroom: the largest factor above the rates that first would have hit the target.
 
     Raises:
         ValueError: more names than one, bounds that are not positive or reversed, factors
@@ -120,8 +118,9 @@ def trust(
         hit = jnp.abs(gap) <= _NEAR
         hits = jnp.minimum(state.hits + hit, _FIRST + 1)
         share = 1 / jnp.float32(jnp.clip(hits, 1, _FIRST))
-        before = jnp.where(jnp.isinf(state.log_anchor), used, state.log_anchor)
-        mean = before + share * (used - before)
+        there = used + 0.5 * gap  # not the rate itself: on its way up it is too low
+        before = jnp.where(jnp.isinf(state.log_anchor), there, state.log_anchor)
+        mean = before + share * (there - before)
         mean = jnp.where(hits > _FIRST, jnp.minimum(mean, before), mean)
         anchor = jnp.where(hit, mean, state.log_anchor)
         move = jnp.clip(0.5 * gap - 0.25 * jnp.clip(gap, -_NEAR, _NEAR), -down, up)
