@@ -59,6 +59,11 @@ def _checked(name: str, entry: Any, called: str) -> tuple:
     if kind == "categorical":
         if not values:
             raise checks.OptionError(f"{name} in {called} has no values; {remedy}")
+        if len(values) == 1 and isinstance(values[0], list):
+            each = ", ".join(map(repr, ("categorical", *values[0])))
+            raise checks.OptionError(
+                f"{name} in {called} has one value, the list {values[0]!r}; write ({each})"
+            )
         return tuple(entry)
     if len(values) != 2:
         raise checks.OptionError(f"{name} in {called} is {entry!r}; {remedy}")

@@ -25,6 +25,10 @@ WRONG = [
     (dict(space={"learning_rate": ("float", 1, 0)}), "finite with low < high"),
     (dict(space={"learning_rate": ("int", 0.5, 4)}), "whole bounds"),
     (dict(space={"learning_rate": ("categorical",)}), "has no values"),
+    (
+        dict(space={"num_envs": ("categorical", [2, 4])}),
+        r"write \('categorical', 2, 4\)",
+    ),
     (dict(space={"learning_rate": 3}), "learning_rate in space is 3"),
     (dict(space={}), "space must be"),
     (dict(space={"learning_rat": ("float", 0, 1)}), "did you mean 'learning_rate'"),
