@@ -42,8 +42,8 @@ def repeat(tree: Tree, count: int) -> Tree:
 def all_finite(tree: PyTree) -> jax.Array:
     """Return whether every float of the tree is finite, [] bool."""
     floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
-    # One reduction over all small leaves: one for each takes longer to compile. But to join
-    # a million numbers takes XLA:CPU on several threads 50 ms, to read them 0.2.
+    # One reduction over all small leaves: one for each takes longer to compile. To join a
+    # million numbers though takes XLA:CPU on several threads 50 ms, to read them 0.2.
     parts = [jnp.ravel(x) for x in floats if x.size < _LARGE]
     parts = [jnp.concatenate(parts)] if parts else []
     parts += [x for x in floats if x.size >= _LARGE]
