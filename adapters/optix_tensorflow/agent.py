@@ -18,6 +18,7 @@ import tensorflow as tf
 from optix import checks
 from optix.host.network_agent import Hyperparams, NetworkAgent
 from optix.host.observing import ObservationView
+from optix.math.masks import observed
 from optix.types import Box, Discrete
 from optix_tensorflow import onnx
 from optix_tensorflow.given import check_optimizer, input_shape
@@ -78,10 +79,17 @@ class KerasAgent(NetworkAgent):
         Raises:
           ValueError: they are of another shape than those before.
         """
-        seen = self.view.plain(observations)
+        seen = self.view.plain(observed(observations))
         if self.shape is None:
             self.shape = self.view.told = seen.shape[1:]
         return self.view.normalize(seen), [None, *self.shape], tf.float32
+
+    def shown(self, observations: Any) -> list[tuple[Any, Any, Any]]:
+        """Return what `obs` does, and of `Masked` ones the masks, for `call`."""
+        seen, mask = self.obs(observations), self.view.mask(observations)
+        if mask is None:
+            return [seen]
+        return [seen, (mask, [None, mask.shape[-1]], tf.bool)]
 
     def call(self, name: str, function: Callable, *given: tuple[Any, Any, Any]) -> Any:
         """Call a function of TensorFlow that is traced the first time only.
@@ -91,6 +99,8 @@ class KerasAgent(NetworkAgent):
           function: takes tensors.
           *given: (array, its shape with None where sizes differ, its dtype).
         """
+        if any(dtype is tf.bool for _, _, dtype in given):
+            name = f"{name}, masked"
         traced = self._traced.get(name)
         if traced is None:
             specs = [tf.TensorSpec(shape, dtype) for _, shape, dtype in given]

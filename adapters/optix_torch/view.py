@@ -17,13 +17,18 @@ class TensorView(ObservationView):
       shape: of one observation; None takes that of the first one seen.
       normalised: by the moments of what `observe` was given.
       device: where the network is.
+      masks: whether they may be `Masked`; masks stay what they are.
     """
 
     def __init__(
-        self, shape: tuple[int, ...] | None, normalised: bool, device: torch.device
+        self,
+        shape: tuple[int, ...] | None,
+        normalised: bool,
+        device: torch.device,
+        masks: bool = False,
     ):
         """See the class."""
-        super().__init__(shape, normalised)
+        super().__init__(shape, normalised, masks)
         self._shape = None if shape is None else tuple(shape)
         self._device = device
 
