@@ -185,20 +185,26 @@ class KerasAgent(NetworkAgent):
         self.optimizers[name].apply(slopes)
         return norm
 
-    def export_onnx(self, path: str | os.PathLike) -> None:
+    def export_onnx(
+        self, path: str | os.PathLike, *, action_mask: bool = False
+    ) -> None:
         """Write the deterministic policy as an ONNX file that takes any batch.
 
         The input is "observation" [batch, ...] float32, as the environment gives it;
-        the normaliser is part of the file. Outputs are those of `onnx.export`.
+        the normaliser is part of the file. Outputs are those of `onnx.export`. With
+        `action_mask` that is an input too, [batch, n] bool, and what it forbids is no
+        "action".
 
         Raises:
-          ValueError: a path that can not be written to, a layer without an ONNX form.
+          ValueError: a path that can not be written to, a layer without an ONNX form, a
+            mask for agents that take none.
           ImportError: onnx is not installed.
         """
         onnx.export(
             next(iter(self.modules.values())),
             path,
             self.HEAD,
+            masked=self.check_masked(action_mask),
             normalizer=self.view.scale() if self.view.normalised else None,
             bounds=self.bounds,
             log_scale_range=self.LOG_SCALES,

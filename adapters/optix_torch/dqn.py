@@ -202,7 +202,7 @@ class TorchDQNAgent(TargetAgent):
         return fitted(cls, env, Discrete, networks, options)
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return "q_values" [B, n] and the best "action"."""
         values = self._values(self.q_network, self.view.exported(observation))

@@ -190,12 +190,10 @@ class FeedForwardAgent(ProximalAgent):
         return {"observation": self.view.shape(self.modules["actor"])}
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the parameters of the distribution, and its mode as "action"."""
-        actions = self.distribution(
-            self.modules["actor"](self.view.exported(observation))
-        )
+        actions = self._actions(self.view.exported(observation))
         return {**actions.parameters(), "action": self._bounded(actions.mode())}
 
     def _bounded(self, action: torch.Tensor) -> torch.Tensor:

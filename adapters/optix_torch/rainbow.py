@@ -187,12 +187,10 @@ class TorchRainbowDQNAgent(TargetAgent):
             )
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return "q_values" [B, n], means of the distributions, and the best "action"."""
-        values = self._means(
-            self._logits(self.q_network, self.view.exported(observation))
-        )
+        values = self._values(self.q_network, self.view.exported(observation))
         return {"q_values": values, "action": values.argmax(-1)}
 
     def _choose(self, obs, explore):
@@ -224,12 +222,13 @@ class TorchRainbowDQNAgent(TargetAgent):
 
     def _best(self, obs: PyTree) -> torch.Tensor:
         """The actions of the greatest mean return, of those that are allowed, [N]."""
-        means = self._means(self._logits(self.q_network, obs))
-        return masked(means, obs, "values").argmax(-1)
+        return self._values(self.q_network, obs).argmax(-1)
 
-    def _means(self, logits: torch.Tensor) -> torch.Tensor:
-        """The mean returns of the actions, [N, n]."""
-        return logits.softmax(-1) @ self._atoms(logits.shape[-1])
+    def _values(self, network: nn.Module, obs: PyTree) -> torch.Tensor:
+        """The mean returns of the actions, [N, n], under their mask."""
+        logits = self._logits(network, obs)
+        means = logits.softmax(-1) @ self._atoms(logits.shape[-1])
+        return masked(means, obs, "values")
 
     def _atoms(self, count: int) -> torch.Tensor:
         h = self.hyperparams

@@ -177,14 +177,13 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         return {"observation": self.view.shape(first), "carry": (self.cell.size,)}
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the logits, the likeliest "action", and "next_carry"."""
-        inputs = self._inputs(self.view.exported(observation))
-        after, features = self.cell.step(carry[0], inputs)
-        logits = self.modules["actor_head"](features)
-        action = Categorical(logits).mode()
-        return {"logits": logits, "action": action, "next_carry": after}
+        seen = self.view.exported(observation)
+        after, features = self.cell.step(carry[0], self._inputs(seen))
+        actions = self._actions(features, seen)
+        return {**actions.parameters(), "action": actions.mode(), "next_carry": after}
 
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n], with the memory of episodes.

@@ -8,6 +8,8 @@ from torch import nn
 
 from optix import checks
 from optix.host.observing import CLIP, ObservationView
+from optix.math.masks import on_observed
+from optix.types import PyTree
 
 
 class TensorView(ObservationView):
@@ -64,9 +66,9 @@ class TensorView(ObservationView):
             "the agent, or let it act once"
         )
 
-    def exported(self, seen: torch.Tensor) -> torch.Tensor:
+    def exported(self, seen: PyTree) -> PyTree:
         """Return what `normalize` does, by operations that can be traced."""
         if not self.normalised:
             return seen
         mean, scale = self.scale()
-        return ((seen - mean) * scale).clamp(-CLIP, CLIP)
+        return on_observed(lambda x: ((x - mean) * scale).clamp(-CLIP, CLIP), seen)

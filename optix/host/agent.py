@@ -247,7 +247,9 @@ class BaseAgent(abc.ABC):
     def export_onnx(self, path: str) -> None:
         """Write the deterministic policy as an ONNX file, in place of one that is there.
 
-        `optix.load(DIR).export_onnx` and `optix export` call it with the best weights.
+        `optix.load(DIR).export_onnx` and `optix export` call it with the best weights; of
+        an agent that has learned under masks with `action_mask=True`, for a file that has
+        them as an input.
         """
         raise self._missing("export_onnx")
 

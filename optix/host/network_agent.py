@@ -105,6 +105,15 @@ class NetworkAgent(BaseAgent):
         """Return the same for a batch, [B, n]."""
         raise self._missing("action_probs")
 
+    def check_masked(self, action_mask: bool) -> bool:
+        """Return a flag of `export_onnx`, or raise ValueError where there is no mask."""
+        if checks.boolean("action_mask", action_mask) and not self.takes_masks:
+            raise checks.OptionError(
+                f"action_mask must be False for {type(self).__name__}, which does not "
+                "take masks, got True"
+            )
+        return action_mask
+
     def begin_episode(self, which: np.ndarray) -> None:
         """Remember which of the environments begin an episode, [B] bool."""
         self.carry = {**(self.carry or {}), "began": np.array(which, bool)}

@@ -127,13 +127,16 @@ class LoadedAgent:
     def export_onnx(self, path: str | os.PathLike) -> None:
         """Write the deterministic policy as an ONNX file, as the agent does.
 
+        Where it is shown which actions are allowed, "action_mask" [batch, n] is an input.
+
         Raises:
             NotImplementedError: the agent has no way to.
             ValueError: a path that can not be written to.
             ImportError: a package that it needs is not installed.
         """
         where = checked_path(path)
-        self.agent.export_onnx(os.fspath(where))
+        options = {"action_mask": True} if self.masked else {}
+        self.agent.export_onnx(os.fspath(where), **options)
         annotate(where, {"score": f"{self.score:.6g}"})
 
     def __repr__(self) -> str:

@@ -166,3 +166,17 @@ def dqn_errors(window, online, target, double, n, discount):
         own = online(window.observations.obs[t, b])[window.actions[t, b]]
         errors.append(own - (total + factor * value))
     return np.array(errors)
+
+
+def run_onnx(onnx, file, agent, obs):
+    """{name: array} that an exported policy gives at masked observations."""
+    from onnx.reference import ReferenceEvaluator
+
+    model = onnx.load(file)
+    inputs = [x.name for x in model.graph.input]
+    assert inputs[0] == "observation" and inputs[-1] == "action_mask"
+    given = {"observation": obs.obs, "action_mask": obs.action_mask}
+    if "carry" in inputs:
+        given["carry"] = np.zeros((len(obs.obs), agent.cell.size), np.float32)
+    names = [x.name for x in model.graph.output]
+    return dict(zip(names, ReferenceEvaluator(model).run(None, given), strict=True))

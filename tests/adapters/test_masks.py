@@ -264,3 +264,26 @@ def test_an_ensemble_keeps_to_the_mask_also_with_members_that_do_not():
     one = Masked(obs.obs[0], obs.action_mask[0])
     probs = both.action_probs(one)
     assert probs.sum() == pytest.approx(1) and not probs[~one.action_mask].any()
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_an_exported_policy_takes_the_mask(name, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    agent = make(name, normalize_observations=True)
+    agent.learn(masking.window_of(agent))
+    agent.export_onnx(str(tmp_path / "policy.onnx"), action_mask=True)
+    obs = masking.masked_rows(np.random.default_rng(0), 7)
+    obs.action_mask[3] = False  # of what allows nothing everything is allowed
+    found = masking.run_onnx(onnx, tmp_path / "policy.onnx", agent, obs)
+    agent.begin_episode(np.ones(7, bool))
+    wanted, _ = agent.act_batch(obs, explore=False)
+    assert found.pop("action").tolist() == wanted.tolist()
+    values = found.get("logits", found.get("q_values"))
+    free = obs.action_mask | ~obs.action_mask.any(-1, keepdims=True)
+    assert (values[~free] == -1e9).all() and (np.abs(values[free]) < 100).all()
+
+
+def test_a_mask_is_no_input_of_agents_that_take_none(tmp_path):
+    with pytest.raises(ValueError, match="action_mask must be False for TorchSAC"):
+        EVERY["sac"](device="cpu").export_onnx(tmp_path / "x.onnx", action_mask=True)

@@ -133,3 +133,21 @@ def test_agents_of_real_actions_and_other_numbers_refuse_a_mask():
         EVERY["gaussian"]().act(np.ones(4), action_mask=[True, False])
     with pytest.raises(ValueError, match="one for each of its 2"):
         make("ppo").act(np.ones(4), action_mask=[True, False])
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_an_exported_policy_takes_the_mask(name, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    agent = make(name, normalize_observations=True)
+    agent.learn(masking.window_of(agent))
+    agent.export_onnx(tmp_path / "policy.onnx", action_mask=True)
+    obs = masking.masked_rows(np.random.default_rng(0), 7)
+    obs.action_mask[3] = False  # of what allows nothing everything is allowed
+    found = masking.run_onnx(onnx, tmp_path / "policy.onnx", agent, obs)
+    wanted, _ = agent.act_batch(obs, explore=False)
+    assert found["action"].tolist() == wanted.tolist()
+    values = found.get("logits", found.get("q_values"))
+    free = obs.action_mask | ~obs.action_mask.any(-1, keepdims=True)
+    assert (values[~free] == -1e9).all() and (np.abs(values[free]) < 100).all()
+    with pytest.raises(ValueError, match="action_mask must be False for TFSACAgent"):
+        EVERY["sac"]().export_onnx(tmp_path / "x.onnx", action_mask=True)
