@@ -156,7 +156,7 @@ class Masked(NamedTuple):
     """
 
     obs: PyTree  # [..., *observation_shape], all that networks and normalisers see
-    action_mask: jax.Array  # [..., n] bool; n is the sum of a MultiDiscrete's sizes
+    action_mask: PyTree  # [..., n] bool array; n is the sum of a MultiDiscrete's sizes
 
 
 class EnvStep(NamedTuple):

@@ -10,6 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from optix import checks
+from optix.math.masks import NEVER
+
 _LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 
 
@@ -38,6 +41,28 @@ class Categorical:
     def entropy(self) -> Any:
         """Return [N]."""
         return -tf.reduce_sum(tf.exp(self.log_probs) * self.log_probs, -1)
+
+
+def masked(out: Any, mask: Any, what: str = "logits") -> Any:
+    """Return logits or values [N, n] that no policy prefers where a mask forbids it.
+
+    Args:
+      out: [N, n].
+      mask: [N, n] bool, None where everything is allowed.
+      what: they are, for messages.
+
+    Raises:
+      ValueError: they are not one for each action of the mask.
+    """
+    if mask is None:
+        return out
+    if out.shape.rank != 2 or out.shape[1] != mask.shape[1]:
+        raise checks.OptionError(
+            f"an action mask needs {what} of the actions, one for each of its "
+            f"{mask.shape[1]}, but the network gives {list(out.shape)} beside a mask of "
+            f"{list(mask.shape)}"
+        )
+    return tf.where(mask, out, tf.cast(NEVER, out.dtype))
 
 
 class Gaussian:

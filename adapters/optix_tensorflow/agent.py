@@ -18,6 +18,7 @@ import tensorflow as tf
 from optix import checks
 from optix.host.network_agent import Hyperparams, NetworkAgent
 from optix.host.observing import ObservationView
+from optix.math.masks import observed
 from optix.types import Box, Discrete
 from optix_tensorflow import onnx
 from optix_tensorflow.given import check_optimizer, input_shape
@@ -78,10 +79,17 @@ class KerasAgent(NetworkAgent):
         Raises:
           ValueError: they are of another shape than those before.
         """
-        seen = self.view.plain(observations)
+        seen = self.view.plain(observed(observations))
         if self.shape is None:
             self.shape = self.view.told = seen.shape[1:]
         return self.view.normalize(seen), [None, *self.shape], tf.float32
+
+    def shown(self, observations: Any) -> list[tuple[Any, Any, Any]]:
+        """Return what `obs` does, and of `Masked` ones the masks, for `call`."""
+        seen, mask = self.obs(observations), self.view.mask(observations)
+        if mask is None:
+            return [seen]
+        return [seen, (mask, [None, mask.shape[-1]], tf.bool)]
 
     def call(self, name: str, function: Callable, *given: tuple[Any, Any, Any]) -> Any:
         """Call a function of TensorFlow that is traced the first time only.
@@ -91,6 +99,8 @@ class KerasAgent(NetworkAgent):
           function: takes tensors.
           *given: (array, its shape with None where sizes differ, its dtype).
         """
+        if any(dtype is tf.bool for _, _, dtype in given):
+            name = f"{name}, masked"
         traced = self._traced.get(name)
         if traced is None:
             specs = [tf.TensorSpec(shape, dtype) for _, shape, dtype in given]
@@ -175,20 +185,26 @@ class KerasAgent(NetworkAgent):
         self.optimizers[name].apply(slopes)
         return norm
 
-    def export_onnx(self, path: str | os.PathLike) -> None:
+    def export_onnx(
+        self, path: str | os.PathLike, *, action_mask: bool = False
+    ) -> None:
         """Write the deterministic policy as an ONNX file that takes any batch.
 
         The input is "observation" [batch, ...] float32, as the environment gives it;
-        the normaliser is part of the file. Outputs are those of `onnx.export`.
+        the normaliser is part of the file. Outputs are those of `onnx.export`. With
+        `action_mask` that is an input too, [batch, n] bool, and what it forbids is no
+        "action".
 
         Raises:
-          ValueError: a path that can not be written to, a layer without an ONNX form.
+          ValueError: a path that can not be written to, a layer without an ONNX form, a
+            mask for agents that take none.
           ImportError: onnx is not installed.
         """
         onnx.export(
             next(iter(self.modules.values())),
             path,
             self.HEAD,
+            masked=self.check_masked(action_mask),
             normalizer=self.view.scale() if self.view.normalised else None,
             bounds=self.bounds,
             log_scale_range=self.LOG_SCALES,

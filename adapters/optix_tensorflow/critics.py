@@ -116,7 +116,8 @@ class TwinCriticAgent(BoxActions, ReplayAgent):
     def _entries(self) -> int:
         return int(np.prod(self.shape or (1,))) + self.size[0]
 
-    def _anything(self, count: int) -> np.ndarray:
+    def _anything(self, *obs: Any) -> np.ndarray:
+        count = len(obs[0][0])
         return self.rng.uniform(-1, 1, (count, *self.size)).astype(np.float32)
 
     def _after_reset(self) -> None:

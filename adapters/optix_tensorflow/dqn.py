@@ -16,9 +16,11 @@ import tensorflow as tf
 from optix import checks
 from optix.agents.dqn import HYPERPARAMS
 from optix.host.fitting import fitted
+from optix.host.masked import random_action
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.types import Discrete
+from optix_tensorflow.actions import masked
 from optix_tensorflow.given import built, copied
 from optix_tensorflow.networks import Duel, dense, hidden_layers, network
 from optix_tensorflow.off_policy import ReplayAgent, follow
@@ -62,6 +64,7 @@ class TFDQNAgent(ReplayAgent):
     SIZES = {**replay_sizes(128), "target_period": (50, 1)}
     NAMES = ("value_loss", "value", "grad_norm")
     HEAD = "q_values"
+    takes_masks = True
     action_dtype: ClassVar = tf.int64
 
     def __init__(
@@ -147,22 +150,25 @@ class TFDQNAgent(ReplayAgent):
         """The share of random actions now: all, until there is enough to learn from."""
         return epsilon(self.hyperparams, self.env_steps) if self.warm else 1.0
 
-    def _anything(self, count):
-        return self.rng.integers(0, self.n_actions, count)
+    def _anything(self, *obs):
+        (seen, *_), *masks = obs
+        if not masks:
+            return self.rng.integers(0, self.n_actions, len(seen))
+        return random_action(self.rng, masks[0][0])
 
-    def _explored(self, obs):
-        greedy = self.call("play", self._play, obs).numpy()
+    def _explored(self, *obs):
+        greedy = self.call("play", self._play, *obs).numpy()
         coin = self.rng.random(len(greedy))
-        return np.where(coin < self.epsilon, self._anything(len(greedy)), greedy)
+        return np.where(coin < self.epsilon, self._anything(*obs), greedy)
 
-    def _play(self, obs):
-        return tf.argmax(self._values(self.q_network, obs), -1)
+    def _play(self, obs, mask=None):
+        return tf.argmax(self._values(self.q_network, obs, mask), -1)
 
     def _update(self, batch, h, made):
-        target_values = self._values(self.target, batch.next_obs)
-        chooser = target_values
+        following = batch.next_obs, batch.next_mask
+        target_values = chooser = self._values(self.target, *following)
         if self.double:
-            chooser = self._values(self.q_network, batch.next_obs)
+            chooser = self._values(self.q_network, *following)
         best = tf.argmax(chooser, -1)
         following = tf.gather(target_values, best, axis=-1, batch_dims=1)
         target = batch.reward + batch.discount * following
@@ -181,14 +187,14 @@ class TFDQNAgent(ReplayAgent):
         tf.cond(made % period == 0, move, lambda: 0)
         return [loss, tf.reduce_mean(value), norm], tf.abs(error)
 
-    def _values(self, model, obs, training=False):
+    def _values(self, model, obs, mask=None, training=False):
         out = model(obs, training=training)
         if out.shape.rank != 2 or out.shape[1] != self.n_actions:
             raise checks.OptionError(
                 f"q_network must give values of n_actions={self.n_actions} actions, "
                 f"[N, {self.n_actions}], got the shape {list(out.shape)}"
             )
-        return out
+        return masked(out, mask, "values")
 
     def _after_reset(self) -> None:
         self.target.set_weights(self.q_network.get_weights())

@@ -126,7 +126,7 @@ class TFGaussianPPOAgent(BoxActions, ProximalAgent):
 
         return fitted(cls, env, Box, networks, options)
 
-    def _actions(self, obs, training=False):
+    def _actions(self, obs, mask=None, training=False):
         out = self.modules["actor"](obs, training=training)
         return self.distribution(self.checked(out, 2, "a mean and a log scale"))
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from optix.host.network_agent import Hyperparams
 from optix.host.observing import ObservationView
 from optix.host.replaying import ReplayLearner
+from optix.math.masks import mask_of, observed
 from optix_tensorflow.agent import KerasAgent
 
 MOST_BYTES = 2**26  # of the observations that are drawn at once
@@ -33,6 +34,7 @@ class Batch(NamedTuple):
     discount: Any  # [N] of the value that follows, 0 after a termination
     next_obs: Any  # [N, ...]
     weight: Any  # [N]
+    next_mask: Any = None  # [N, n] bool of actions that are allowed next
 
 
 class ReplayAgent(ReplayLearner, KerasAgent):
@@ -57,16 +59,16 @@ class ReplayAgent(ReplayLearner, KerasAgent):
         """Take the models and what is the same for all."""
         self.with_priorities(prioritised)
         super().__init__(models, hyperparams, observation_shape)
-        view = ObservationView(self.shape, normalize_observations)
+        view = ObservationView(self.shape, normalize_observations, self.takes_masks)
         self.with_replay(view, normalize_rewards)
 
-    def _seen(self, observations: Any) -> tuple[Any, Any, Any]:
-        return self.obs(observations)
+    def _seen(self, observations: Any) -> list[tuple[Any, Any, Any]]:
+        return self.shown(observations)
 
-    def _chosen(self, obs: tuple[Any, Any, Any], explore: bool) -> np.ndarray:
+    def _chosen(self, obs: list[tuple[Any, Any, Any]], explore: bool) -> np.ndarray:
         if not explore:
-            return self.call("play", self._play, obs).numpy()
-        return self._explored(obs) if self.warm else self._anything(len(obs[0]))
+            return self.call("play", self._play, *obs).numpy()
+        return self._explored(*obs) if self.warm else self._anything(*obs)
 
     def _improve(self, updates: int) -> list[float]:
         self.learned_from["windows"] += 1
@@ -88,41 +90,56 @@ class ReplayAgent(ReplayLearner, KerasAgent):
         def stacked(x):
             return x.reshape(count, -1, *x.shape[1:])
 
-        fields = (
+        following = self.view(rows.next_obs)
+        fields = [
             (self.view(rows.obs), self.shape, tf.float32),
             (rows.action, self.size, self.action_dtype),
             (reward, (), tf.float32),
             (rows.discount, (), tf.float32),
-            (self.view(rows.next_obs), self.shape, tf.float32),
+            (observed(following), self.shape, tf.float32),
             (rows.weight, (), tf.float32),
-        )
+        ]
+        if (mask := mask_of(following)) is not None:
+            fields.append((mask, mask.shape[1:], tf.bool))
+        fields = [
+            (stacked(x), [None, None, *(shape or ())], dtype)
+            for x, shape, dtype in fields
+        ]
         sums, errors = self.call(
             "updates",
             self._updates,
-            *[
-                (stacked(x), [None, None, *(shape or ())], dtype)
-                for x, shape, dtype in fields
-            ],
+            *fields[:6],
             (first, [], tf.int64),
             *self.settings(),
+            *fields[6:],
         )
         if self.prioritised:
             self.learned_of(rows, errors.numpy().reshape(-1))
         return sums.numpy().astype(np.float64)
 
     def _updates(
-        self, obs, action, reward, discount, next_obs, weight, first, floats, sizes
+        self,
+        obs,
+        action,
+        reward,
+        discount,
+        next_obs,
+        weight,
+        first,
+        floats,
+        sizes,
+        next_mask=None,
     ):
         """Learn from [K, N] rows; return sums of numbers, and errors [K, N]."""
         h = self.unpacked(floats, sizes)
-        rows = Batch(obs, action, reward, discount, next_obs, weight)
+        rows = Batch(obs, action, reward, discount, next_obs, weight, next_mask)
         updates = tf.shape(reward)[0]
 
         def going(k, total, errors):
             return k < updates
 
         def update(k, total, errors):
-            batch = Batch(*[x[k] for x in rows])
+            batch = Batch(*[x if x is None else x[k] for x in rows])
             made = first + tf.cast(k, tf.int64) + 1
             numbers, error = self._update(batch, h, made)
             return k + 1, total + tf.stack(numbers), errors.write(k, error)
@@ -133,15 +150,15 @@ class ReplayAgent(ReplayLearner, KerasAgent):
         return total, errors.stack()
 
     @abc.abstractmethod
-    def _anything(self, count: int) -> np.ndarray:
-        """Return random actions of the agent's, [count, ...]."""
+    def _anything(self, *obs: tuple[Any, Any, Any]) -> np.ndarray:
+        """Return random actions of the agent's, [B, ...], of those that are allowed."""
 
     @abc.abstractmethod
-    def _explored(self, obs: tuple[Any, Any, Any]) -> np.ndarray:
+    def _explored(self, *obs: tuple[Any, Any, Any]) -> np.ndarray:
         """Return the agent's actions [B, ...] for observations as `call` takes them."""
 
     @abc.abstractmethod
-    def _play(self, obs: Any) -> Any:
+    def _play(self, obs: Any, mask: Any = None) -> Any:
         """Return the agent's actions [B, ...] without exploring, in TensorFlow."""
 
     @abc.abstractmethod

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import numpy as np
 import tensorflow as tf
 
@@ -21,6 +22,8 @@ from optix.host.normalizers import RewardNormalizer
 from optix.host.observing import ObservationView
 from optix.host.proximal import INFO, WindowLearner
 from optix.host.window import EpisodeData
+from optix.math.masks import observed
+from optix_tensorflow.actions import masked
 from optix_tensorflow.agent import KerasAgent, one_value
 from optix_tensorflow.given import built, input_shape
 
@@ -33,6 +36,7 @@ class Samples(NamedTuple):
     log_prob: Any  # [N] of the behaviour
     advantage: Any  # [N]
     value: Any  # [N] before the update
+    mask: Any = None  # [N, n] bool of actions that are allowed
 
 
 def proximal_loss(
@@ -112,16 +116,18 @@ class ProximalAgent(WindowLearner, KerasAgent):
         super().__init__(models, hyperparams, observation_shape)
         self.clip_values = checks.boolean("clip_values", clip_values)
         self.add_optimizer("optimizer", optimizer, [actor, critic], 1e-5)
-        self.view = ObservationView(self.shape, normalize_observations)
+        self.view = ObservationView(
+            self.shape, normalize_observations, self.takes_masks
+        )
         self.records["observations"] = self.view
         self.with_rewards(reward_normalizer, normalize_rewards)
 
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B, ...], and while exploring what `learn` needs of them."""
-        seen = self.obs(observations)
+        seen = self.shown(observations)
         if not explore:
-            return self._decoded(self.call("play", self._play, seen).numpy()), {}
-        action, log_prob = self.call("explore", self._explore, seen)
+            return self._decoded(self.call("play", self._play, *seen).numpy()), {}
+        action, log_prob = self.call("explore", self._explore, *seen)
         action = action.numpy()
         extras = {"log_prob": log_prob.numpy(), "began": self.take_began(len(action))}
         if self.drawn:
@@ -131,7 +137,7 @@ class ProximalAgent(WindowLearner, KerasAgent):
     def learn(self, episode_data: EpisodeData) -> dict[str, float]:
         """Learn from a window in several epochs; return the means over minibatches."""
         window = episode_data.batched()
-        samples = self._prepare(window, self.scaled(window))
+        samples, mask = self._prepare(window, self.scaled(window))
         order, ends = self._plan(window.length)
         self.learned_from["windows"] += 1
         whole = tf.int32
@@ -142,6 +148,7 @@ class ProximalAgent(WindowLearner, KerasAgent):
             (order, [None, None], whole),
             (ends, [None], whole),
             *self.settings(),
+            *mask,
         )
         self.view.observe(window.observations, 2)
         return dict(zip(INFO, means.numpy().tolist(), strict=True))
@@ -155,16 +162,17 @@ class ProximalAgent(WindowLearner, KerasAgent):
 
     def _prepare(
         self, window: EpisodeData, reward: np.ndarray
-    ) -> list[tuple[Any, Any, Any]]:
-        """Return the fields of `Samples` for `call`."""
+    ) -> tuple[list[tuple[Any, Any, Any]], list[tuple[Any, Any, Any]]]:
+        """Return the fields of `Samples` for `call`, and the mask if there is one."""
         lead, whole = window.rewards.shape, window.length
-        obs = self.obs(
-            window.observations.reshape(whole, *window.observations.shape[2:])
+        flat = jax.tree.map(
+            lambda x: x.reshape(whole, *x.shape[2:]), window.observations
         )
+        obs, *mask = self.shown(flat)
         values = self.call("value", self._value, obs).numpy().reshape(lead)
 
         def value_after(steps, envs):
-            after = self.obs(window.next_observations[steps, envs])
+            after = self.obs(observed(window.next_observations)[steps, envs])
             return self.call("value", self._value, after).numpy()
 
         gains = self.advantages(window, reward, values, value_after)
@@ -172,16 +180,27 @@ class ProximalAgent(WindowLearner, KerasAgent):
         action = drawn, [None, *self.size], self.distribution.dtype
         log_prob = window.extras.get("log_prob")
         if log_prob is None:  # of a pipeline that keeps no extras: it is still that
-            log_prob = self.call("log_prob", self._log_prob, obs, action).numpy()
+            given = obs, action, *mask
+            log_prob = self.call("log_prob", self._log_prob, *given).numpy()
         rows = (x.reshape(whole) for x in (log_prob, gains, values))
-        return [obs, action, *[(row, [None], tf.float32) for row in rows]]
+        return [obs, action, *[(row, [None], tf.float32) for row in rows]], mask
 
     def _window(
-        self, obs, action, log_prob, advantage, value, order, ends, floats, sizes
+        self,
+        obs,
+        action,
+        log_prob,
+        advantage,
+        value,
+        order,
+        ends,
+        floats,
+        sizes,
+        mask=None,
     ):
         """Make all updates of a window; return the means of the numbers of `INFO`."""
         h = self.unpacked(floats, sizes)
-        samples = Samples(obs, action, log_prob, advantage, value)
+        samples = Samples(obs, action, log_prob, advantage, value, mask)
         parts = tf.shape(ends)[0] - 1
         updates = parts * tf.shape(order)[0]
 
@@ -191,7 +210,7 @@ class ProximalAgent(WindowLearner, KerasAgent):
         def update(k, going_on, total, made):
             part = k % parts
             index = order[k // parts, ends[part] : ends[part + 1]]
-            batch = Samples(*[tf.gather(x, index) for x in samples])
+            batch = Samples(*[x if x is None else tf.gather(x, index) for x in samples])
             with tf.GradientTape() as tape:
                 loss, numbers = self._loss(batch, h)
             slopes, norm = self.slopes("optimizer", tape, loss, h["max_grad_norm"])
@@ -211,7 +230,7 @@ class ProximalAgent(WindowLearner, KerasAgent):
         return total / made
 
     def _loss(self, batch: Samples, h: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-        actions = self._actions(batch.obs, training=True)
+        actions = self._actions(batch.obs, batch.mask, training=True)
         value = one_value("critic", self.modules["critic"](batch.obs, training=True))
         return proximal_loss(
             actions.log_prob(batch.action),
@@ -222,19 +241,20 @@ class ProximalAgent(WindowLearner, KerasAgent):
             self.clip_values,
         )
 
-    def _actions(self, obs, training=False):
-        return self.distribution(self.modules["actor"](obs, training=training))
+    def _actions(self, obs, mask=None, training=False):
+        out = self.modules["actor"](obs, training=training)
+        return self.distribution(masked(out, mask))
 
-    def _play(self, obs):
-        return self._actions(obs).mode()
+    def _play(self, obs, mask=None):
+        return self._actions(obs, mask).mode()
 
-    def _explore(self, obs):
-        actions = self._actions(obs)
+    def _explore(self, obs, mask=None):
+        actions = self._actions(obs, mask)
         action = actions.sample(self.generator)
         return action, actions.log_prob(action)
 
-    def _log_prob(self, obs, action):
-        return self._actions(obs).log_prob(action)
+    def _log_prob(self, obs, action, mask=None):
+        return self._actions(obs, mask).log_prob(action)
 
     def _value(self, obs):
         return one_value("critic", self.modules["critic"](obs, training=False))

@@ -15,6 +15,7 @@ import numpy as np
 
 from optix.checks import OptionError, known_names
 from optix.host.observing import CLIP
+from optix.math.masks import NEVER
 from optix.onnx.emitter import Emitter, Tensor
 from optix.onnx.file import MEANINGS, checked_path, require_onnx, save
 
@@ -24,6 +25,7 @@ def export(
     path: str | os.PathLike,
     head: str,
     *,
+    masked: bool = False,
     normalizer: tuple[np.ndarray, np.ndarray] | None = None,
     bounds: Any = None,
     log_scale_range: tuple[float, float] | None = None,
@@ -41,6 +43,8 @@ def export(
       path: of the file; one that is there is replaced.
       head: what the network gives: logits, q_values, gaussian or squashed_gaussian (means
         and log scales beside them), or unit_action.
+      masked: there is an input "action_mask" [batch, outputs] bool too; what it forbids
+        has logits or values that no policy prefers.
       normalizer: (mean, scale), each of one observation: it sees `(x - mean) * scale`
         within 10 deviations. None leaves observations as they are.
       bounds: what has `low`, `high`, `centre` and `unit` [size] and `shape`: the
@@ -57,13 +61,19 @@ def export(
     require_onnx()
     checked_path(path)
     known_names("head", [head], HEADS)
-    emitter = Emitter({"observation": (_input_shape(network), np.float32)})
+    inputs: dict[str, Any] = {"observation": (_input_shape(network), np.float32)}
+    if masked:
+        inputs["action_mask"] = (network.output_shape[1:], np.bool_)
+    emitter = Emitter(inputs)
     seen = emitter.inputs["observation"]
     if normalizer is not None:
         mean, scale = (np.asarray(x, np.float32) for x in normalizer)
         seen = _op(emitter, "Sub", seen, mean)
         seen = _clipped(emitter, _op(emitter, "Mul", seen, scale), -CLIP, CLIP)
     out = _run(emitter, network, seen)
+    if masked:
+        given = _allowed(emitter), out, np.float32(NEVER)
+        out = emitter.emit("Where", *given, shape=out.shape, dtype=out.dtype)
     outputs = HEADS[head](emitter, out, log_scale_range)
     action = outputs["action"]
     if bounds is not None and action.dtype == np.float32:
@@ -72,6 +82,15 @@ def export(
         moved = _clipped(emitter, moved, bounds.low, bounds.high)
         outputs["action"] = emitter.reshape(moved, bounds.shape)
     save(emitter.model(outputs, MEANINGS), path, about)
+
+
+def _allowed(emitter: Emitter) -> Tensor:
+    """Return the mask with everything allowed where nothing is."""
+    mask = emitter.inputs["action_mask"]
+    number, axes = emitter.cast(mask, np.float32), np.array([-1], np.int64)
+    some = emitter.emit("ReduceMax", number, axes, shape=(1,), dtype=np.float32)
+    none = _op(emitter, "Not", emitter.cast(some, np.bool_))
+    return _op(emitter, "Or", mask, none)
 
 
 def _input_shape(network: Any) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ class TFPPOAgent(ProximalAgent):
     """
 
     distribution = Categorical
+    takes_masks = True
     HEAD = "logits"
 
     def __init__(
@@ -119,8 +120,8 @@ class TFPPOAgent(ProximalAgent):
 
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n]."""
-        seen = self.obs(np.asarray(observations))
-        return np.exp(self.call("log_probs", self._log_probs, seen))
+        seen = self.shown(observations)
+        return np.exp(self.call("log_probs", self._log_probs, *seen))
 
-    def _log_probs(self, obs):
-        return self._actions(obs).log_probs
+    def _log_probs(self, obs, mask=None):
+        return self._actions(obs, mask).log_probs

@@ -4,7 +4,10 @@ import math
 
 import torch
 
+from optix import checks
 from optix.host.bounds import Bounds
+from optix.math.masks import NEVER, mask_of
+from optix.types import PyTree
 
 _LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 
@@ -36,6 +39,24 @@ class Categorical:
     def entropy(self) -> torch.Tensor:
         """Return [...]."""
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+
+def masked(out: torch.Tensor, obs: PyTree, what: str = "logits") -> torch.Tensor:
+    """Return logits or values [N, n] that no policy prefers where `obs` forbids it.
+
+    Raises:
+      ValueError: they are not one for each action of the mask.
+    """
+    mask = mask_of(obs)
+    if mask is None:
+        return out
+    if out.shape != mask.shape:
+        raise checks.OptionError(
+            f"an action mask needs {what} of the actions, one for each of its "
+            f"{mask.shape[-1]}, but the network gives {list(out.shape)} beside a mask of "
+            f"{list(mask.shape)}"
+        )
+    return torch.where(mask, out, NEVER)
 
 
 class Gaussian:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from optix import checks
 from optix.host.network_agent import Hyperparams, NetworkAgent
-from optix.types import Box, Discrete
+from optix.types import Box, Discrete, PyTree
 from optix_torch import onnx
 from optix_torch import state as tensors
 from optix_torch.given import check_optimizer, chosen_device
@@ -60,16 +60,19 @@ class ModuleAgent(NetworkAgent):
         super().seed(seed)
         self.generator = torch.Generator(self.device).manual_seed(int(seed))
 
-    def export_onnx(self, path: str | os.PathLike) -> None:
+    def export_onnx(
+        self, path: str | os.PathLike, *, action_mask: bool = False
+    ) -> None:
         """Write the deterministic policy as an ONNX file that takes any batch.
 
         Inputs are "observation" [batch, ...] float32, as the environment gives it, and of
         an agent that remembers "carry"; outputs what `policy_outputs` gives. The
-        normaliser is part of it.
+        normaliser is part of it. With `action_mask` that is the last input, [batch, n]
+        bool, and what it forbids is no "action".
 
         Raises:
           ValueError: a path that can not be written to, an observation whose shape is not
-            known yet, networks that Torch can not export.
+            known yet, networks that Torch can not export, a mask for other agents.
           ImportError: onnx or onnxscript is not installed.
         """
         about = {"agent": type(self).__name__}
@@ -78,6 +81,7 @@ class ModuleAgent(NetworkAgent):
             self.modules,
             self.policy_outputs,
             self.policy_inputs(),
+            masked=self.check_masked(action_mask),
             device=self.device,
             about=about,
         )
@@ -87,12 +91,12 @@ class ModuleAgent(NetworkAgent):
         raise self._missing("export_onnx")
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return what actions are chosen from, by name, and the greedy "action" [B, ...].
 
         Args:
-          observation: [B, ...] float32, as the environment gives it.
+          observation: [B, ...] float32, as the environment gives it; maybe `Masked`.
           *carry: of an agent that remembers [B, size]; it returns "next_carry" too.
         """
         raise self._missing("export_onnx")

@@ -18,7 +18,9 @@ from optix.agents.dqn import HYPERPARAMS
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import epsilon, replay_floats, replay_sizes
-from optix.types import Discrete
+from optix.math.masks import mask_of, observed
+from optix.types import Discrete, PyTree
+from optix_torch.actions import masked
 from optix_torch.networks import Dense, Duel, dense_layers, network
 from optix_torch.off_policy import ReplayAgent, follow
 
@@ -27,6 +29,7 @@ class TargetAgent(ReplayAgent):
     """An agent whose one network is followed by a target, of discrete actions."""
 
     NAMES = ("value_loss", "value", "grad_norm")
+    takes_masks = True
 
     def __init__(
         self,
@@ -79,12 +82,13 @@ class TargetAgent(ReplayAgent):
     def _encoded(self, actions: np.ndarray) -> np.ndarray:
         return np.asarray(actions, np.int64)
 
-    def _anything(self, count: int) -> torch.Tensor:
-        """Return random actions [count]."""
-        size = (count,)
-        return torch.randint(
-            self.n_actions, size, generator=self.generator, device=self.device
-        )
+    def _anything(self, obs: PyTree) -> torch.Tensor:
+        """Return random actions [B], of those that are allowed."""
+        of = {"generator": self.generator, "device": self.device}
+        if (mask := mask_of(obs)) is None:
+            return torch.randint(self.n_actions, (len(obs),), **of)
+        draws = torch.rand(mask.shape, **of)
+        return torch.where(mask, draws, -1.0).argmax(-1)
 
 
 class TorchDQNAgent(TargetAgent):
@@ -198,7 +202,7 @@ class TorchDQNAgent(TargetAgent):
         return fitted(cls, env, Discrete, networks, options)
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return "q_values" [B, n] and the best "action"."""
         values = self._values(self.q_network, self.view.exported(observation))
@@ -208,8 +212,8 @@ class TorchDQNAgent(TargetAgent):
         greedy = self._values(self.q_network, obs).argmax(-1)
         if not explore:
             return greedy
-        coin = torch.rand(len(obs), generator=self.generator, device=self.device)
-        anything = self._anything(len(obs))
+        coin = torch.rand(len(greedy), generator=self.generator, device=self.device)
+        anything = self._anything(obs)
         return torch.where(coin < self.epsilon, anything, greedy)
 
     @property
@@ -219,8 +223,9 @@ class TorchDQNAgent(TargetAgent):
 
     def _update(self, batch):
         with torch.no_grad():
-            target_values = self.target(batch.next_obs)
-            chooser = self.q_network(batch.next_obs) if self.double else target_values
+            target_values = chooser = self._values(self.target, batch.next_obs)
+            if self.double:
+                chooser = self._values(self.q_network, batch.next_obs)
             best = chooser.argmax(-1, keepdim=True)
             following = target_values.gather(-1, best)[:, 0]
             target = batch.reward + batch.discount * following
@@ -232,11 +237,12 @@ class TorchDQNAgent(TargetAgent):
         error = error.detach()
         return [loss.detach(), value.detach().mean(), norm], error.abs()
 
-    def _values(self, network: nn.Module, obs: torch.Tensor) -> torch.Tensor:
-        out = network(obs)
-        if out.shape != (obs.shape[0], self.n_actions):
+    def _values(self, network: nn.Module, obs: PyTree) -> torch.Tensor:
+        seen = observed(obs)
+        out = network(seen)
+        if out.shape != (seen.shape[0], self.n_actions):
             raise checks.OptionError(
                 f"q_network must give values of n_actions={self.n_actions} actions, "
                 f"[N, {self.n_actions}], got the shape {list(out.shape)}"
             )
-        return out
+        return masked(out, obs, "values")

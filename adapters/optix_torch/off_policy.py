@@ -12,6 +12,7 @@ from torch import nn
 
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import ReplayLearner
+from optix.types import PyTree
 from optix_torch.agent import ModuleAgent
 from optix_torch.view import TensorView
 
@@ -23,7 +24,7 @@ class Batch(NamedTuple):
     action: torch.Tensor  # [N, ...]
     reward: torch.Tensor  # [N] scaled
     discount: torch.Tensor  # [N] of the value that follows, 0 after a termination
-    next_obs: torch.Tensor  # [N, ...]
+    next_obs: PyTree  # [N, ...], `Masked` if they are
     weight: torch.Tensor  # [N]
 
 
@@ -44,10 +45,12 @@ class ReplayAgent(ReplayLearner, ModuleAgent):
         """Take the modules and what is the same for all."""
         self.with_priorities(prioritised)
         super().__init__(modules, hyperparams, device)
-        view = TensorView(observation_shape, normalize_observations, self.device)
+        view = TensorView(
+            observation_shape, normalize_observations, self.device, self.takes_masks
+        )
         self.with_replay(view, normalize_rewards)
 
-    def _chosen(self, obs: torch.Tensor, explore: bool) -> np.ndarray:
+    def _chosen(self, obs: PyTree, explore: bool) -> np.ndarray:
         with torch.inference_mode():
             return self._choose(obs, explore).cpu().numpy()
 
@@ -80,7 +83,7 @@ class ReplayAgent(ReplayLearner, ModuleAgent):
         return {"observation": self.view.shape(next(iter(self.modules.values())))}
 
     @abc.abstractmethod
-    def _choose(self, obs: torch.Tensor, explore: bool) -> torch.Tensor:
+    def _choose(self, obs: PyTree, explore: bool) -> torch.Tensor:
         """Return the agent's actions [B, ...] for observations as networks get them."""
 
     @abc.abstractmethod

@@ -10,6 +10,7 @@ import abc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import numpy as np
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.host.proximal import INFO, WindowLearner
 from optix.host.window import EpisodeData
+from optix.math.masks import observed
+from optix.types import PyTree
+from optix_torch.actions import masked
 from optix_torch.agent import ModuleAgent
 from optix_torch.view import TensorView
 
@@ -27,7 +31,7 @@ from optix_torch.view import TensorView
 class Samples(NamedTuple):
     """`N` steps to learn from, on the device."""
 
-    obs: torch.Tensor  # [N, ...] as the network gets them
+    obs: PyTree  # [N, ...] as the network gets them, `Masked` if they are
     action: torch.Tensor  # [N, ...]
     log_prob: torch.Tensor  # [N] of the behaviour
     advantage: torch.Tensor  # [N]
@@ -35,7 +39,7 @@ class Samples(NamedTuple):
 
     def take(self, index: torch.Tensor) -> Samples:
         """Return some of them."""
-        return Samples(*(x.index_select(0, index) for x in self))
+        return jax.tree.map(lambda x: x.index_select(0, index), self)
 
 
 def proximal_loss(
@@ -110,7 +114,9 @@ class ProximalAgent(WindowLearner, ModuleAgent):
         self.clip_values = checks.boolean("clip_values", clip_values)
         self.add_optimizer("optimizer", optimizer, list(self.modules.values()), 1e-5)
         self._parameters = self.parameters_of("optimizer")
-        self.view = TensorView(observation_shape, normalize_observations, self.device)
+        self.view = TensorView(
+            observation_shape, normalize_observations, self.device, self.takes_masks
+        )
         self.records["observations"] = self.view
         self.with_rewards(reward_normalizer, normalize_rewards)
 
@@ -168,8 +174,7 @@ class FeedForwardAgent(ProximalAgent):
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B, ...], and while exploring what `learn` needs of them."""
         with torch.inference_mode():
-            seen = self.view(observations)
-            actions = self.distribution(self.modules["actor"](seen))
+            actions = self._actions(self.view(observations))
             if not explore:
                 return self._decoded(actions.mode().cpu().numpy()), {}
             action = actions.sample(self.generator)
@@ -185,12 +190,10 @@ class FeedForwardAgent(ProximalAgent):
         return {"observation": self.view.shape(self.modules["actor"])}
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the parameters of the distribution, and its mode as "action"."""
-        actions = self.distribution(
-            self.modules["actor"](self.view.exported(observation))
-        )
+        actions = self._actions(self.view.exported(observation))
         return {**actions.parameters(), "action": self._bounded(actions.mode())}
 
     def _bounded(self, action: torch.Tensor) -> torch.Tensor:
@@ -206,13 +209,13 @@ class FeedForwardAgent(ProximalAgent):
 
     def _prepare(self, window, reward):
         lead = window.rewards.shape
-        flat = window.observations.reshape(-1, *window.observations.shape[2:])
+        flat = flat_rows(window.observations)
         with torch.no_grad():
             obs = self.view(flat)
             values = self._value(obs)
 
             def value_after(steps, envs):
-                after = self.view(window.next_observations[steps, envs])
+                after = self.view(observed(window.next_observations)[steps, envs])
                 return self._value(after).cpu().numpy()
 
             gains = self.advantages(
@@ -222,9 +225,7 @@ class FeedForwardAgent(ProximalAgent):
             action = self.to_tensor(drawn.reshape(-1, *drawn.shape[2:]))
             log_prob = window.extras.get("log_prob")
             if log_prob is None:  # of a pipeline that keeps no extras: it is still that
-                log_prob = self.distribution(self.modules["actor"](obs)).log_prob(
-                    action
-                )
+                log_prob = self._actions(obs).log_prob(action)
             else:
                 log_prob = self.to_tensor(log_prob.reshape(-1))
         gains = self.to_tensor(gains.reshape(-1))
@@ -232,12 +233,21 @@ class FeedForwardAgent(ProximalAgent):
 
     def _evaluate(self, samples, index):
         batch = samples.take(index)
-        actions = self.distribution(self.modules["actor"](batch.obs))
+        actions = self._actions(batch.obs)
         value = self._value(batch.obs)
         return actions.log_prob(batch.action), actions.entropy(), value, batch
 
-    def _value(self, obs: torch.Tensor) -> torch.Tensor:
-        return one_value("critic", self.modules["critic"](obs))
+    def _actions(self, obs: PyTree) -> Any:
+        """Return the distribution at observations as the network gets them."""
+        return self.distribution(masked(self.modules["actor"](observed(obs)), obs))
+
+    def _value(self, obs: PyTree) -> torch.Tensor:
+        return one_value("critic", self.modules["critic"](observed(obs)))
+
+
+def flat_rows(tree: PyTree) -> PyTree:
+    """Return [T, B, ...] as [T * B, ...]."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
 def one_value(name: str, out: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 
 from optix.checks import OptionError
 from optix.onnx.file import INSTALL, MEANINGS, checked_path, require_onnx, save
+from optix.types import Masked
 
 OPSET = 18
 CARRIES = {
@@ -50,6 +51,7 @@ def write(
     function: Callable[..., Mapping[str, torch.Tensor]],
     inputs: Mapping[str, Sequence[int]],
     *,
+    masked: bool = False,
     device: torch.device,
     about: Mapping[str, Any] | None = None,
 ) -> None:
@@ -60,6 +62,8 @@ def write(
       modules: that the function calls, as they shall act.
       function: `(*inputs [B, ...]) -> {name: [B, ...]}`.
       inputs: {name: shape of one row}, float32, in the order of the arguments.
+      masked: the first input comes as `Masked`, by a further one "action_mask" for the
+        entries of the first output.
       device: of the modules.
       about: metadata by name.
 
@@ -75,18 +79,22 @@ def write(
             f"{INSTALL}"
         )
     checked_path(path)
-    module = Exported(modules, function).eval()
+    module = Exported(modules, _under_masks(function) if masked else function).eval()
     # two rows: of one Torch would take the batch for a constant
     rows = tuple(torch.zeros(2, *shape, device=device) for shape in inputs.values())
     with torch.no_grad():
-        names = list(function(*rows))
+        named = function(*rows)
+    names, taken = list(named), list(inputs)
+    if masked:
+        rows += (torch.ones_like(named[names[0]], dtype=torch.bool),)
+        taken.append("action_mask")
     batch = torch.export.Dim("batch")
     try:
         with _quiet(), torch.no_grad():
             program: Any = torch.onnx.export(
                 module,
                 rows,
-                input_names=list(inputs),
+                input_names=taken,
                 output_names=names,
                 dynamic_shapes=(tuple({0: batch} for _ in rows),),
                 opset_version=OPSET,
@@ -105,6 +113,18 @@ def write(
     for value in (*model.graph.input, *model.graph.output):
         value.doc_string = meanings.get(value.name, "")
     save(model, path, about)
+
+
+def _under_masks(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function of tensors whose last one is the mask of the first."""
+
+    def masked(seen, *others):
+        *carry, mask = others
+        # of what allows nothing everything is allowed
+        mask = mask | ~mask.any(-1, keepdim=True)
+        return function(Masked(seen, mask), *carry)
+
+    return masked
 
 
 @contextlib.contextmanager

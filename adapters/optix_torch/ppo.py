@@ -50,6 +50,7 @@ class TorchPPOAgent(FeedForwardAgent):
     """
 
     distribution = Categorical
+    takes_masks = True
 
     def __init__(
         self,
@@ -124,5 +125,5 @@ class TorchPPOAgent(FeedForwardAgent):
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n]."""
         with torch.inference_mode():
-            seen = self.view(np.asarray(observations))
-            return self.modules["actor"](seen).softmax(-1).cpu().numpy()
+            actions = self._actions(self.view(observations))
+            return actions.log_probs.exp().cpu().numpy()

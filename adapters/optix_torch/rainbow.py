@@ -25,7 +25,9 @@ from optix.host.agent import HyperparamSet
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.replaying import replay_floats, replay_sizes
-from optix.types import Discrete
+from optix.math.masks import observed
+from optix.types import Discrete, PyTree
+from optix_torch.actions import masked
 from optix_torch.dqn import TargetAgent
 from optix_torch.networks import encoder
 from optix_torch.noisy import RainbowQNetwork, noise, noisy_layers
@@ -185,27 +187,26 @@ class TorchRainbowDQNAgent(TargetAgent):
             )
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return "q_values" [B, n], means of the distributions, and the best "action"."""
-        logits = self._logits(self.q_network, self.view.exported(observation))
-        values = logits.softmax(-1) @ self._atoms(logits.shape[-1])
-        return {"q_values": values, "action": self._best(logits)}
+        values = self._values(self.q_network, self.view.exported(observation))
+        return {"q_values": values, "action": values.argmax(-1)}
 
     def _choose(self, obs, explore):
         if not explore:
-            return self._best(self._logits(self.q_network, obs))
+            return self._best(obs)
         if not self.warm:
-            return self._anything(len(obs))
-        with noise(self.q_network, self.generator, len(obs)):
-            return self._best(self._logits(self.q_network, obs))
+            return self._anything(obs)
+        with noise(self.q_network, self.generator, len(observed(obs))):
+            return self._best(obs)
 
     def _update(self, batch):
         with torch.no_grad():
             with noise(self.target, self.generator):
                 following = self._logits(self.target, batch.next_obs)
             with noise(self.q_network, self.generator):
-                best = self._best(self._logits(self.q_network, batch.next_obs))
+                best = self._best(batch.next_obs)
             atoms = self._atoms(following.shape[-1])
             moved = batch.reward[:, None] + batch.discount[:, None] * atoms
             target = project(moved, _of(following, best).softmax(-1), atoms)
@@ -219,16 +220,22 @@ class TorchRainbowDQNAgent(TargetAgent):
             value = (log_probs.exp() @ atoms).mean()
         return [loss.detach(), value, norm], divergence.detach()
 
-    def _best(self, logits: torch.Tensor) -> torch.Tensor:
-        """The actions of the greatest mean return, [N]."""
-        return (logits.softmax(-1) @ self._atoms(logits.shape[-1])).argmax(-1)
+    def _best(self, obs: PyTree) -> torch.Tensor:
+        """The actions of the greatest mean return, of those that are allowed, [N]."""
+        return self._values(self.q_network, obs).argmax(-1)
+
+    def _values(self, network: nn.Module, obs: PyTree) -> torch.Tensor:
+        """The mean returns of the actions, [N, n], under their mask."""
+        logits = self._logits(network, obs)
+        means = logits.softmax(-1) @ self._atoms(logits.shape[-1])
+        return masked(means, obs, "values")
 
     def _atoms(self, count: int) -> torch.Tensor:
         h = self.hyperparams
         return torch.linspace(h["value_min"], h["value_max"], count, device=self.device)
 
-    def _logits(self, network: nn.Module, obs: torch.Tensor) -> torch.Tensor:
-        out = network(obs)
+    def _logits(self, network: nn.Module, obs: PyTree) -> torch.Tensor:
+        out = network(observed(obs))
         if out.ndim != 3 or out.shape[1] != self.n_actions or out.shape[2] < 2:
             raise checks.OptionError(
                 f"q_network must give logits [N, {self.n_actions}, atoms] over two or "

@@ -19,11 +19,12 @@ from optix import checks
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
-from optix.types import Discrete
-from optix_torch.actions import Categorical
+from optix.math.masks import observed
+from optix.types import Discrete, PyTree
+from optix_torch.actions import Categorical, masked
 from optix_torch.memory_cell import Cell
 from optix_torch.networks import Dense, dense_layers, encoder
-from optix_torch.on_policy import ProximalAgent, Samples, one_value
+from optix_torch.on_policy import ProximalAgent, Samples, flat_rows, one_value
 from optix_torch.segments import Segments, segments
 
 
@@ -65,6 +66,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
 
     SIZES = {**ProximalAgent.SIZES, "sequence_length": (16, 1)}
     unit: ClassVar = (1, "stretch")
+    takes_masks = True
 
     def __init__(
         self,
@@ -151,16 +153,16 @@ class TorchRecurrentPPOAgent(ProximalAgent):
 
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B], and while exploring what `learn` needs of them."""
-        began = self.take_began(len(observations))
+        seen = self.view(observations)
+        began = self.take_began(len(observed(seen)))
         held = (self.carry or {}).get("memory")
         if held is None or len(held) != len(began):
             held = np.zeros((len(began), self.cell.size), np.float32)
         elif began.any():
             held = np.where(began[:, None], np.float32(0), held)
         with torch.inference_mode():
-            inputs = self._inputs(self.view(observations))
-            after, features = self.cell.step(self.to_tensor(held), inputs)
-            actions = Categorical(self.modules["actor_head"](features))
+            after, features = self.cell.step(self.to_tensor(held), self._inputs(seen))
+            actions = self._actions(features, seen)
             action = actions.sample(self.generator) if explore else actions.mode()
             log_prob = actions.log_prob(action).cpu().numpy() if explore else None
         self.carry = {**(self.carry or {}), "memory": after.cpu().numpy()}
@@ -175,29 +177,28 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         return {"observation": self.view.shape(first), "carry": (self.cell.size,)}
 
     def policy_outputs(
-        self, observation: torch.Tensor, *carry: torch.Tensor
+        self, observation: PyTree, *carry: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the logits, the likeliest "action", and "next_carry"."""
-        inputs = self._inputs(self.view.exported(observation))
-        after, features = self.cell.step(carry[0], inputs)
-        logits = self.modules["actor_head"](features)
-        action = Categorical(logits).mode()
-        return {"logits": logits, "action": action, "next_carry": after}
+        seen = self.view.exported(observation)
+        after, features = self.cell.step(carry[0], self._inputs(seen))
+        actions = self._actions(features, seen)
+        return {**actions.parameters(), "action": actions.mode(), "next_carry": after}
 
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n], with the memory of episodes.
 
         It is what the last `act` left; the step that this asks about is not remembered.
         """
-        seen = self.view(np.asarray(observations))
-        held = (self.carry or {}).get("memory")
-        if held is None or len(held) != len(seen):
-            held = np.zeros((len(seen), self.cell.size), np.float32)
+        seen = self.view(observations)
+        held, count = (self.carry or {}).get("memory"), len(observed(seen))
+        if held is None or len(held) != count:
+            held = np.zeros((count, self.cell.size), np.float32)
         else:
             held = np.where(self.carry["began"][:, None], np.float32(0), held)
         with torch.inference_mode():
             _, features = self.cell.step(self.to_tensor(held), self._inputs(seen))
-            return self.modules["actor_head"](features).softmax(-1).cpu().numpy()
+            return self._actions(features, seen).log_probs.exp().cpu().numpy()
 
     def _prepare(self, window, reward):
         if "memory" not in window.extras:
@@ -211,16 +212,15 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         row = self.to_tensor(cut.step * num_envs + cut.env[:, None])
         carry = self.to_tensor(memory[cut.step[:, 0], cut.env])
         there = self.to_tensor(cut.there)
-        flat = window.observations.reshape(-1, *window.observations.shape[2:])
         with torch.no_grad():
-            obs = self.view(flat)
-            logits, values = self._run(carry, obs[row])
+            obs = self.view(flat_rows(window.observations))
+            logits, values = self._run(carry, observed(obs)[row])
             where = self._places(cut)
             logits, values = logits[where], values[where]  # [T * B, ...]
 
             def value_after(steps, envs):
                 seen, after = (
-                    self._inputs(self.view(x[steps, envs]))
+                    self._inputs(self.view(observed(x)[steps, envs]))
                     for x in (window.observations, window.next_observations)
                 )
                 held, _ = self.cell.step(self.to_tensor(memory[steps, envs]), seen)
@@ -233,7 +233,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
                 value_after,
             )
             action = self.to_tensor(window.actions.reshape(-1))
-            log_prob = Categorical(logits).log_prob(action)
+            log_prob = Categorical(masked(logits, obs)).log_prob(action)
             if "log_prob" in window.extras:
                 log_prob = self.to_tensor(window.extras["log_prob"].reshape(-1))
         gains = self.to_tensor(gains.reshape(-1))
@@ -242,9 +242,10 @@ class TorchRecurrentPPOAgent(ProximalAgent):
 
     def _evaluate(self, samples, index):
         row, there = samples.row[index], samples.there[index]
-        logits, value = self._run(samples.carry[index], samples.samples.obs[row])
+        obs = observed(samples.samples.obs)[row]
+        logits, value = self._run(samples.carry[index], obs)
         batch = samples.samples.take(row[there])
-        actions = Categorical(logits[there])
+        actions = Categorical(masked(logits[there], batch.obs))
         return actions.log_prob(batch.action), actions.entropy(), value[there], batch
 
     def _places(self, cut: Segments) -> tuple[torch.Tensor, torch.Tensor]:
@@ -252,9 +253,13 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         stretch, place = cut.row.reshape(-1, 2).T
         return self.to_tensor(stretch), self.to_tensor(place)
 
-    def _inputs(self, obs: torch.Tensor) -> torch.Tensor:
-        torso = self.modules.get("torso")
-        return obs if torso is None else torso(obs)
+    def _actions(self, features: torch.Tensor, obs: PyTree) -> Categorical:
+        """Return the distribution of what the cell gives [N, ...] at observations."""
+        return Categorical(masked(self.modules["actor_head"](features), obs))
+
+    def _inputs(self, obs: PyTree) -> torch.Tensor:
+        torso, seen = self.modules.get("torso"), observed(obs)
+        return seen if torso is None else torso(seen)
 
     def _run(self, carry, obs):
         """Return logits [K, S, n] and values [K, S] of observations [K, S, ...]."""

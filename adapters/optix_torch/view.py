@@ -8,6 +8,8 @@ from torch import nn
 
 from optix import checks
 from optix.host.observing import CLIP, ObservationView
+from optix.math.masks import on_observed
+from optix.types import PyTree
 
 
 class TensorView(ObservationView):
@@ -17,13 +19,18 @@ class TensorView(ObservationView):
       shape: of one observation; None takes that of the first one seen.
       normalised: by the moments of what `observe` was given.
       device: where the network is.
+      masks: whether they may be `Masked`; masks stay what they are.
     """
 
     def __init__(
-        self, shape: tuple[int, ...] | None, normalised: bool, device: torch.device
+        self,
+        shape: tuple[int, ...] | None,
+        normalised: bool,
+        device: torch.device,
+        masks: bool = False,
     ):
         """See the class."""
-        super().__init__(shape, normalised)
+        super().__init__(shape, normalised, masks)
         self._shape = None if shape is None else tuple(shape)
         self._device = device
 
@@ -59,9 +66,9 @@ class TensorView(ObservationView):
             "the agent, or let it act once"
         )
 
-    def exported(self, seen: torch.Tensor) -> torch.Tensor:
+    def exported(self, seen: PyTree) -> PyTree:
         """Return what `normalize` does, by operations that can be traced."""
         if not self.normalised:
             return seen
         mean, scale = self.scale()
-        return ((seen - mean) * scale).clamp(-CLIP, CLIP)
+        return on_observed(lambda x: ((x - mean) * scale).clamp(-CLIP, CLIP), seen)

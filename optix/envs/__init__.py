@@ -15,7 +15,8 @@ they look like.
 
 kinds: what kind of space one has. observations: how agents see what both show; parts:
 several of them as one. actions: what both take. spaces: what any kind of environment
-shows and takes. shown: what Gymnasium's show, masks too, in rows for the device.
+shows and takes. shown: what Gymnasium's show in rows for the device; telling: their
+masks.
 
 A factory is named like its module, so nothing is exported: `from optix.envs.device import
 device`.

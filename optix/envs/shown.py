@@ -4,7 +4,7 @@ A row is an observation, several parts of one joined; where the environment tell
 actions are allowed, by "action_mask" in its `info`, rows are `Masked`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,12 +14,9 @@ from optix.envs.actions import action_space
 from optix.envs.kinds import holds
 from optix.envs.observations import hosted_encoder, kept_dtype, raw_shape
 from optix.envs.parts import Parts, has_parts
-from optix.forms import number_of_actions
+from optix.envs.telling import MASK, ToldMasks
 from optix.math.masks import on_observed
-from optix.types import Masked, PyTree
-
-# in `info`, as Gymnasium's own environments and PettingZoo's call it
-MASK = "action_mask"
+from optix.types import Masked, Numbered, PyTree
 
 
 class Shown:
@@ -36,7 +33,9 @@ class Shown:
         self.shape = raw_shape(name, observations)
         self.dtype = kept_dtype(observations)
         acted = action_space(name, actions)
-        self._number = number_of_actions(name, acted) if masked else 0
+        self._masks = ToldMasks(
+            name, acted.sizes if isinstance(acted, Numbered) else ()
+        )
 
     def form(self, count: int) -> PyTree:
         """Return the shapes and dtypes of so many rows."""
@@ -49,8 +48,7 @@ class Shown:
         rows = np.zeros((count, *self.shape), self.dtype)
         if not self.masked:
             return rows
-        free: Any = np.ones((count, self._number), bool)
-        return Masked(rows, free)
+        return Masked(rows, self._masks.free(count))
 
     def encode(self, rows: PyTree) -> PyTree:
         """Return rows as agents see them; traced."""
@@ -71,7 +69,7 @@ class Shown:
             raise self._wrong(obs)
         table[i] = self._held(obs)
         if self.masked:
-            rows.action_mask[i] = self._mask(info.get(MASK), ended)
+            rows.action_mask[i] = self._masks.row(info.get(MASK), ended)
 
     def batch(self, obs: Any, info: Mapping[str, Any], ended: np.ndarray) -> PyTree:
         """Return what a vector environment showed as rows, not copied if they fit.
@@ -86,14 +84,13 @@ class Shown:
         rows = np.asarray(self._held(obs), self.dtype)
         if not self.masked:
             return rows
-        told = info.get(MASK, [None] * len(rows))
-        known = info.get(f"_{MASK}", np.ones(len(rows), bool))
-        masks: Any = [
-            self._mask(told[i] if known[i] else None, bool(ended[i]))
-            for i in range(len(rows))
-        ]
-        masks = np.stack(masks)
-        return Masked(rows, masks)
+        return Masked(rows, self._masks.rows(info, ended))
+
+    def final(self, rows: PyTree, i: int, info: Mapping[str, Any]) -> None:
+        """Write what environment `i` of a vector showed at its end into its row."""
+        self.write(rows, i, info["final_obs"][i], {}, True)
+        if self.masked:
+            rows.action_mask[i] = self._masks.final(info, i)
 
     def _held(self, obs: Any) -> Any:
         """Return observations whose numbers rows can hold, or raise ValueError."""
@@ -106,32 +103,3 @@ class Shown:
             f"the observation of {self.name} must be of {self.space}, got {obs!r}; mend "
             "the environment or its wrapper"
         )
-
-    def _mask(self, given: Any, ended: bool) -> np.ndarray:
-        """Return a mask [n] bool; at an end nobody need tell what is allowed there."""
-        if given is None:
-            if ended:
-                return np.ones(self._number, bool)
-            raise ValueError(
-                f"info of {self.name} must hold {MASK!r} at every step that does not end "
-                "an episode, as it does at a first one, got none; mend the environment "
-                "or its wrapper"
-            )
-        mask = np.concatenate(list(_flat(given)))
-        numbers = mask.dtype.kind in "biuf" and np.isin(mask, (0, 1)).all()
-        if mask.shape != (self._number,) or not numbers:
-            raise ValueError(
-                f"{MASK!r} in info of {self.name} must hold a 0 or a 1 for each of "
-                f"{self._number} actions, those of several choices one after another, "
-                f"got {given!r}; mend the environment or its wrapper"
-            )
-        return mask.astype(bool)
-
-
-def _flat(mask: Any) -> Iterable[np.ndarray]:
-    """Yield the arrays of a mask in order, each flat."""
-    if isinstance(mask, tuple | list) and any(np.ndim(part) for part in mask):
-        for part in mask:
-            yield from _flat(part)
-    else:
-        yield np.ravel(np.asarray(mask))

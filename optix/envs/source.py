@@ -8,12 +8,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from optix import checks
-from optix.envs.kinds import is_a
 from optix.envs.names import gymnasium_name, install_command, is_registered
-from optix.envs.shown import MASK, Shown
+from optix.envs.shown import Shown
+from optix.envs.telling import telling, tells_by_method, tells_masks
 from optix.envs.vectors import Rows, SameStep, Vector
-
-_METHOD = "action_masks"  # as SB3-contrib calls it
 
 UNLIMITED = 100_000  # steps after which an evaluation ends, where no limit is known
 
@@ -72,9 +70,9 @@ def source(
         name = name or gymnasium_name(probe)
         limit = getattr(probe.spec, "max_episode_steps", None) or UNLIMITED
         spaces = probe.observation_space, probe.action_space
-        masked = _tells_masks(spaces[1], probe.reset)
-        if not masked and _has_masks(spaces[1]) and probe.has_wrapper_attr(_METHOD):
-            make, masked = partial(_telling, make), True
+        masked = tells_masks(spaces[1], probe.reset)
+        if not masked and tells_by_method(probe):
+            make, masked = partial(telling, make), True
     finally:
         probe.close()
     shown = Shown(name, *spaces, masked)
@@ -86,7 +84,7 @@ def source(
         from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
         # a fork of this process would have JAX's locks, but not its threads
-        keeping = partial(_telling, make) if masked else make
+        keeping = partial(telling, make) if masked else make
         envs = AsyncVectorEnv(
             [partial(_copying, keeping)] * count,
             copy=False,
@@ -100,47 +98,6 @@ def source(
 
     opened = open_processes if async_envs else open_rows
     return Source(name, *spaces, shown, limit, opened, show)
-
-
-def _tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
-    """Return whether a first reset tells which of the numbered actions are allowed."""
-    if not _has_masks(actions):
-        return False
-    result = reset()
-    info = result[1] if isinstance(result, tuple) and len(result) == 2 else {}
-    # forms are checked where it plays
-    return isinstance(info, Mapping) and MASK in info
-
-
-def _has_masks(actions: Any) -> bool:
-    """Return whether there can be masks of a space of actions."""
-    kinds = "Discrete", "MultiDiscrete", "MultiBinary"
-    return any(is_a(actions, kind) for kind in kinds)
-
-
-def _telling(make: Callable[..., Any], **options: Any) -> Any:
-    """Return an environment whose `info` holds a mask that it does not write into again.
-
-    One of SB3-contrib's convention says by a method what is allowed.
-    """
-    import gymnasium
-
-    class Telling(gymnasium.Wrapper):
-        def reset(self, **options):
-            obs, info = self.env.reset(**options)
-            return obs, self._told(info)
-
-        def step(self, action):
-            *result, info = self.env.step(action)
-            return *result, self._told(info)
-
-        def _told(self, info):
-            mask = info.get(MASK)
-            if mask is None and self.env.has_wrapper_attr(_METHOD):
-                mask = self.env.get_wrapper_attr(_METHOD)()
-            return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
-
-    return Telling(make(**options))
 
 
 def _seen(name: str, env: Any, make: Callable[[], Any]) -> Any:
@@ -299,7 +256,7 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
         known = name or getattr(envs.spec, "id", None) or str(env)
         limit = getattr(envs.spec, "max_episode_steps", None) or UNLIMITED
         spaces = envs.single_observation_space, envs.single_action_space
-        masked = _tells_masks(spaces[1], envs.reset)
+        masked = tells_masks(spaces[1], envs.reset)
     finally:
         probe.close()
     opened, told = partial(open_vector, masked=masked), Shown(known, *spaces, masked)

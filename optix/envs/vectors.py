@@ -13,7 +13,7 @@ import numpy as np
 
 from optix import checks
 from optix.envs.kinds import is_a
-from optix.envs.shown import MASK, Shown
+from optix.envs.shown import Shown
 from optix.types import PyTree
 
 
@@ -210,12 +210,8 @@ class SameStep:
         final, ended = rows, np.asarray(terminated | truncated)
         if ended.any():
             final = jax.tree.map(np.copy, rows)
-            told = info.get("final_info", {})
-            known = told.get(f"_{MASK}", np.ones(len(ended), bool))
-            # by the flags: not every vector environment tells which of these are meant
             for i in np.flatnonzero(ended).tolist():
-                mask = {MASK: told[MASK][i]} if MASK in told and known[i] else {}
-                self._shown.write(final, i, info["final_obs"][i], mask, True)
+                self._shown.final(final, i, info)
         return Stepped(
             rows, np.asarray(reward, np.float32), terminated, truncated, final
         )

@@ -12,7 +12,7 @@ ensemble: several agents that act as one. adapter: where agents of other framewo
 found.
 network_agent, proximal, replaying: what agents of networks are in every framework, PPO
 and those with a replay. fitting, observing, bounds, numbers, weights: what these see, do,
-count and keep.
+count and keep. masked: action masks as they are handed over.
 replay, priorities, advantages: their learning in NumPy. normalizers, regime: running
 statistics for code outside JAX.
 """

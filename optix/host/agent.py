@@ -91,8 +91,12 @@ class BaseAgent(abc.ABC):
     carry: what `act_batch` remembers of the episodes under way, a tree [B, ...]; None
         where it remembers nothing. It is kept beside the environments and handed back
         where their episodes go on, by reference: put a new tree here, write into none.
+    takes_masks: whether it is shown `optix.types.Masked` observations, and so are its
+        windows', where an environment tells which actions are allowed. An agent that does
+        not say so is shown observations alone, as if all were.
     """
 
+    takes_masks: bool = False
     memory: Any = None
     carry: PyTree = None
 
@@ -243,7 +247,9 @@ class BaseAgent(abc.ABC):
     def export_onnx(self, path: str) -> None:
         """Write the deterministic policy as an ONNX file, in place of one that is there.
 
-        `optix.load(DIR).export_onnx` and `optix export` call it with the best weights.
+        `optix.load(DIR).export_onnx` and `optix export` call it with the best weights; of
+        an agent that has learned under masks with `action_mask=True`, for a file that has
+        them as an input.
         """
         raise self._missing("export_onnx")
 

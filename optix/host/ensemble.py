@@ -10,7 +10,9 @@ import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
+from optix.host.masked import allowed_odds
 from optix.host.window import EpisodeData
+from optix.math.masks import mask_of, observed
 from optix.population.weighting import normalised
 from optix.types import PyTree
 
@@ -21,7 +23,8 @@ class EnsembleAgent(BaseAgent):
     Members may be of JAX (`as_base_agent`), Torch, TensorFlow or your own; those of
     discrete actions need `action_probs`. Exploring it draws from the mean distribution,
     or takes the mean of what the members draw; otherwise it plays the most probable
-    action, or the mean of theirs.
+    action, or the mean of theirs. It keeps to action masks, also where members are that
+    do not read them.
 
     It plays and does not learn: what one member would have done is not what the ensemble
     did, so that none could be taught by its windows but off policy. Train the members,
@@ -50,6 +53,8 @@ class EnsembleAgent(BaseAgent):
     >>> EnsembleAgent([Still(0.0), Still(4.0)], weights=[3, 1]).act(np.zeros(2))
     array([1.])
     """
+
+    takes_masks = True
 
     def __init__(
         self, agents: Sequence[BaseAgent], weights: Sequence[float] | None = None
@@ -81,13 +86,15 @@ class EnsembleAgent(BaseAgent):
         probs, actions, after = [], [], []
         for agent, carry in zip(self.agents, carries, strict=True):
             agent.carry = carry
-            probs.append(_probs(agent, observations))
-            given = jax.tree.map(np.array, observations)
+            shown = _shown(agent, observations)
+            probs.append(_probs(agent, shown))
+            given = jax.tree.map(np.array, shown)
             actions.append(np.asarray(agent.act_batch(given, explore=explore)[0]))
             after.append(agent.carry)
         self.carry = tuple(after)
         if np.issubdtype(actions[0].dtype, np.integer):
-            return self._drawn(_together(self.agents, probs), explore), {}
+            odds = self._mean(probs, observations)
+            return self._drawn(odds, explore), {}
         mean = np.tensordot(self.weights, _together(self.agents, actions), 1)
         return mean.astype(actions[0].dtype), {}
 
@@ -125,8 +132,12 @@ class EnsembleAgent(BaseAgent):
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the mean probabilities of discrete actions, [n]."""
-        rows = [np.asarray(agent.action_probs(observation)) for agent in self.agents]
-        return np.tensordot(self.weights, _together(self.agents, rows), 1)
+        rows = [
+            np.asarray(agent.action_probs(_shown(agent, observation)))
+            for agent in self.agents
+        ]
+        odds = self._mean(rows, observation)
+        return odds / odds.sum(-1, keepdims=True)
 
     def seed(self, seed: int) -> None:
         """Seed what is drawn here and by each member; members draw apart."""
@@ -176,14 +187,23 @@ class EnsembleAgent(BaseAgent):
         for agent in self.agents:
             agent.close()
 
-    def _drawn(self, probs: np.ndarray, explore: bool) -> np.ndarray:
-        """Return actions [B] of the members' probabilities [members, B, n]."""
-        mean = np.tensordot(self.weights, probs, 1)
+    def _mean(self, probs: Sequence, observations: PyTree) -> np.ndarray:
+        """Return the mean of the members' probabilities, of what is allowed."""
+        mean = np.tensordot(self.weights, _together(self.agents, probs), 1)
+        mask = mask_of(observations)
+        return mean if mask is None else allowed_odds(mean, mask)
+
+    def _drawn(self, odds: np.ndarray, explore: bool) -> np.ndarray:
+        """Return actions [B] of odds [B, n]."""
         if not explore:
-            return mean.argmax(-1)
-        total = mean.cumsum(-1)
-        point = self._rng.random(len(mean)) * total[:, -1]
+            return odds.argmax(-1)
+        total = odds.cumsum(-1)
+        point = self._rng.random(len(odds)) * total[:, -1]
         return (total > point[:, None]).argmax(-1)
+
+
+def _shown(agent: BaseAgent, observations: PyTree) -> PyTree:
+    return observations if agent.takes_masks else observed(observations)
 
 
 def _probs(agent: BaseAgent, observations: PyTree) -> np.ndarray | None:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from optix import checks
+from optix.envs.telling import MASK, ToldMasks
 from optix.host.agent import BaseAgent
 from optix.host.boundaries import (
     Boundary,
@@ -23,7 +24,8 @@ from optix.host.items import Item
 from optix.host.pipelines import ENDLESS
 from optix.host.recorded import each
 from optix.host.window import EpisodeData, join_extras
-from optix.types import PyTree
+from optix.math.masks import observed
+from optix.types import Masked, PyTree
 
 
 class _Shown(NamedTuple):
@@ -55,7 +57,8 @@ class LivePipeline:
     Each observation that does not end an episode is acted on, and where the source has a
     method `act(action)`, the action goes back by it. The reward that comes with an item
     is that of the action on the item before; one that comes with the first item of an
-    episode counts for nothing.
+    episode counts for nothing. Where the `info` of the first item holds "action_mask",
+    that of each item must that does not end an episode.
 
     Windows. A natural end, `terminated` or `truncated`, always ends the window, and
     `boundary` may end it before. The episode is cut there, `truncated`, and the next
@@ -148,6 +151,8 @@ class LivePipeline:
         self.time_limit: int | None = None
         if self.window_steps < ENDLESS:
             self.time_limit = self.window_steps
+        self.masked: bool | None = None  # whether the first item tells a mask
+        self._masks = ToldMasks(self.name, ())
         self._waiting: Item | None = None  # begins the next window, not acted on yet
         self._lock = threading.Lock()
         self._opened = False
@@ -244,6 +249,7 @@ class LivePipeline:
         item, self._waiting = self._waiting, None
         if item is None or self._feed.gap_ahead:  # what waited is stale then
             item = self._feed.get()
+        item = self._shown(item, agent)
         while True:
             if item.gap and rows:
                 rows[-1] = rows[-1]._replace(truncated=True)
@@ -266,7 +272,7 @@ class LivePipeline:
             # an episode that ends where it begins has no step
             shown = None if item.ends else self._answer(agent, item, explore)
             try:
-                item = self._feed.get()
+                item = self._shown(self._feed.get(), agent)
             except SourceEndedError:
                 if not rows:
                     raise
@@ -276,9 +282,16 @@ class LivePipeline:
     def _cuts(self, steps: int, began: float, item: Item) -> bool:
         """Whether the window is over, although the episode is not."""
         seconds = time.monotonic() - began
-        return bool(
-            steps >= self._most or self._boundary(steps, seconds, item.observation)
-        )
+        seen = observed(item.observation)
+        return bool(steps >= self._most or self._boundary(steps, seconds, seen))
+
+    def _shown(self, item: Item, agent: BaseAgent) -> Item:
+        """Return an item with the mask that it tells, for an agent that reads them."""
+        seen = observed(item.observation)
+        self.masked = MASK in item.info if self.masked is None else self.masked
+        if self.masked and agent.takes_masks:
+            seen = Masked(seen, self._masks.row(item.info.get(MASK), item.ends))
+        return item._replace(observation=seen)
 
     def _answer(self, agent: BaseAgent, item: Item, explore: bool) -> _Shown:
         """Act on what an item shows, and tell the source."""

@@ -10,11 +10,11 @@ import abc
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet, named
+from optix.host.masked import one_row
 from optix.host.numbers import Numbers
 from optix.host.weights import averaged
 from optix.host.window import EpisodeData
@@ -80,26 +80,39 @@ class NetworkAgent(BaseAgent):
         """Seed what acting and learning draw."""
         self.rng = np.random.default_rng(int(seed))
 
-    def act(self, observation: Any, explore: bool = True) -> Any:
-        """Return the action for one observation, as the environment takes it."""
-        actions, _ = self.act_batch(np.asarray(observation)[None], explore)
-        return actions[0]
+    def act(
+        self, observation: Any, explore: bool = True, *, action_mask: Any = None
+    ) -> Any:
+        """Return the action for one observation, as the environment takes it.
+
+        Of an agent that `takes_masks` one that is allowed, if `action_mask` [n] bool is
+        given, or the observation is an `optix.types.Masked`.
+        """
+        return self.act_batch(one_row(observation, action_mask), explore)[0][0]
 
     def action_probs(self, observation: Any) -> np.ndarray:
         """Return the probabilities of discrete actions, [n], with the memory of now.
 
         Of an agent of action values it is one for the best. The step that this asks
-        about is not remembered.
+        about is not remembered. Those of a `Masked` observation are under its mask.
 
         Raises:
           NotImplementedError: actions are not discrete.
         """
-        rows = jax.tree.map(lambda x: np.asarray(x)[None], observation)
-        return self.action_probs_batch(rows)[0]
+        return self.action_probs_batch(one_row(observation))[0]
 
     def action_probs_batch(self, observations: PyTree) -> np.ndarray:
         """Return the same for a batch, [B, n]."""
         raise self._missing("action_probs")
+
+    def check_masked(self, action_mask: bool) -> bool:
+        """Return a flag of `export_onnx`, or raise ValueError where there is no mask."""
+        if checks.boolean("action_mask", action_mask) and not self.takes_masks:
+            raise checks.OptionError(
+                f"action_mask must be False for {type(self).__name__}, which does not "
+                "take masks, got True"
+            )
+        return action_mask
 
     def begin_episode(self, which: np.ndarray) -> None:
         """Remember which of the environments begin an episode, [B] bool."""

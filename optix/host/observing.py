@@ -8,6 +8,8 @@ import numpy as np
 from optix import checks
 from optix.host.advantages import inverse_deviation
 from optix.host.normalizers import ObsNormalizer
+from optix.math.masks import allowed, mask_of, observed
+from optix.types import Masked, PyTree
 
 CLIP = 10.0  # deviations
 
@@ -18,6 +20,7 @@ class ObservationView:
     Args:
       shape: of one observation; None takes that of the first one seen.
       normalised: by the moments of what `observe` was given.
+      masks: whether they may be `Masked`; masks stay what they are.
 
     told: the shape that all must have, None while any will do.
 
@@ -27,8 +30,11 @@ class ObservationView:
     [[1.0, 0.0]]
     """
 
-    def __init__(self, shape: tuple[int, ...] | None, normalised: bool):
+    def __init__(
+        self, shape: tuple[int, ...] | None, normalised: bool, masks: bool = False
+    ):
         """See the class."""
+        self._masks, self._number = masks, 0  # of actions, of the first mask
         self.normalised = checks.boolean("normalize_observations", normalised)
         self.told = None if shape is None else tuple(shape)
         self._moments = (
@@ -36,10 +42,40 @@ class ObservationView:
         )
         self._scale: tuple[Any, Any] | None = None
 
-    def __call__(self, observations: Any) -> Any:
-        """Return observations [B, ...] as the network gets them."""
-        seen = self.plain(observations)
-        return self.normalize(seen) if self.normalised else seen
+    def __call__(self, observations: PyTree) -> Any:
+        """Return observations [B, ...] as the network gets them, `Masked` if they are."""
+        seen = self.plain(observed(observations))
+        seen = self.normalize(seen) if self.normalised else seen
+        mask = self.mask(observations)
+        return seen if mask is None else Masked(seen, mask)
+
+    def mask(self, observations: PyTree) -> Any:
+        """Return which actions are allowed [B, n] bool, None where nothing says it.
+
+        Where nothing is, everything is: an episode is over there.
+
+        Raises:
+          ValueError: a mask of another form, or one that nobody reads.
+        """
+        given = mask_of(observations)
+        if given is None:
+            return None
+        if not self._masks:
+            raise checks.OptionError(
+                "observations must be without an action mask for an agent that does not "
+                "take masks, as none of real actions does; take an agent of discrete "
+                "actions, or leave the mask out"
+            )
+        rows, mask = len(observed(observations)), np.asarray(given)
+        number = self._number or mask.shape[-1]
+        numbers = mask.dtype == bool or np.isin(mask, (0, 1)).all()
+        if mask.shape != (rows, number) or not numbers:
+            raise checks.OptionError(
+                f"an action mask must be bool of shape {(rows, number)}, got {mask.dtype} "
+                f"of shape {mask.shape}"
+            )
+        mask, self._number = mask.astype(bool), number
+        return self._placed(allowed(mask))
 
     def plain(self, observations: Any) -> Any:
         """Return observations [B, ...] as float32, not normalised.
@@ -87,10 +123,11 @@ class ObservationView:
             )
         return self._scale
 
-    def observe(self, observations: np.ndarray, lead: int) -> None:
+    def observe(self, observations: PyTree, lead: int) -> None:
         """Take in observations with `lead` axes before their own."""
         if not self.normalised:
             return
+        observations = observed(observations)
         if self._moments is None:
             self._moments = ObsNormalizer(np.shape(observations)[lead:])
         self._moments.update(observations)

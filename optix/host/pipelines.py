@@ -11,7 +11,7 @@ from optix.envs.hosted import hosted
 from optix.envs.names import gymnasium_name
 from optix.host.agent import BaseAgent
 from optix.host.places import Place, Places, chunks, episode_seeds
-from optix.host.recorded import Stepped, each, recorder
+from optix.host.recorded import Recorder, Stepped, each, recorder
 from optix.host.window import EpisodeData, join_extras
 from optix.types import Environment, PyTree
 
@@ -83,6 +83,12 @@ class BatchPipeline:
         """How many copies there can be, None for any number."""
         return self._places.copies
 
+    @property
+    def masked(self) -> bool:
+        """Whether the environment tells which actions are allowed; a reset says it."""
+        with self._places.judging():
+            return self._recorder.tells_masks(self._judging(1)[0])
+
     def open(self) -> Place:
         """Return one more copy; where there can be none, one that plays in the first."""
         return self._places.open()
@@ -96,14 +102,17 @@ class BatchPipeline:
           seed: of the first episode and, through a generator, of all later ones: episode
             n begins the same whatever was played before. None goes on.
         """
+        recorder = self._recorder.shown_to(agent)
         with self._places.playing(envs):
             if seed is not None:
                 envs.seeds, envs.observation = episode_seeds(seed), None
+            if not recorder.goes_on(envs.observation):
+                envs.observation = None
             rows, extras = [], []
             while len(rows) < self.window_steps or (
                 self.whole_episodes and envs.observation is not None
             ):
-                row, added = self._step(agent, envs)
+                row, added = self._step(agent, envs, recorder)
                 rows.append(row)
                 extras.append(added)
         fields: Any = map(list, zip(*rows, strict=True))
@@ -157,20 +166,24 @@ class BatchPipeline:
         while self._judges:
             self._judges.pop().close()
 
-    def _step(self, agent: BaseAgent, place: Place) -> tuple[tuple, Any]:
+    def _step(
+        self, agent: BaseAgent, place: Place, recorder: Recorder
+    ) -> tuple[tuple, Any]:
         """Play one step; return its row in the order of `EpisodeData`, and the extras."""
         if place.observation is None:
             seed = next(place.seeds, None)
             agent.begin_episode(np.ones(1, bool))
-            place.observation = self._recorder.started(place.env.reset(seed=seed))
+            result = place.env.reset(seed=seed)
+            place.observation = recorder.started(result, place.env)
             place.count = 0
         observation = place.observation
         actions, extras = agent.act_batch(_stacked([observation]))
         action = each(lambda x: x[0], actions)
-        taken = self._recorder.action(action, agent)
+        taken = recorder.action(action, agent)
         place.count += 1
         place.observation = None  # should the environment fail
-        step = self._recorder.stepped(place.env.step(action), place.count)
+        result = place.env.step(action)
+        step = recorder.stepped(result, place.count, place.env)
         step = self._cut(step, place.count)
         following = step.observation
         if not (step.terminated or step.truncated):
@@ -181,9 +194,10 @@ class BatchPipeline:
 
     def _play(self, agent: BaseAgent, envs: list, seeds: list[int]) -> list[float]:
         """Return the returns of one episode for each seed, played side by side."""
+        recorder = self._recorder.shown_to(agent)
         agent.begin_episode(np.ones(len(seeds), bool))
         observations = [
-            self._recorder.started(env.reset(seed=seed))
+            recorder.started(env.reset(seed=seed), env)
             for env, seed in zip(envs, seeds, strict=False)
         ]
         returns, alive, count = [0.0] * len(seeds), set(range(len(seeds))), 0
@@ -192,9 +206,9 @@ class BatchPipeline:
             actions, _ = agent.act_batch(_stacked(observations), explore=False)
             for row in sorted(alive):
                 action = each(lambda x, row=row: x[row], actions)
-                self._recorder.action(action, agent)
-                result = self._recorder.stepped(envs[row].step(action), count)
-                step = self._cut(result, count)
+                recorder.action(action, agent)
+                result = envs[row].step(action)
+                step = self._cut(recorder.stepped(result, count, envs[row]), count)
                 returns[row] += step.reward
                 observations[row] = step.observation
                 if step.terminated or step.truncated:

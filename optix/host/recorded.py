@@ -11,7 +11,9 @@ import gymnasium
 import jax
 import numpy as np
 
-from optix.types import PyTree
+from optix.envs.actions import action_space
+from optix.envs.telling import MASK, ToldMasks, has_masks, told
+from optix.types import Masked, Numbered, PyTree
 
 
 class Stepped(NamedTuple):
@@ -27,35 +29,73 @@ class Stepped(NamedTuple):
 class Recorder(NamedTuple):
     """Copies of what a Gymnasium environment gives and takes.
 
+    Where the environment tells which actions are allowed, and someone reads it,
+    observations are `Masked`.
+
     name: of the environment, for messages.
     observations, actions: the spaces of one environment, None where it has none.
     lead: () of one environment, (B,) of a vector of them.
+    masks: that it tells; None where nobody reads them.
     """
 
     name: str
     observations: Any
     actions: Any
     lead: tuple[int, ...] = ()
+    masks: "Masks | None" = None
 
-    def started(self, result: Any) -> PyTree:
-        """Return a copy of the first observation from what `reset` returned."""
-        observation, _ = self._unpacked("reset", result, "(observation, info)")
-        return self.observation(observation, "of reset")
+    def shown_to(self, agent: Any) -> "Recorder":
+        """Return the recorder of what an agent is shown."""
+        return self if agent.takes_masks else self._replace(masks=None)
 
-    def stepped(self, result: Any, n: int) -> Stepped:
-        """Return copies of what step `n` gave."""
+    def goes_on(self, observation: PyTree) -> bool:
+        """Whether an episode can be gone on with, whose last observation is given."""
+        if observation is None:
+            return False
+        masked = False if self.masks is None else self.masks.there
+        return isinstance(observation, Masked) is masked
+
+    def tells_masks(self, env: Any) -> bool:
+        """Whether `env` tells masks; it is reset where nobody knows yet."""
+        if self.masks is None:
+            return False
+        if self.masks.there is None:
+            self.masks.look(env.reset()[1], env)
+        return bool(self.masks.there)
+
+    def started(self, result: Any, env: Any) -> PyTree:
+        """Return a copy of the first observation from what `reset` of `env` returned."""
+        observation, info = self._unpacked("reset", result, "(observation, info)")
+        copied = self.observation(observation, "of reset")
+        if self.masks is not None:
+            self.masks.look(info, env)
+        return self._masked(copied, info, env, False)
+
+    def stepped(self, result: Any, n: int, env: Any) -> Stepped:
+        """Return copies of what step `n` of `env` gave."""
         form = "(observation, reward, terminated, truncated, info)"
         following, reward, terminated, truncated, info = self._unpacked(
             "step", result, form
         )
         when = f"at step {n}"
-        return Stepped(
+        step = Stepped(
             self.observation(following, when),
             self._number("reward", reward, when),
             self._flag("terminated", terminated, when),
             self._flag("truncated", truncated, when),
             _copy_info(info),
         )
+        # of a vector, which has begun another episode in the same step, nothing is over
+        over = not self.lead and (step.terminated or step.truncated)
+        shown = self._masked(step.observation, step.info, env, over)
+        return step._replace(observation=shown)
+
+    def final(self, value: Any, info: Mapping[str, Any], row: int) -> PyTree:
+        """Return a copy of what environment `row` of a vector showed at its end."""
+        copied = self._replace(lead=()).observation(value, "at the end of an episode")
+        if self.masks is None or not self.masks.there:
+            return copied
+        return Masked(copied, self.masks.told.final(info, row))
 
     def observation(self, value: Any, when: str) -> PyTree:
         """Return a copy of an observation, which the environment may change."""
@@ -76,6 +116,16 @@ class Recorder(NamedTuple):
                 "agent for these actions"
             )
         return copied
+
+    def _masked(self, copied: PyTree, info: Any, env: Any, over: bool) -> PyTree:
+        """Return an observation with the mask that `info` or `env` tells, if any does."""
+        if self.masks is None or not self.masks.there:
+            return copied
+        if self.lead:
+            mask = self.masks.told.rows(info, np.zeros(self.lead, bool))
+        else:
+            mask = self.masks.told.row(told(env, info), over)
+        return Masked(copied, mask)
 
     def _rule(self, space: Any) -> str:
         return f"{list(self.lead)} of {space}" if self.lead else f"of {space}"
@@ -121,15 +171,40 @@ class Recorder(NamedTuple):
         )
 
 
+class Masks:
+    """Whether an environment tells masks, and those that it tells.
+
+    Nobody knows before its first reset, which decides.
+
+    there: None before it.
+    """
+
+    def __init__(self, name: str, actions: Any):
+        """Know nothing but the space of actions."""
+        numbered = has_masks(actions)
+        self.there: bool | None = None if numbered else False
+        space = action_space(name, actions) if numbered else None
+        sizes = space.sizes if isinstance(space, Numbered) else ()
+        self.told = ToldMasks(name, sizes)
+
+    def look(self, info: Mapping[str, Any], env: Any) -> None:
+        """Find out from the `info` of a first reset of `env`, one or a vector."""
+        if self.there is None:
+            single = isinstance(env, gymnasium.Env)
+            self.there = MASK in info if not single else told(env, info) is not None
+
+
 def recorder(env: Any, name: str) -> Recorder:
     """Return the recorder of an environment, or of a vector of them."""
     vector = isinstance(env, gymnasium.vector.VectorEnv)
     prefix = "single_" if vector else ""
+    actions = getattr(env, f"{prefix}action_space", None)
     return Recorder(
         name,
         getattr(env, f"{prefix}observation_space", None),
-        getattr(env, f"{prefix}action_space", None),
+        actions,
         (env.num_envs,) if vector else (),
+        Masks(name, actions),
     )
 
 

@@ -7,6 +7,10 @@ import numpy as np
 
 from optix import checks
 from optix.host.priorities import SumTree
+from optix.math.masks import mask_of, observed
+from optix.types import Masked, PyTree
+
+_MASK = "next_mask"  # the column of which actions are allowed after a step
 
 
 class Rows(NamedTuple):
@@ -16,7 +20,7 @@ class Rows(NamedTuple):
     action: np.ndarray  # [N, ...]
     reward: np.ndarray  # [N] float32, discounted sum of up to n rewards
     discount: np.ndarray  # [N] float32 of the value that follows, 0 after a termination
-    next_obs: np.ndarray  # [N, ...]
+    next_obs: PyTree  # [N, ...], `Masked` where what was added is
     index: np.ndarray  # [N] of the rows, for their priorities
     weight: np.ndarray  # [N] float32, at most 1
 
@@ -60,25 +64,30 @@ class Replay:
 
     def add(
         self,
-        obs: np.ndarray,
+        obs: PyTree,
         action: np.ndarray,
         reward: np.ndarray,
         terminated: np.ndarray,
         truncated: np.ndarray,
-        next_obs: np.ndarray,
+        next_obs: PyTree,
     ) -> None:
         """Store a window, each [T, B, ...]; of one longer than the capacity, its end.
+
+        Of `Masked` observations the mask of what follows is kept, under which its value
+        is learned from; that of what was acted on says nothing of the action taken.
 
         Raises:
           ValueError: rows of another form than those stored.
         """
         fields = {
-            "obs": obs,
+            "obs": observed(obs),
             "action": action,
             "reward": reward,
             "terminated": terminated,
-            "next_obs": next_obs,
+            "next_obs": observed(next_obs),
         }
+        if (mask := mask_of(next_obs)) is not None:
+            fields[_MASK] = np.asarray(mask)
         ended = terminated | truncated
         num_envs = ended.shape[1]
         if num_envs > self.capacity:
@@ -140,12 +149,15 @@ class Replay:
         columns = self._columns
         reward, power, last = self._returns(index, n_step, discount)
         power[columns["terminated"].take(last)] = 0.0
+        next_obs = columns["next_obs"].take(last, 0)
+        if _MASK in columns:
+            next_obs = Masked(next_obs, columns[_MASK].take(last, 0))
         return Rows(
             columns["obs"].take(index, 0),
             columns["action"].take(index, 0),
             reward,
             power,
-            columns["next_obs"].take(last, 0),
+            next_obs,
             index,
             weight,
         )
@@ -204,6 +216,13 @@ class Replay:
                 for name, x in fields.items()
             }
             self._columns["follower"] = np.full(self.capacity, -1, np.int64)
+        if (_MASK in fields) != (_MASK in self._columns):
+            there = _MASK in self._columns
+            raise checks.OptionError(
+                f"observations must come {'with' if there else 'without'} action masks as "
+                f"in the rows stored, got them {'without' if there else 'with'}; a run "
+                "keeps to one environment"
+            )
         for name, x in fields.items():
             room = self._columns[name]
             if room.shape[1:] != x.shape[2:] or room.dtype != x.dtype:

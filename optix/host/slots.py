@@ -36,6 +36,7 @@ class HostStore:
     does. Slot 0, the weights the agent came with, always stays. Numbers are used once.
 
     Attributes:
+      pipeline: where it plays.
       agent: the agent; its weights are those of whatever slot was needed last.
       error: the last exception raised in the agent or its environment, or None.
       memories: a replay for each run, where the agent makes one.
@@ -50,7 +51,7 @@ class HostStore:
         copies: int = 8,
     ):
         """Give the agent's present weights slot 0."""
-        self.agent = agent
+        self.agent, self.pipeline = agent, pipeline
         self.error: BaseException | None = None
         self.memories = Memories(agent)
         self.streams = Streams(pipeline, copies)

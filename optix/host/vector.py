@@ -18,7 +18,7 @@ from optix.host.pipelines import (
     copied,
 )
 from optix.host.places import Place, Places, chunks, episode_seeds
-from optix.host.recorded import each, recorder
+from optix.host.recorded import Recorder, each, recorder
 from optix.host.vector_envs import (
     final_observation,
     living,
@@ -102,6 +102,12 @@ class VectorBatchPipeline:
         """How many copies there can be, None for any number."""
         return self._places.copies
 
+    @property
+    def masked(self) -> bool:
+        """Whether the environment tells which actions are allowed; a reset says it."""
+        with self._places.judging():
+            return self._recorder.tells_masks(self._judging(self.num_envs))
+
     def open(self) -> Place:
         """Return one more copy; where there can be none, one that plays in the first."""
         return self._places.open()
@@ -114,12 +120,13 @@ class VectorBatchPipeline:
           envs: a copy that `open` gave.
           seed: begins fresh episodes; None goes on.
         """
+        recorder = self._recorder.shown_to(agent)
         with self._places.playing(envs), living(envs.env, self.name):
             if seed is not None:
                 envs.seeds, envs.observation = episode_seeds(seed), None
-            if envs.observation is None:
-                self._begin(agent, envs)
-            return self._window(agent, envs)
+            if not recorder.goes_on(envs.observation):
+                self._begin(agent, envs, recorder)
+            return self._window(agent, envs, recorder)
 
     def evaluate(self, agent: BaseAgent, seed: int, episodes: int) -> float:
         """Return the mean return of whole episodes; nothing is learned.
@@ -158,14 +165,16 @@ class VectorBatchPipeline:
             close_vector(self._judge)
             self._judge = None
 
-    def _begin(self, agent: BaseAgent, place: Place) -> None:
+    def _begin(self, agent: BaseAgent, place: Place, recorder: Recorder) -> None:
         """Begin fresh episodes."""
         agent.begin_episode(np.ones(self.num_envs, bool))
         seeds = list(itertools.islice(place.seeds, self.num_envs))
         result = place.env.reset(seed=reset_seed(place.env, seeds))
-        place.observation = self._recorder.started(result)
+        place.observation = recorder.started(result, place.env)
 
-    def _window(self, agent: BaseAgent, place: Place) -> EpisodeData:
+    def _window(
+        self, agent: BaseAgent, place: Place, recorder: Recorder
+    ) -> EpisodeData:
         """Play on from where a copy stands."""
         observation, steps = place.observation, self.window_size
         place.observation = None  # should the environments fail
@@ -176,15 +185,17 @@ class VectorBatchPipeline:
         _put(shown, 0, observation)
         for n in range(steps):
             actions, added = agent.act_batch(_copied(observation))
-            taken = self._recorder.action(actions, agent)
-            step = self._recorder.stepped(place.env.step(actions), n + 1)
+            taken = recorder.action(actions, agent)
+            step = recorder.stepped(place.env.step(actions), n + 1, place.env)
             observation = step.observation
             _put(shown, n + 1, observation)
             done = step.terminated | step.truncated
             if done.any():
                 agent.begin_episode(done)
                 over = np.flatnonzero(done).tolist()
-                ends += [(n, row, self._final(step.info, row)) for row in over]
+                for row in over:
+                    final = final_observation(step.info, row, self.name)
+                    ends.append((n, row, recorder.final(final, step.info, row)))
             info = {k: v for k, v in step.info.items() if k not in _FINALS}
             rows.append((taken, step.reward, step.terminated, step.truncated, info))
             extras.append({name: _copied(value) for name, value in added.items()})
@@ -205,23 +216,18 @@ class VectorBatchPipeline:
             join_extras(extras, np.stack),
         )
 
-    def _final(self, info: dict[str, Any], row: int) -> PyTree:
-        single = self._recorder._replace(lead=())
-        final = final_observation(info, row, self.name)
-        return single.observation(final, "at the end of an episode")
-
     def _play(self, agent: BaseAgent, env: Any, seeds: list[int]) -> np.ndarray:
         """Return the returns of the first episode of each environment that has a seed."""
         size, number = len(seeds), env.num_envs
-        judge = self._recorder._replace(lead=(number,))
+        judge = self._recorder.shown_to(agent)._replace(lead=(number,))
         filled = seeds + seeds[:1] * (number - size)  # those beyond count for nothing
         agent.begin_episode(np.ones(number, bool))
-        observation = judge.started(env.reset(seed=reset_seed(env, filled)))
+        observation = judge.started(env.reset(seed=reset_seed(env, filled)), env)
         returns, alive = np.zeros(number), np.arange(number) < size
         for count in range(1, self.max_episode_steps + 1):
             actions, _ = agent.act_batch(_copied(observation), explore=False)
             judge.action(actions, agent)
-            step = judge.stepped(env.step(actions), count)
+            step = judge.stepped(env.step(actions), count, env)
             observation = step.observation
             returns[alive] += step.reward[alive]
             done = step.terminated | step.truncated

@@ -18,6 +18,7 @@ from gymnasium.vector import (
 
 from optix import checks
 from optix.envs.names import gymnasium_name
+from optix.envs.telling import telling, tells_by_method
 from optix.envs.vectors import autoreset_mode, close_vector
 from optix.host.recorded import is_made_of_arrays
 
@@ -168,7 +169,7 @@ def _keeping(make: Callable[[], Any]) -> gymnasium.Env:
             "each of envs must be a function that makes a gymnasium.Env, got one that "
             f"makes a {type(env).__name__}"
         )
-    return _Keeping(env)
+    return _Keeping(telling(lambda: env) if tells_by_method(env) else env)
 
 
 class _Keeping(gymnasium.Wrapper):

@@ -21,7 +21,7 @@ def observed(obs: PyTree) -> PyTree:
     return obs.obs if isinstance(obs, Masked) else obs
 
 
-def mask_of(obs: PyTree) -> jax.Array | None:
+def mask_of(obs: PyTree) -> Any:
     """Return the mask [..., n] bool of an observation, None where it has none."""
     return obs.action_mask if isinstance(obs, Masked) else None
 
@@ -33,8 +33,10 @@ def on_observed(function: Callable[[Any], Any], obs: PyTree) -> PyTree:
     return function(obs)
 
 
-def allowed(mask: jax.Array, sizes: tuple[int, ...] | None = None) -> jax.Array:
+def allowed(mask: Any, sizes: tuple[int, ...] | None = None) -> Any:
     """Return the mask with everything allowed where nothing is.
+
+    Of one mask it is an array of NumPy if that is one.
 
     Args:
       mask: [..., n] bool.

@@ -9,6 +9,7 @@ import numpy as np
 
 from optix import checks
 from optix.forms import number_of_actions
+from optix.host.masked import given_mask
 from optix.host.slots import HostStore
 from optix.onnx.policy import export_policy
 from optix.run.folder import RunFolder, RunFolderError
@@ -129,24 +130,9 @@ class LoadedPolicy:
             )
         if mask is None:
             return obs
-        try:
-            mask = np.asarray(mask)
-        except ValueError:  # a row for each choice, of different lengths
-            mask = np.asarray(mask, object)
         number = number_of_actions(self.env.name, self.env.action_space)
-        shape = (number,) if single else (len(obs), number)
-        numbers = mask.dtype.kind in "biu" and np.isin(mask, (0, 1)).all()
-        if mask.shape != shape or not numbers:
-            raise checks.OptionError(
-                f"action_mask must be bool of shape {shape}, or 0 and 1, got {mask.dtype} "
-                f"of shape {mask.shape}"
-            )
-        mask = mask.astype(bool).reshape(-1, number)
-        if not mask.any(-1).all():
-            raise checks.OptionError(
-                "action_mask must allow one action or more, got one that allows none"
-            )
-        return Masked(obs, mask)
+        mask = given_mask(mask, () if single else obs.shape[:1], number)
+        return Masked(obs, mask.reshape(-1, number))
 
     def reset(self, which: Any = None) -> None:
         """Forget what was acted on: where episodes begin.
@@ -233,7 +219,9 @@ def load(
         best = _best(folder, loop)
         host_agent = store.agent_of(best.policy)
         host_agent.seed(seed)
-        return LoadedAgent(host_agent, best.hyperparams, best.score)
+        reads = host_agent.takes_masks
+        masked = getattr(store.pipeline, "masked", None) if reads else False
+        return LoadedAgent(host_agent, best.hyperparams, best.score, masked=masked)
     if agent is None or env is None:
         raise RunFolderError(
             f"{folder.path} holds a learner without an agent or an environment; play it "

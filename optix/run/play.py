@@ -15,7 +15,7 @@ from optix.callbacks.terminal import Stream
 from optix.envs.environment import environment
 from optix.envs.pictures import quiet
 from optix.files import replacing
-from optix.math.masks import observed
+from optix.math.masks import mask_of, observed
 from optix.run.film import checked_film, numbered, write_film
 from optix.run.folder import RunFolder
 from optix.run.load import LoadedPolicy, load
@@ -24,7 +24,7 @@ from optix.run.members import ensemble_of
 from optix.run.playing import fresh_key
 from optix.run.seen import Seen, device_episodes, hosted_episodes, no_picture
 from optix.run.train import loop_to_read
-from optix.types import Environment, Loop, Masked
+from optix.types import Environment, Loop
 
 FILM = "episode.gif"  # in the folder of the run
 
@@ -189,10 +189,11 @@ def _episodes(
     if isinstance(player, LoadedAgent):
         stage = stage._replace(encode=lambda obs: obs)
 
+    reads = isinstance(player, LoadedPolicy) or player.agent.takes_masks
+
     def act(obs):
-        if isinstance(player, LoadedPolicy) and isinstance(obs, Masked):
-            return player.act(obs.obs, explore, action_mask=obs.action_mask)
-        return player.act(observed(obs), explore)
+        mask = mask_of(obs) if reads else None
+        return player.act(observed(obs), explore, action_mask=mask)
 
     return hosted_episodes(
         env.name,

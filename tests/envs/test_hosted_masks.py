@@ -1,7 +1,6 @@
 """Action masks of Gymnasium's environments, from `info` to the agent."""
 
 import gymnasium
-import gymnasium.spaces as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,68 +9,9 @@ import pytest
 import optix
 from optix.envs.hosted import hosted
 from optix.types import Masked
+from tests.telling import Boxed, Late, Method, Several, Silent, Stuck, Told, Wrong
 
 SAME_STEP = gymnasium.vector.AutoresetMode.SAME_STEP
-
-
-class Told(gymnasium.Env):
-    """Three steps, then cut; of four actions the one that its step has is allowed.
-
-    Any other ends the run. The mask is one array that each step writes into again.
-    """
-
-    observation_space, action_space = gym.Box(-9, 9, (1,)), gym.Discrete(4)
-
-    def __init__(self):
-        self.mask = np.zeros(4, np.int8)
-
-    def told(self):
-        self.mask[:] = np.arange(4) == self.time
-        return np.full(1, self.time, np.float32), {"action_mask": self.mask}
-
-    def reset(self, *, seed=None, options=None):
-        self.time = 0
-        return self.told()
-
-    def step(self, action):
-        if action != self.time:
-            raise AssertionError(f"{action} at {self.time}")
-        self.time += 1
-        obs, info = self.told()
-        return obs, 1.0, False, self.time == 3, info
-
-
-class Silent(Told):
-    """Says nothing of what followed its end."""
-
-    def step(self, action):
-        *result, info = super().step(action)
-        return *result, {} if self.time == 3 else info
-
-
-class Method(Told):
-    """As SB3-contrib has it."""
-
-    def told(self):
-        obs, info = super().told()
-        return obs, {}
-
-    def action_masks(self):
-        return self.mask
-
-
-class Several(Told):
-    """The same of two numbers at once, whose masks are a tuple of arrays."""
-
-    action_space = gym.MultiDiscrete([4, 2])
-
-    def told(self):
-        obs, info = super().told()
-        return obs, {"action_mask": (self.mask.copy(), np.array([0, 1], np.int8))}
-
-    def step(self, action):
-        assert action[1] == 1
-        return super().step(action[0])
 
 
 def sync(kind):
@@ -152,28 +92,13 @@ def test_taxi_tells_its_masks():
     assert hosted(taxi).masked and not hosted("CartPole-v1").masked
 
 
-class Late(Told):
-    def step(self, action):
-        *result, info = super().step(action)
-        return *result, {}
-
-
-class Wrong(Told):
-    def told(self):
-        obs, info = super().told()
-        return obs, {"action_mask": np.ones(3, bool)}
-
-
-class Boxed(Told):
-    action_space = gym.Box(-1, 1, (1,))
-
-
 @pytest.mark.parametrize("how", ["rows", "vector"])
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         (Late, "info of .* must hold 'action_mask' at every step that does not end"),
         (Wrong, "must hold a 0 or a 1 for each of 4 actions"),
+        (Stuck, "'action_mask' in info of .* must allow one action or more at every"),
     ],
 )
 def test_masks_that_are_none(kind, how, message):

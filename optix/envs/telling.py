@@ -1,0 +1,164 @@
+"""Masks as environments of Gymnasium tell them: in `info`, or by a method.
+
+Which actions are allowed stands under "action_mask" in `info`, as Gymnasium's own
+environments and PettingZoo's have it; SB3-contrib's have a method `action_masks()`.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from optix.envs.kinds import is_a
+
+MASK = "action_mask"
+_METHOD = "action_masks"
+
+
+class ToldMasks:
+    """The masks that one environment tells, checked.
+
+    Args:
+      name: of the environment, for messages.
+      sizes: of the choices of an action; () for one choice of as many actions as the
+        first mask is of.
+
+    >>> masks = ToldMasks("Mine", (3,))
+    >>> masks.row([0, 1, 1], ended=False).tolist()
+    [False, True, True]
+    """
+
+    def __init__(self, name: str, sizes: tuple[int, ...]):
+        """See the class."""
+        self.name, self.sizes = name, sizes
+
+    def free(self, *lead: int) -> np.ndarray:
+        """Return masks [*lead, n] that allow everything."""
+        return np.ones((*lead, sum(self.sizes)), bool)
+
+    def row(self, given: Any, ended: bool) -> np.ndarray:
+        """Return a mask [n] bool; at an end nobody need tell what is allowed there.
+
+        Raises:
+          ValueError: none where the episode goes on, or one that allows nothing there;
+            another form.
+        """
+        if given is None:
+            if ended:
+                return self.free()
+            raise ValueError(
+                f"info of {self.name} must hold {MASK!r} at every step that does not end "
+                "an episode, as it does at a first one, got none; mend the environment "
+                "or its wrapper"
+            )
+        mask = np.concatenate(list(_flat(given)))
+        self.sizes = self.sizes or mask.shape
+        number = sum(self.sizes)
+        numbers = mask.dtype.kind in "biuf" and np.isin(mask, (0, 1)).all()
+        if mask.shape != (number,) or not numbers:
+            raise ValueError(
+                f"{MASK!r} in info of {self.name} must hold a 0 or a 1 for each of "
+                f"{number} actions, those of several choices one after another, "
+                f"got {given!r}; mend the environment or its wrapper"
+            )
+        mask = mask.astype(bool)
+        if not ended and not self._leaves_a_choice(mask):
+            raise ValueError(
+                f"{MASK!r} in info of {self.name} must allow one action or more at every "
+                f"step that does not end an episode, got {given!r}; let the environment "
+                "end it, or tell what is left to do"
+            )
+        return mask
+
+    def rows(self, info: Mapping[str, Any], ended: np.ndarray) -> np.ndarray:
+        """Return masks [B, n] of what a vector environment tells.
+
+        Args:
+          info: of all its environments, as `gymnasium.vector` arranges it.
+          ended: [B] bool, whose episodes do not go on.
+        """
+        told = [_of(info, i) for i in range(len(ended))]
+        masks = map(self.row, told, ended.tolist())
+        return np.stack(list(masks))
+
+    def final(self, info: Mapping[str, Any], row: int) -> np.ndarray:
+        """Return the mask [n] of what environment `row` of a vector showed at its end."""
+        return self.row(_of(info.get("final_info", {}), row), True)
+
+    def _leaves_a_choice(self, mask: np.ndarray) -> bool:
+        if len(self.sizes) == 1:
+            return bool(mask.any())
+        return all(part.any() for part in np.split(mask, np.cumsum(self.sizes)[:-1]))
+
+
+def has_masks(actions: Any) -> bool:
+    """Return whether there can be masks of a space of actions."""
+    kinds = "Discrete", "MultiDiscrete", "MultiBinary"
+    return any(is_a(actions, kind) for kind in kinds)
+
+
+def tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
+    """Return whether a first reset tells which of the numbered actions are allowed."""
+    if not has_masks(actions):
+        return False
+    result = reset()
+    info = result[1] if isinstance(result, tuple) and len(result) == 2 else {}
+    # forms are checked where it plays
+    return isinstance(info, Mapping) and MASK in info
+
+
+def tells_by_method(env: Any) -> bool:
+    """Return whether an environment of numbered actions says its masks by a method."""
+    actions = getattr(env, "action_space", None)
+    return has_masks(actions) and env.has_wrapper_attr(_METHOD)
+
+
+def told(env: Any, info: Mapping[str, Any]) -> Any:
+    """Return the mask that an environment tells, None where it tells none."""
+    mask = info.get(MASK)
+    if mask is None and env.has_wrapper_attr(_METHOD):
+        mask = env.get_wrapper_attr(_METHOD)()
+    return mask
+
+
+def telling(make: Callable[..., Any], **options: Any) -> Any:
+    """Return an environment whose `info` holds a mask that it does not write into again.
+
+    One of SB3-contrib's convention says by a method what is allowed.
+    """
+    import gymnasium
+
+    class Telling(gymnasium.Wrapper):
+        def reset(self, **options):
+            obs, info = self.env.reset(**options)
+            return obs, self._told(info)
+
+        def step(self, action):
+            *result, info = self.env.step(action)
+            return *result, self._told(info)
+
+        def _told(self, info):
+            mask = told(self.env, info)
+            return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
+
+    return Telling(make(**options))
+
+
+def _of(info: Mapping[str, Any], row: int) -> Any:
+    """Return what a vector environment tells of one, None where it tells nothing.
+
+    By the flags: not every vector environment tells which of the rows are meant.
+    """
+    if MASK not in info or not info.get(f"_{MASK}", {row: True})[row]:
+        return None
+    return info[MASK][row]
+
+
+def _flat(mask: Any) -> Iterable[np.ndarray]:
+    """Yield the arrays of a mask in order, each flat."""
+    if isinstance(mask, tuple | list) and any(np.ndim(part) for part in mask):
+        for part in mask:
+            yield from _flat(part)
+    else:
+        yield np.ravel(np.asarray(mask))

@@ -1,0 +1,79 @@
+"""Action masks as people and agents outside JAX hand them over, in NumPy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from optix import checks
+from optix.math.masks import allowed, observed, on_observed
+from optix.types import Masked, PyTree
+
+
+def one_row(observation: PyTree, action_mask: Any = None) -> PyTree:
+    """Return a batch of one observation, `Masked` where a mask is given or was.
+
+    >>> one_row(np.zeros(3), [1, 0]).action_mask.tolist()
+    [[True, False]]
+    """
+    if action_mask is not None:
+        observation = Masked(observed(observation), given_mask(action_mask, ()))
+    if isinstance(observation, Masked):
+        mask = np.asarray(observation.action_mask)[None]
+        observation = observation._replace(action_mask=mask)
+    return on_observed(lambda x: np.asarray(x)[None], observation)
+
+
+def given_mask(mask: Any, lead: Sequence[int], number: int | None = None) -> np.ndarray:
+    """Return a mask that a person gave, [*lead, number] bool.
+
+    Args:
+      mask: bool, or integers 0 and 1.
+      lead: the axes before that of actions.
+      number: of actions, None for any.
+
+    Raises:
+      ValueError: another form, or a mask that allows nothing.
+    """
+    try:
+        mask = np.asarray(mask)
+    except ValueError:  # a row for each choice, of different lengths
+        mask = np.asarray(mask, object)
+    number = number or (mask.shape[-1] if mask.ndim else 1)
+    shape = (*lead, number)
+    numbers = mask.dtype.kind in "biu" and np.isin(mask, (0, 1)).all()
+    if mask.shape != shape or not numbers:
+        raise checks.OptionError(
+            f"action_mask must be bool of shape {shape}, or 0 and 1, got {mask.dtype} "
+            f"of shape {mask.shape}"
+        )
+    mask = mask.astype(bool)
+    if not mask.any(-1).all():
+        raise checks.OptionError(
+            "action_mask must allow one action or more, got one that allows none"
+        )
+    return mask
+
+
+def allowed_odds(probs: np.ndarray, mask: Any) -> np.ndarray:
+    """Return probabilities [B, n] without those of what a mask [B, n] forbids.
+
+    They need not add up to one. Where nothing allowed has any, all of it is alike.
+
+    >>> allowed_odds(np.array([[0.75, 0.25], [1.0, 0.0]]), np.eye(2, dtype=bool)[::-1])
+    array([[0.  , 0.25],
+           [1.  , 0.  ]])
+    """
+    free = allowed(mask)
+    odds = np.where(free, probs, 0.0)
+    return np.where(odds.any(-1, keepdims=True), odds, free)
+
+
+def random_action(rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Return an allowed action of each row of a mask [B, n], all alike.
+
+    >>> mask = np.array([[False, True], [True, False]])
+    >>> random_action(np.random.default_rng(0), mask).tolist()
+    [1, 0]
+    """
+    return np.where(mask, rng.random(mask.shape), -1.0).argmax(-1)
