@@ -1,6 +1,7 @@
 """Pictures of environments, of whatever draws them: [H, W, 3] uint8."""
 
 import contextlib
+import ctypes.util
 import os
 import sys
 from collections.abc import Callable
@@ -160,8 +161,10 @@ def _coloured(obs: np.ndarray) -> np.ndarray:
 
 
 def quiet() -> None:
-    """Let pygame, which some environments draw with, look for no device that is absent."""
+    """Let pygame and MuJoCo, which draw, look for no device or screen that is absent."""
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     if not os.environ.keys() & {"DISPLAY", "WAYLAND_DISPLAY"}:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+        if ctypes.util.find_library("EGL"):  # without it MuJoCo could not be imported
+            os.environ.setdefault("MUJOCO_GL", "egl")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

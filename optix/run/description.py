@@ -102,6 +102,10 @@ def checked(config: Any) -> dict[str, Any]:
         checks.record(f"platform.{name}", value, str, "it is the name of a version")
     lost = config.get("memory_lost", ())
     checks.record("memory_lost", lost, tuple, "it lists checkpoints")
+    objects = config.get("objects", ())
+    checks.record("objects", objects, tuple, "it lists what is no name or number")
+    for name in objects:
+        checks.record("a name of objects", name, str, "it is a keyword of optix.make")
     for step in lost:
         checks.positive_int("a step of memory_lost", step, 0, 2**63 - 1)
     return config

@@ -125,7 +125,7 @@ def train(
         shares = split(seeds, devices)
         if isinstance(environment_or_loop, Loop):
             checks.beside_a_loop(agent, options)
-            loop, recipe = environment_or_loop, None
+            loop, recipe, objects = environment_or_loop, None, []
         else:
             if agent is None:
                 agent = usual_agent(environment_or_loop, **options)
@@ -134,9 +134,10 @@ def train(
             if options.get("tuner") is None:
                 row, policies = ALGORITHMS[agent], options.get("policies")
                 options["tuner"] = usual_tuner(row, policies, options)
-            recipe = recipe_of(
-                environment_or_loop, agent, options, warn=directory is not None
-            )
+            recipe = recipe_of(environment_or_loop, agent, options)
+            objects = objects_of(environment_or_loop, options)
+            if objects and directory is not None:
+                _warn_of_objects(objects)
         config = new_config(
             recipe,
             seeds,
@@ -145,6 +146,7 @@ def train(
             drop_stopped,
             max_snapshots,
             shares,
+            objects,
         )
     with contextlib.ExitStack() as stack:
         stack.enter_context(watch)
@@ -331,10 +333,12 @@ def rebuild(folder: RunFolder, **changes: Any) -> Loop:
     """
     recipe = folder.config["recipe"]
     if recipe is None:
+        what = ", ".join(folder.config.get("objects", ())) or "the run"
         raise RunFolderError(
-            f"{folder.path} can not be rebuilt by name: the run was made from objects; "
-            "make the same loop again and pass it as loop=; of an RLOptimizer, make that "
-            "with its agent, pipeline and checkpoint_dir"
+            f"{folder.path} can not be rebuilt by name: {what} was made from objects; in "
+            "Python make the same loop again and pass it, as in optix.evaluate("
+            f"{str(folder.path)!r}, loop=loop), or to resume, play and load; of an "
+            "RLOptimizer, make that with its agent, pipeline and checkpoint_dir"
         )
     # a run that does not say its tuner is older than the choice of one
     options = {"tuner": "fixed", **recipe["options"], **changes}
@@ -383,11 +387,13 @@ def new_config(
     drop_stopped: bool | None = None,
     max_snapshots: int = POLICIES_KEPT,
     shares: Split = ONE_DEVICE,
+    objects: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return what run.json says of a new run; see `optix.run.folder`."""
     return {
         "environment": recipe and recipe["environment"],
         "recipe": recipe,
+        "objects": tuple(objects),
         "seeds": seeds,
         "seed": seed,
         "vectorize": vectorize,
@@ -401,26 +407,32 @@ def new_config(
 
 
 def recipe_of(
-    environment: Any, agent: str, options: dict[str, Any], warn: bool = False
+    environment: Any, agent: str, options: dict[str, Any]
 ) -> dict[str, Any] | None:
     """Return what rebuilds a loop, None if that takes more than names and numbers."""
-    recipe = {"environment": environment, "agent": agent, "options": options}
+    if objects_of(environment, options):
+        return None
+    return {"environment": environment, "agent": agent, "options": options}
+
+
+def objects_of(environment: Any, options: Mapping[str, Any]) -> list[str]:
+    """Return what of a run is more than names and numbers."""
     objects = [] if isinstance(environment, str) else ["the environment"]
     for name, value in options.items():
         try:
             description.encoded(value)
         except TypeError:
             objects.append(name)
-    if not objects:
-        return recipe
-    if warn:
-        warnings.warn(
-            f"{', '.join(objects)} can not be written to run.json: `optix resume` and "
-            "`optix eval` will not know this run, optix.resume and optix.evaluate need "
-            "the same loop as loop=",
-            stacklevel=3,
-        )
-    return None
+    return objects
+
+
+def _warn_of_objects(objects: list[str]) -> None:
+    warnings.warn(
+        f"{', '.join(objects)} can not be written to run.json: `optix resume` and "
+        "`optix eval` will not know this run, optix.resume and optix.evaluate need "
+        "the same loop as loop=",
+        stacklevel=3,
+    )
 
 
 def _platform() -> dict[str, str]:

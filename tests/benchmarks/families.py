@@ -6,6 +6,10 @@ FOLDER is a checkout of MichaelTMatthews/Craftax_Baselines, run by this interpre
 imports `wandb`); the interpreters have `rejax==0.1.3` with `navix`, and `brax`. Rows whose
 peer is not given are left out; this interpreter needs the extra of each row. Steps alone
 are timed, without evaluations; the ratio is the median of those of neighbouring runs.
+
+`--scores` prints instead what optix by defaults and the peers at settings of their own
+come to at equal steps, `--repeats` seeds of each: the mean return of 128 episodes (of
+Craftax 64) by the last policy, with chance in its actions.
 """
 
 import argparse
@@ -55,6 +59,67 @@ CASES = {
     ),
 }
 
+WINDOW = 8192  # steps of a round of optix
+# what peers have published, where it is not what `PPO` of the settings says: the defaults
+# of Craftax_Baselines, rejax's configs/navix/doorkey_8x8.yaml, Brax's notebook of training
+SCORES = {
+    "Craftax-Classic": Case(
+        "craftax",
+        64,
+        _of(CRAFTAX, 1024, 64, (512,) * 3, num_minibatches=8, learning_rate=2e-4)
+        | {"gae_lambda": 0.8, "max_grad_norm": 1.0, "scored_episodes": 64},
+    ),
+    "Craftax-Classic, the peer with 64 x 64 and three layers of 64": Case(
+        "craftax",
+        24,
+        _of(CRAFTAX, 64, 64, (64,) * 3, num_minibatches=8, learning_rate=2e-4)
+        | {"gae_lambda": 0.8, "max_grad_norm": 1.0, "scored_episodes": 64},
+    ),
+    "Navix-DoorKey-5x5": Case(
+        "rejax",
+        40,
+        _of(DOOR, 128, 32, (64, 64), num_minibatches=32, num_epochs=2)
+        | {"learning_rate": 3e-4, "discount": 0.95, "gae_lambda": 0.9, "flat": True}
+        | {"max_grad_norm": 10.0, "activation": "swish", "scored_episodes": 128}
+        | {"normalize_observations": True},
+    ),
+    "brax inverted_pendulum": Case(
+        "brax",
+        120,
+        _of(PENDULUM, 2048, 5, (32,) * 4, num_minibatches=32, batch_size=1024)
+        | {"value_hidden": (256,) * 5, "learning_rate": 3e-4, "discount": 0.97}
+        | {"clip_ratio": 0.3, "max_grad_norm": None, "reward_scale": 10.0}
+        | {"scored_episodes": 128},
+    ),
+}
+
+
+def score(name, peer, repeats):
+    """Print one row of scores; the sides run one after the other."""
+    case = SCORES[name]
+    settings = PPO | case.changed
+    steps = case.windows * WINDOW
+    window = settings["num_envs"] * settings["num_steps"]
+    if case.peer == "brax":
+        window = settings["num_steps"] * settings["batch_size"]
+        window *= settings["num_minibatches"]
+    assert steps % window == 0
+    who, python = (
+        (peer, sys.executable) if case.peer == "craftax" else (case.peer, peer)
+    )
+    found = []
+    for side, interpreter, windows in (
+        ("defaults", sys.executable, case.windows),
+        (who, python, steps // window),
+    ):
+        told = 1, windows, json.dumps(settings)
+        worker = Worker(interpreter, "worker_families", side, *told)
+        found.append([worker.run()["score"] for _ in range(repeats)])
+        worker.close()
+    cells = [name, f"{steps:,}"]
+    cells += [", ".join(f"{value:.4g}" for value in scores) for scores in found]
+    print(f"| {' | '.join(cells)} ({case.peer}) |", flush=True)
+
 
 def compare(name, peer, repeats):
     """Print one row."""
@@ -88,12 +153,17 @@ def main():
     parser.add_argument("--brax", help="interpreter with brax")
     parser.add_argument("--only", default="", help="settings whose name contains it")
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs")
+    parser.add_argument("--scores", action="store_true")
     args = parser.parse_args()
-    print("| setting | optix steps/s | peer's steps/s | ratio |\n|" + "---|" * 4)
-    for name, case in CASES.items():
+    if args.scores:
+        print("| setting | steps | optix | peer |\n|" + "---|" * 4)
+    else:
+        print("| setting | optix steps/s | peer's steps/s | ratio |\n|" + "---|" * 4)
+    cases, measure = (SCORES, score) if args.scores else (CASES, compare)
+    for name, case in cases.items():
         peer = getattr(args, case.peer)
         if peer and args.only in name:
-            compare(name, peer, args.repeats)
+            measure(name, peer, args.repeats)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,40 @@
-"""PPO on an environment of a family, by optix or by a peer: steps alone, no evaluation.
+"""PPO on an environment of a family, by optix or by a peer.
 
     python -m tests.benchmarks.worker_families WHO SEEDS WINDOWS SETTINGS
 
-WHO is optix, rejax, brax, or the folder of a checkout of Craftax_Baselines; SEEDS is 1,
-SETTINGS are a JSON object, by the names of optix. The layers are there twice, for the
-policy and for the value, with all of them.
+WHO is optix, rejax, brax, or the folder of a checkout of Craftax_Baselines, or "defaults":
+optix with `trust` and no settings; SEEDS is 1, SETTINGS are a JSON object, by the names
+of optix. The layers are there twice, for the policy and for the value, with all of them.
+Steps alone are made, unless `scored_episodes` of the settings asks for the mean return of
+so many, by the last policy, with chance in its actions.
 """
 
 import json
 import math
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
-from tests.benchmarks.worker import say, serve
+from tests.benchmarks.worker import respond, say, serve
+
+
+class Side(NamedTuple):
+    """A PPO.
+
+    train: `key -> policy`.
+    act: `(policy, obs [N, ...], key) -> [N] actions`.
+    params: `policy -> parameters`.
+    """
+
+    train: Callable[[jax.Array], Any]
+    act: Callable[..., jax.Array]
+    params: Callable[[Any], Any] = lambda policy: policy
 
 
 def of_optix(settings, windows):
-    """Return `key -> a number that needs all of the training`."""
+    """Return optix at the settings, windows alone."""
     import optix
     from optix.envs.device import device
 
@@ -38,9 +55,35 @@ def of_optix(settings, windows):
             return run.learner.step(state, hyperparams, key, True)[0], None
 
         state, _ = jax.lax.scan(window, state, jax.random.split(later, windows))
-        return weight(state.policy.params)
+        return state.policy
 
-    return train
+    return _side(run, train)
+
+
+def by_defaults(settings, windows):
+    """Return optix as `optix train` has it, in so many rounds."""
+    import optix
+
+    environment = settings["environment"]
+    run = optix.make(environment, "ppo", min_rounds_before_dormant=10**6)
+
+    def train(key):
+        state = jax.lax.fori_loop(
+            0, windows, lambda _, state: run.step(state)[0], run.init(key)
+        )
+        return jax.tree.map(lambda x: x[0], state.learner.policy)
+
+    return _side(run, train)
+
+
+def _side(run, train):
+    agent, hyperparams = run.learner.agent, run.learner.hyperparams
+
+    def act(policy, obs, key):
+        carry = agent.initial_carry(len(obs))
+        return agent.act(policy, carry, obs, hyperparams, key, True)[1]
+
+    return Side(train, act, lambda policy: policy.params)
 
 
 def flat(env):
@@ -64,7 +107,7 @@ def flat(env):
 
 
 def of_rejax(settings, windows):
-    """The same by rejax, which knows some families by a prefix."""
+    """Return rejax, which knows some families by a prefix."""
     import rejax
 
     from tests.benchmarks.worker_rejax import learner_of
@@ -79,21 +122,28 @@ def of_rejax(settings, windows):
         def window(state, _):
             return learner.train_iteration(state), None
 
-        state, _ = jax.lax.scan(window, state, None, windows)
-        return weight(state.actor_ts.params)
+        return jax.lax.scan(window, state, None, windows)[0]
 
-    return train
+    def act(state, obs, key):
+        keys = jax.random.split(key, len(obs))
+        return jax.vmap(learner.make_act(state))(obs.astype(float), keys)
+
+    return Side(train, act, lambda state: state.actor_ts.params)
 
 
 def of_craftax(settings, windows, folder):
-    """The same by the baseline of Craftax, with its optimistic resets."""
+    """Return the baseline of Craftax, with its optimistic resets."""
     sys.path.insert(0, folder)
     import ppo  # type: ignore
+    from craftax.craftax_env import make_craftax_env_from_name  # type: ignore
 
     (width,) = set(settings["hidden"])
+    name = settings["environment"].split(":")[1]
+    actions = make_craftax_env_from_name(name, False).action_space().n
+    network = ppo.ActorCritic(actions, width)
     train = ppo.make_train(
         {
-            "ENV_NAME": settings["environment"].split(":")[1],
+            "ENV_NAME": name,
             "TOTAL_TIMESTEPS": windows * settings["num_envs"] * settings["num_steps"],
             "NUM_ENVS": settings["num_envs"],
             "NUM_STEPS": settings["num_steps"],
@@ -115,16 +165,40 @@ def of_craftax(settings, windows, folder):
             "USE_WANDB": False,
         }
     )
-    return lambda key: weight(train(key)["runner_state"][0].params)
+    return Side(
+        lambda key: train(key)["runner_state"][0].params,
+        lambda params, obs, key: network.apply(params, obs)[0].sample(seed=key),
+    )
 
 
-def weight(params):
-    """A number that needs all parameters."""
-    return sum(leaf.sum() for leaf in jax.tree.leaves(params))
+def number_of(side, settings):
+    """Return `key -> []`, the score that is asked for, or a number of all parameters."""
+    if "scored_episodes" not in settings:
+        return lambda key: sum(
+            leaf.sum() for leaf in jax.tree.leaves(side.params(side.train(key)))
+        )
+    from optix.envs.device import device
+    from optix.learners.evaluate import evaluator
+    from optix.make import make_agent
+
+    env = device(settings["environment"])
+
+    def act(policy, carry, obs, hyperparams, key, explore):
+        return carry, side.act(policy, obs, key), None
+
+    player = make_agent(env, "ppo")._replace(init=side.train, act=act, outputs=None)
+    episodes = settings["scored_episodes"]
+    score = evaluator(player, env, episodes=episodes, deterministic=False)
+
+    def scored(key):
+        train_key, play_key = jax.random.split(key)
+        return score(side.train(train_key), {}, play_key)
+
+    return scored
 
 
-def serve_brax(settings, windows):
-    """Let Brax's own `train` make an epoch for each line: it compiles within its run."""
+def train_brax(settings, **options):
+    """Let Brax's own `train` run, with what it is told beside the settings."""
     from brax import envs  # type: ignore
     from brax.training.agents.ppo import networks, train  # type: ignore
 
@@ -132,9 +206,49 @@ def serve_brax(settings, windows):
     jax.device_put_replicated = lambda tree, devices: jax.tree.map(
         lambda x: jax.numpy.stack([x] * len(devices)), tree
     )
-    hidden = tuple(settings["hidden"])
-    batch = settings["num_envs"] // settings["num_minibatches"]
-    steps = windows * settings["num_envs"] * settings["num_steps"]
+    sizes = {
+        f"{part}_hidden_layer_sizes": tuple(settings[name])
+        for part, name in (("policy", "hidden"), ("value", "value_hidden"))
+    }
+    train.train(
+        envs.get_environment(settings["environment"].split(":")[1]),
+        episode_length=1000,
+        num_envs=settings["num_envs"],
+        unroll_length=settings["num_steps"],
+        batch_size=settings["batch_size"],
+        num_minibatches=settings["num_minibatches"],
+        num_updates_per_batch=settings["num_epochs"],
+        learning_rate=settings["learning_rate"],
+        entropy_cost=settings["entropy_coefficient"],
+        discounting=settings["discount"],
+        gae_lambda=settings["gae_lambda"],
+        clipping_epsilon=settings["clip_ratio"],
+        max_grad_norm=settings["max_grad_norm"],
+        vf_loss_coefficient=settings["value_coefficient"],
+        reward_scaling=settings["reward_scale"],
+        normalize_observations=True,
+        use_pmap_on_reset=False,
+        network_factory=lambda *told, **more: networks.make_ppo_networks(
+            *told, **sizes, **more
+        ),
+        **options,
+    )
+
+
+def serve_brax(settings, windows):
+    """Let Brax's `train` make an epoch for each line: it compiles within its run."""
+    settings = {
+        "batch_size": settings["num_envs"] // settings["num_minibatches"],
+        "value_hidden": settings["hidden"],
+        "reward_scale": 1.0,
+        **settings,
+    }
+    window = settings["num_steps"] * settings["batch_size"]
+    steps = windows * window * settings["num_minibatches"]
+    if "scored_episodes" in settings:
+        say({"compile": 0.0})
+        respond(lambda seed: (steps, _scored_brax(settings, steps, seed)))
+        return
     speeds, started = [], False
 
     def progress(_, metrics):
@@ -151,34 +265,27 @@ def serve_brax(settings, windows):
         if not sys.stdin.readline():
             raise SystemExit
 
-    train.train(
-        envs.get_environment(settings["environment"].split(":")[1]),
-        num_timesteps=steps * 1000,
-        num_evals=1001,
+    epochs = 1000
+    train_brax(
+        settings,
+        num_timesteps=steps * epochs,
+        num_evals=epochs + 1,
         num_eval_envs=1,
-        episode_length=1000,
-        num_envs=settings["num_envs"],
-        unroll_length=settings["num_steps"],
-        batch_size=batch,
-        num_minibatches=settings["num_minibatches"],
-        num_updates_per_batch=settings["num_epochs"],
-        learning_rate=settings["learning_rate"],
-        entropy_cost=settings["entropy_coefficient"],
-        discounting=settings["discount"],
-        gae_lambda=settings["gae_lambda"],
-        clipping_epsilon=settings["clip_ratio"],
-        max_grad_norm=settings["max_grad_norm"],
-        vf_loss_coefficient=settings["value_coefficient"],
-        normalize_observations=True,
-        use_pmap_on_reset=False,
-        network_factory=lambda *sizes, **options: networks.make_ppo_networks(
-            *sizes,
-            policy_hidden_layer_sizes=hidden,
-            value_hidden_layer_sizes=hidden,
-            **options,
-        ),
         progress_fn=progress,
     )
+
+
+def _scored_brax(settings, steps, seed):
+    found = []
+    train_brax(
+        settings,
+        num_timesteps=steps,
+        num_evals=2,
+        num_eval_envs=settings["scored_episodes"],
+        seed=seed,
+        progress_fn=lambda _, told: found.append(told["eval/episode_reward"]),
+    )
+    return float(found[-1])
 
 
 def main():
@@ -187,8 +294,9 @@ def main():
     if who == "brax":
         serve_brax(settings, windows)
         return
-    sides = {"optix": of_optix, "rejax": of_rejax}
-    made = sides.get(who, lambda *told: of_craftax(*told, who))(settings, windows)
+    sides = {"optix": of_optix, "defaults": by_defaults, "rejax": of_rejax}
+    side = sides.get(who, lambda *told: of_craftax(*told, who))(settings, windows)
+    made = number_of(side, settings)
     serve(lambda *_: made, lambda _: settings["num_envs"] * settings["num_steps"])
 
 

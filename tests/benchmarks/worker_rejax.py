@@ -38,6 +38,7 @@ def options_of(algorithm, settings, total):
             "vf_coef": settings["value_coefficient"],
             "ent_coef": settings["entropy_coefficient"],
             "max_grad_norm": settings["max_grad_norm"],
+            "normalize_observations": settings["normalize_observations"],
             "agent_kwargs": networks,
         }
     if algorithm == "pqn":  # whose layers are normalised

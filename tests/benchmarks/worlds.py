@@ -23,11 +23,15 @@ _WARM = 500  # steps before resets are timed
 SNAKE = {"env_params": {"num_rows": 6, "num_cols": 6, "time_limit": 400}}
 CASES = [  # by defaults; the scores are judged by those who know the environments
     Case("ppo", "navix:Navix-Empty-5x5-v0", 0.0, 200_000),
+    Case("ppo", "navix:Navix-DoorKey-5x5-v0", 0.0, 330_000),
     Case("ppo", "xminigrid:MiniGrid-Empty-5x5", 0.0, 200_000),
     Case("ppo", "jumanji:Snake-v1", 0.0, 330_000, SNAKE),
     Case("ppo", "jumanji:Snake-v1", 0.0, 200_000),
+    Case("ppo", "jumanji:Game2048-v1", 0.0, 2_000_000),
     Case("ppo", CRAFTAX, 0.0, 200_000),
     Case("ppo", "brax:inverted_pendulum", 0.0, 200_000),
+    Case("ppo", "brax:inverted_double_pendulum", 0.0, 1_000_000),
+    Case("ppo", "playground:CartpoleBalance", 0.0, 200_000),
 ]
 
 

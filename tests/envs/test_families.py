@@ -11,14 +11,25 @@ from optix.checkpoints.registry import CheckpointRegistry
 from optix.envs.device import device
 from optix.envs.environment import environment
 from optix.envs.families.table import FAMILIES
+from optix.envs.pictures import quiet
 from optix.envs.resets import with_resets
 from optix.make import make_agent
 from optix.types import Discrete, Masked
 
 
 def need(family):
+    quiet()  # before MuJoCo is imported
     if importlib.util.find_spec(FAMILIES[family]) is None:
         pytest.skip(f"{family} is not installed")
+
+
+def need_opengl():
+    import mujoco
+
+    try:
+        mujoco.Renderer(mujoco.MjModel.from_xml_string("<mujoco/>")).close()
+    except Exception as error:  # whatever a library that is absent raises
+        pytest.skip(f"MuJoCo finds no OpenGL to draw with: {error}")
 
 
 def own_jumanji():
@@ -113,7 +124,7 @@ def own_brax():
 def own_playground():
     from mujoco_playground import registry
 
-    env = registry.load("CartpoleBalance")
+    env = registry.load("CartpoleBalance", config_overrides={"impl": "jax"})
 
     def step(key, state, action):
         state, time = state
@@ -322,12 +333,17 @@ def test_a_family_is_listed(capsys):
         ("navix:Navix-Empty-5x5-v0", (40, 40, 3)),
         ("xminigrid:MiniGrid-EmptyRandom-5x5", (160, 160, 3)),
         ("jumanji:Snake-v1", (400, 400, 3)),
+        ("brax:inverted_pendulum", (240, 320, 3)),
+        ("playground:CartpoleBalance", (240, 320, 3)),
     ],
 )
 def test_pictures(name, shape):
-    need(name.partition(":")[0])
+    family = name.partition(":")[0]
+    need(family)
+    if family in ("brax", "playground"):
+        need_opengl()
     env = device(name)
-    state, _ = env.reset(jax.random.key(0), 2)
+    state, _ = jax.jit(env.reset, static_argnums=1)(jax.random.key(0), 2)
     first, second = (jax.tree.map(lambda x, i=i: x[i], state) for i in range(2))
     picture = env.render(first)
     assert picture.shape == shape and picture.dtype == np.uint8
@@ -335,6 +351,21 @@ def test_pictures(name, shape):
     np.testing.assert_array_equal(env.render(first), picture)
     if "Empty-5x5" not in name:  # where it begins in one place
         assert (env.render(second) != picture).any()
+
+
+def test_no_opengl_is_told_with_what_helps(monkeypatch):
+    mujoco = pytest.importorskip("mujoco")
+    from optix.envs.families.drawing import drawer
+
+    def absent(*_, **__):
+        raise mujoco.FatalError("no OpenGL\nand more")
+
+    monkeypatch.setattr(mujoco, "Renderer", absent)
+    draw = drawer("x", mujoco.MjModel.from_xml_string("<mujoco/>"), "; or so")
+    with pytest.raises(
+        ValueError, match="x failed .* OpenGL; .*MUJOCO_GL=egl .* or so"
+    ):
+        draw(qpos=[])
 
 
 def test_the_page_of_brax():

@@ -1,5 +1,6 @@
 """Several tasks in one run: who plays which, from one episode to the next."""
 
+import re
 import warnings
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import optix
 from optix.checks import OptionError
+from optix.cli import main
 from optix.envs.device import device
 from optix.envs.environment import environment
 from optix.envs.resets import with_resets
@@ -132,7 +134,7 @@ def test_a_run_is_resumed_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_folder_says_that_a_task_is_no_name(tmp_path):
+def test_a_folder_says_that_a_task_is_no_name(tmp_path, capsys):
     options = {**TINY, "num_minibatches": 2, "max_rounds": 1, "final_scores": 1}
 
     def gravity(key):
@@ -149,8 +151,14 @@ def test_a_folder_says_that_a_task_is_no_name(tmp_path):
             progress=False,
             **options,
         )
-    with pytest.raises(optix.RunFolderError, match="make the same loop again"):
-        optix.evaluate(tmp_path / "run", 2)
+    missing = r"by name: task was .* make the same loop again .* loop=loop\)"
+    for use in (optix.evaluate, optix.resume, optix.play, optix.load):
+        with pytest.raises(optix.RunFolderError, match=missing):
+            use(tmp_path / "run")
+    for command in ("eval", "resume", "play"):
+        assert main([command, str(tmp_path / "run")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.search(missing, line)
     same = make("Pendulum-v1", "ppo", task=gravity, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -157,6 +157,11 @@ CASES = {
         "env must be an environment of Brax itself",
         "brax",
     ),
+    "steps of MuJoCo Warp": (
+        lambda: make(GOOD["playground"], env_params={"impl": "warp"}),
+        "impl of playground:CartpoleBalance must be 'jax', got 'warp'",
+        "playground",
+    ),
     "a wrapper of Jumanji's": (
         lambda: make(wrapped_jumanji()),
         "env must be one environment of Jumanji",

@@ -284,6 +284,7 @@ RIGHT = {  # what is right of `WRONG`, by its place
     "format": [],
     "environment": [None, "x"],
     "recipe": [None],
+    "objects": [[]],
     "seeds": [],
     "seed": [],
     "vectorize": [True],
@@ -304,7 +305,7 @@ def test_entries_of_the_description(folder, run):
     assert set(config) == set(RIGHT)
     for name in config:
         path.write_text(json.dumps({k: v for k, v in config.items() if k != name}))
-        optional = "drop_stopped", "max_snapshots", "devices", "data_devices"
+        optional = "objects", "drop_stopped", "max_snapshots", "devices", "data_devices"
         if name not in optional:
             with pytest.raises(RunFolderError, match=rf"run.json.*{name}"):
                 RunFolder.open(folder, write=False)
@@ -330,6 +331,7 @@ def test_entries_of_the_description(folder, run):
         ({"budgets": {"target_score": {"float": 3}}}, "must be of"),
         ({"recipe": {"environment": "E", "agent": "ppo"}}, "recipe.options is missing"),
         ({"memory_lost": 3}, "memory_lost must be"),
+        ({"objects": [3]}, "a name of objects must be a str"),
         ({"platform": {"jax": 3}}, "platform.jax must be a str"),
         (
             {"recipe": {"environment": "E", "agent": "ppo", "options": {}}},

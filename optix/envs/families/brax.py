@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from optix import checks
+from optix.envs.families.drawing import drawer
 from optix.envs.families.world import (
     World,
     counted,
@@ -18,6 +19,7 @@ from optix.envs.families.world import (
     unbounded,
 )
 
+_PAGE = "or play it to a path that ends in .html, a page that draws by itself"
 _LIMIT = 1000  # steps of an episode, Brax's own default when it trains
 
 
@@ -65,10 +67,10 @@ def world(env: Any, params: Any) -> World:
         state = env.step(state, action)
         return state.obs, state, state.reward, state.done > 0, False
 
-    def render(state):
-        from brax.io import image
+    draw = drawer(name, env.sys.mj_model, f"; {_PAGE}")
 
-        return image.render_array(env.sys, state.pipeline_state)
+    def render(state):
+        return draw(qpos=state.pipeline_state.q, qvel=state.pipeline_state.qd)
 
     def html(states):
         from brax.io import html
