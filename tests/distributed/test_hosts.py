@@ -249,7 +249,8 @@ def test_three_processes_of_which_one_is_killed_are_one(tmp_path, monkeypatch):
         until(lambda: played(run), [])
         started[0].kill()
 
-    together = mock.Mock(wraps=subprocess, Popen=popen)
+    late = subprocess.TimeoutExpired
+    together = mock.Mock(wraps=subprocess, Popen=popen, TimeoutExpired=late)
     monkeypatch.setattr(launch, "subprocess", together)
     sizes = {"num_envs": 2, "num_steps": 8, "evaluation_episodes": 2, "final_scores": 1}
     sizes |= {"hidden": (4,), "num_epochs": 1, "num_minibatches": 1}
