@@ -6,10 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
+import jax
+import numpy as np
 import pytest
 
 from optix.checkpoints.registry import CheckpointRegistry
@@ -18,14 +22,16 @@ from optix.cli import main
 from optix.distributed import launch
 from optix.distributed.hosts import LOST, join
 from optix.distributed.peers import HostsError
+from optix.run.train import resume, train
 from tests.devices import STEADY
+from tests.supervised import supervised
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 540  # seconds until a process of a test is ended
 
 
 @contextlib.contextmanager
-def processes(what, directory, numbers=(0, 1), **environment):
+def processes(what, directory, numbers=(0, 1), count=2, **environment):
     """Yield processes of `worker_hosts.py`, none of which is left behind.
 
     With None for a number there is one alone, with two devices.
@@ -36,7 +42,7 @@ def processes(what, directory, numbers=(0, 1), **environment):
     port, started = str(launch.free_port()), []
     try:
         for number in numbers:
-            where = [] if number is None else [port, str(number)]
+            where = [] if number is None else [port, str(number), str(count)]
             started.append(
                 subprocess.Popen(
                     [*command, str(directory), *where],
@@ -69,6 +75,12 @@ def until(there, started):
         time.sleep(0.05)
 
 
+def played(directory):
+    """Whether a run has logged its first rounds."""
+    log = directory / "log.jsonl"
+    return log.exists() and "\n" in log.read_text()
+
+
 class Story(NamedTuple):
     """What became of two processes that did everything together, and of one alone."""
 
@@ -85,17 +97,13 @@ def story(tmp_path_factory):
     for name in ("one", "two"):
         (directory / name).mkdir()
 
-    def plays(name):
-        log = directory / name / "log.jsonl"
-        return lambda: log.exists() and "\n" in log.read_text()
-
     with (
         processes("two", directory) as both,
         processes("one", directory, [None]) as alone,
     ):
-        until(plays("paused"), both)
+        until(lambda: played(directory / "paused"), both)
         both[1].send_signal(signal.SIGTERM)
-        until(plays("killed"), both)
+        until(lambda: played(directory / "killed"), both)
         both[1].kill()
         return Story(directory, *ended(both), ended(alone)[1][0])
 
@@ -136,6 +144,37 @@ def test_what_ends_one_process_ends_all_and_the_run_goes_on(story):
         codes, (words,) = ended(alone)
     paused, paused_whole, killed, killed_whole = equal(words)
     assert codes == [0] and paused == paused_whole and killed == killed_whole, words
+
+
+def test_the_first_of_three_is_killed_and_the_run_goes_on(tmp_path):
+    """Who writes and coordinates is gone; the others end soon, and not by a time limit."""
+    run = tmp_path / "led"
+    with processes("three", tmp_path, (0, 1, 2), 3, HEARTBEAT="5") as all_three:
+        until(lambda: played(run), all_three)
+        all_three[0].kill()
+        began = time.monotonic()
+        codes, said = ended(all_three)
+    assert codes[0] == -signal.SIGKILL
+    for code, words in zip(codes[1:], said[1:], strict=True):
+        assert code in (LOST, -signal.SIGABRT), words
+        if code == LOST:
+            assert "another process of the run has ended" in words
+    assert time.monotonic() - began < 90  # the runtime itself would wait for 100 s
+    rounds = max(saved(run)) + 5
+    assert rounds < 10**5  # it is played again, from its start
+    given = {"max_rounds": rounds, "progress": False}
+    ours = resume(run, supervised(max_rounds=10**6), devices=1, **given)
+    assert_same(ours, train(supervised(max_rounds=rounds), seeds=3, progress=False))
+
+
+def assert_same(ours, whole):
+    """Compare what two runs have learned, and their whole story."""
+    kept = [
+        jax.tree.leaves((x.learner.policy, x.history, x.best))
+        for x in (ours.state, whole.state)
+    ]
+    for a, b in zip(*kept, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def saved(directory):
@@ -196,6 +235,37 @@ def test_half_an_address_is_refused(where, rule):
 
 
 # ------------------------------------------------------------------------------ launch
+
+
+def test_three_processes_of_which_one_is_killed_are_one(tmp_path, monkeypatch):
+    """The command itself, as users call it, starts all again from a checkpoint."""
+    run, started = tmp_path / "run", []
+
+    def popen(*arguments, **options):
+        started.append(subprocess.Popen(*arguments, **options))
+        return started[-1]
+
+    def kill():
+        until(lambda: played(run), [])
+        started[0].kill()
+
+    late = subprocess.TimeoutExpired
+    together = mock.Mock(wraps=subprocess, Popen=popen, TimeoutExpired=late)
+    monkeypatch.setattr(launch, "subprocess", together)
+    sizes = {"num_envs": 2, "num_steps": 8, "evaluation_episodes": 2, "final_scores": 1}
+    sizes |= {"hidden": (4,), "num_epochs": 1, "num_minibatches": 1}
+    sizes |= {"windows_per_round": 1}
+    sets = [x for pair in sizes.items() for x in ("--set", f"{pair[0]}={pair[1]}")]
+    command = ["train", "CartPole-v1", "--seeds", "3", "--directory", str(run)]
+    command += ["--tuner", "fixed", "--max-rounds", "200", "--no-progress"]
+    command += ["--checkpoint-seconds", "0"]
+    threading.Thread(target=kill, daemon=True).start()
+    assert main(["launch", "-n", "3", "--", *command, *sets]) == 0
+    assert len(started) == 6 and started[0].returncode == -signal.SIGKILL
+    given = {"seeds": 3, "progress": False, "tuner": "fixed", **sizes}
+    whole = train("CartPole-v1", **given, max_rounds=202)
+    assert_same(resume(run, devices=1, max_rounds=202, progress=False), whole)
+
 
 FAKE = """
 import pathlib, sys, time

@@ -1,6 +1,8 @@
 """One of the processes of a run; `test_hosts.py` starts them.
 
-python worker_hosts.py WHAT DIRECTORY [PORT PROCESS]   (without a port: two devices, alone)
+python worker_hosts.py WHAT DIRECTORY [PORT PROCESS COUNT]
+
+Without a port it is alone, with two devices.
 """
 
 import hashlib
@@ -132,6 +134,16 @@ def one(directory, process):
     equal(directory / "one", directory / "two")
 
 
+def three(directory, process):
+    """A run of three seeds whose process 0 the test kills."""
+    loop = supervised(max_rounds=10**6)
+    try:
+        train(loop, seeds=3, directory=directory / "led", **QUIET)
+    except PeerLostError as error:
+        print(error)
+        hosts.leave_at_once(hosts.LOST)
+
+
 def on(directory, process):
     """What was ended goes on a little on one device; beside it a run without an end."""
     for name in ("paused", "killed"):
@@ -170,14 +182,14 @@ def main():
     what, directory, *where = sys.argv[1:]
     process = 0
     if where:
-        port, process = map(int, where)
+        port, process, count = map(int, where)
         if what == "old" and process == 1:
             now = hosts.versions()
             hosts.versions = lambda: {**now, "optix": "0.0.1"}
         given = {"join_seconds": int(os.environ.get("PATIENCE", "120"))}
         given["heartbeat_seconds"] = int(os.environ.get("HEARTBEAT", "20"))
         try:
-            hosts.join(f"127.0.0.1:{port}", process, 2, **given)
+            hosts.join(f"127.0.0.1:{port}", process, count, **given)
         except HostsError as error:
             print("refused:", error)
             return None

@@ -93,13 +93,13 @@ class Actor:
         with jax.default_device(self._device):
             # what fails leaves nothing behind that is in the middle of a step
             place = self._places.pop(stream, None) or self._open(seed)
-            place, rollout = self._window(place, *shared)
+            place, rollout = self._window(place, *self._placed(shared))
         self._places[stream] = place
         return rollout
 
     def evaluate(self, seed: int, episodes: int, shared: PyTree) -> np.ndarray:
         """Return the returns [episodes] of whole episodes."""
-        play, (policy, hyperparams) = self._play, shared
+        play, (policy, hyperparams) = self._play, self._placed(shared)
         act = self._act[not play.deterministic]
         vector = play.source.open(episodes)
         try:
@@ -127,6 +127,10 @@ class Actor:
         while self._places:
             with contextlib.suppress(Exception):
                 self._places.popitem()[1].vector.close()
+
+    def _placed(self, shared: PyTree) -> PyTree:
+        """Return it on the device, once for all steps; Ray hands in NumPy arrays."""
+        return jax.device_put(shared, self._device)
 
     def _open(self, seed: int) -> _Place:
         count = self._play.num_envs

@@ -2,9 +2,11 @@
 
 import collections
 import contextlib
+import functools
 import os
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -14,11 +16,14 @@ import jax
 from optix.distributed.cluster import import_path, joined_ray
 from optix.types import PyTree
 
+_GRACE = 10.0  # seconds that threads have to end
+
 
 class Failed(NamedTuple):
     """What became of a job whose actor raised or died."""
 
     reason: str
+    raised: bool = True  # the last line is the exception
 
 
 class Engine(Protocol):
@@ -97,6 +102,7 @@ class Threads:
         """Start the threads."""
         self._make = make
         self._done: queue.Queue = queue.Queue()
+        self._threads: dict[int, threading.Thread] = {}
         self._inboxes = [self._start(index, 0) for index in range(count)]
 
     def share(self, tree: PyTree) -> Any:
@@ -120,15 +126,20 @@ class Threads:
         self._inboxes[actor] = self._start(actor, generation)
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end; Python aborts where one computes when it exits."""
         for inbox in self._inboxes:
             _end(inbox)
+        limit = time.monotonic() + _GRACE
+        for thread in self._threads.values():
+            thread.join(max(limit - time.monotonic(), 0.0))
 
     def _start(self, actor: int, generation: int) -> queue.Queue:
         inbox: queue.Queue = queue.Queue()
         arguments = (self._make, actor, generation, inbox, self._done)
         name = f"optix-actor-{actor}"
-        threading.Thread(target=_work, args=arguments, name=name, daemon=True).start()
+        thread = threading.Thread(target=_work, args=arguments, name=name, daemon=True)
+        thread.start()
+        self._threads[actor] = thread
         return inbox
 
 
@@ -212,17 +223,19 @@ class Ray:
         except errors.RayTaskError as error:  # what was raised there, and where
             return Failed(str(error))
         except errors.RayError as error:
-            return Failed(f"{type(error).__name__}: {str(error).strip()}")
+            told = f"{type(error).__name__}: {str(error).strip()}"
+            return Failed(told, raised=False)
 
 
 class _Remote:
     """An actor in a process of Ray."""
 
     def __init__(self, make: Callable[[int, int], Any], index: int, generation: int):
-        self._actor = make(index, generation)
+        self._made = functools.cache(functools.partial(make, index, generation))
 
     def call(self, method: str, *arguments: Any) -> Any:
-        return getattr(self._actor, method)(*arguments)
+        # made here, so that what it raises arrives as what its jobs raise
+        return getattr(self._made(), method)(*arguments)
 
 
 def on_cpu(tree: PyTree) -> PyTree:

@@ -71,7 +71,8 @@ def actors(
       deadline: seconds after which an actor that says nothing is replaced, more than its
         part of a window and its episodes of a score take; it has two minutes more for
         its first answer. Not inline, where it would be waited for.
-      max_restarts: how often actors are replaced, all together.
+      max_restarts: how often actors are replaced, all together; once only where the
+        next raises the same and none has played or scored anything yet.
 
     Raises:
       ValueError: sizes that do not fit, an unknown engine, environments that no agent can

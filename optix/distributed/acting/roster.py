@@ -65,6 +65,8 @@ class Roster:
         self._generations = [0] * count
         self._clock = 0.0  # seconds of listening: none is silent while nobody listens
         self._heard = [_START] * count
+        self._answered = False  # by anybody, ever
+        self._raised = [""] * count  # by the latest actor that did, while nobody had
         self.steps, self.dropped, self.restarts = np.zeros((3, count), int)
 
     def share(self, tree: Any) -> Any:
@@ -101,8 +103,12 @@ class Roster:
             if asked is None:
                 continue
             if reason := self._wrong(asked, outcome):
-                self._replace(actor, reason)
+                raised = isinstance(outcome, Failed) and outcome.raised
+                self._replace(
+                    actor, reason, again=raised and self._again(actor, reason)
+                )
                 continue
+            self._answered = True
             del self._jobs[job]
             if asked.plays:
                 self.steps[actor] += self._settings.steps
@@ -134,12 +140,27 @@ class Roster:
         limit = self._settings.deadline
         return [a for a, t in since.items() if now - max(t, self._heard[a]) > limit]
 
-    def _replace(self, actor: int, reason: str) -> None:
+    def _again(self, actor: int, reason: str) -> bool:
+        """Return whether the one before it raised the same, and nobody ever answered.
+
+        Then it is neither chance nor what was played: one more would raise it too.
+        """
+        last = reason.strip().splitlines()[-1]  # the exception and its message
+        before, self._raised[actor] = self._raised[actor], last
+        return last == before and not self._answered
+
+    def _replace(self, actor: int, reason: str, again: bool = False) -> None:
         """Put another actor in the place of one, with all that it was asked for."""
         limit = self._settings.max_restarts
         self.restarts[actor] += 1
         restarts = int(self.restarts.sum())
         said = f"actor {actor} of {self._settings.name} failed: {reason}"
+        if again:
+            raise ActorsFailedError(
+                f"{said}\nso did the one in whose place it was, before any actor had "
+                "played or scored anything, and another one would too; see that the "
+                "environment can be made, reset and stepped by itself"
+            )
         if restarts > limit:
             raise ActorsFailedError(
                 f"actors have failed {restarts} times, and max_restarts is {limit}; the "

@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.util
+import itertools
 import threading
 import time
 import tracemalloc
@@ -138,18 +139,51 @@ def test_nobody_is_silent_while_the_learner_is_busy(engine):
         assert played.crew.told()["restarts"].sum() == 0
 
 
-def test_after_so_many_replacements_the_last_traceback_is_raised(tmp_path):
-    class Broken(Telling):
-        def step(self, action):
-            raise RuntimeError("never works")
+class Broken(Telling):
+    """What plays so many steps and no more."""
 
+    def __init__(self, messages, good=0):
+        super().__init__()
+        self.messages, self.good = messages, good
+
+    def step(self, action):
+        if self.taken == self.good:
+            raise RuntimeError(next(self.messages))
+        return super().step(action)
+
+
+def failing(engine, env, **options):
+    """Return what the run ends with, and how often actors were replaced before."""
     with (
-        warnings.catch_warnings(),
-        Played(Broken, "threads", max_restarts=2) as played,
-        pytest.raises(ActorsFailedError, match="(?s)failed 3 times.*never works"),
+        warnings.catch_warnings(record=True) as told,
+        Played(env, engine, **options) as played,
+        pytest.raises(ActorsFailedError) as ended,
     ):
-        warnings.simplefilter("ignore")
-        played.window()
+        warnings.simplefilter("always")
+        for _ in range(100):
+            played.window()
+    replaced = [str(w.message) for w in told if "it is replaced" in str(w.message)]
+    return str(ended.value), len(replaced)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_after_so_many_replacements_the_last_traceback_is_raised(engine):
+    others = functools.partial(Broken, (f"fault {n}" for n in itertools.count()))
+    said, replaced = failing(engine, others, max_restarts=2)
+    assert "failed 3 times, and max_restarts is 2" in said and replaced == 2
+    assert "RuntimeError: fault " in said and "in step" in said
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_what_fails_alike_before_anything_was_played_is_not_tried_again(engine):
+    said, replaced = failing(engine, functools.partial(Broken, itertools.repeat("no")))
+    assert "so did the one in whose place it was" in said
+    assert "RuntimeError: no" in said and "in step" in said
+    assert replaced <= 2  # each of the two actors once
+
+    later = functools.partial(Broken, itertools.repeat("no"), good=STEPS)
+    said, replaced = failing(engine, later, max_restarts=4)
+    assert "failed 5 times" in said and replaced == 4  # it has played
 
 
 @pytest.mark.parametrize("engine", ["inline", "threads"])
@@ -166,6 +200,22 @@ def test_environments_are_closed_with_their_actors(engine):
             pass  # the one that showed its spaces
     for _ in range(2):
         assert closed.acquire(timeout=60)
+
+
+def test_threads_have_ended_when_their_actors_have():
+    """Python aborts where one of them computes while it exits."""
+
+    class Waiting(Telling):
+        def step(self, action):
+            time.sleep(0.1)
+            return super().step(action)
+
+    before = set(threading.enumerate())
+    with Played(Waiting, "threads") as played:
+        played.window()
+        begun = set(threading.enumerate()) - before
+    assert [thread.name[:11] for thread in begun].count("optix-actor") == 2
+    assert not any(thread.is_alive() for thread in begun)
 
 
 def test_actors_of_another_version_are_refused(monkeypatch):

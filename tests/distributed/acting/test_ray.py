@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import optix
+from optix.distributed import ActorsFailedError
 from optix.distributed.cluster import joined_ray
 from tests.distributed.acting.playing import SAID, STEPS, Played, Telling
 
@@ -74,6 +75,20 @@ def test_whoever_fails_or_is_killed_is_replaced(cluster, tmp_path):
             played.until(restarts=6)
         assert not played.processes() & first
         assert played.crew.told()["dropped"].sum() >= 6 * STEPS
+
+
+def test_what_raises_alike_in_fresh_actors_is_tried_once_more_only(cluster):
+    class Broken(Telling):
+        def step(self, action):
+            raise RuntimeError("never works")
+
+    with (
+        Played(Broken, "ray") as played,
+        pytest.warns(RuntimeWarning, match="never works") as told,
+        pytest.raises(ActorsFailedError, match="(?s)never works.*so did the one in"),
+    ):
+        played.window()
+    assert len(told) <= 2
 
 
 def _marked(mark):
