@@ -262,7 +262,7 @@ def test_what_can_not_be_rebuilt_is_said_at_the_start(tmp_path):
     options = TINY | {"score": lambda policy, hyperparams, key: jnp.float32(0)}
     with pytest.warns(UserWarning, match="score can not be written to run.json"):
         train("CartPole-v1", directory=tmp_path / "run", progress=False, **options)
-    with pytest.raises(RunFolderError, match="pass it as loop="):
+    with pytest.raises(RunFolderError, match="score was made from objects.*loop=loop"):
         resume(tmp_path / "run")
 
 

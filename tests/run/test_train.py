@@ -358,7 +358,7 @@ def test_another_loop_is_refused(paused):
     other = loop(replay_learner(32), fixed(), max_rounds=60)
     with pytest.raises(CheckpointError, match="saved by another configuration.*memory"):
         resume(paused, other, **QUIET)
-    with pytest.raises(RunFolderError, match="pass it as loop="):
+    with pytest.raises(RunFolderError, match="pass it, as in .*loop=loop"):
         resume(paused, **QUIET)
 
 
