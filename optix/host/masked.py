@@ -64,7 +64,7 @@ def allowed_odds(probs: np.ndarray, mask: Any) -> np.ndarray:
     array([[0.  , 0.25],
            [1.  , 0.  ]])
     """
-    free = allowed(mask)
+    free = allowed(np.asarray(mask).astype(bool))
     odds = np.where(free, probs, 0.0)
     return np.where(odds.any(-1, keepdims=True), odds, free)
 
