@@ -266,6 +266,13 @@ def test_an_ensemble_keeps_to_the_mask_also_with_members_that_do_not():
     assert probs.sum() == pytest.approx(1) and not probs[~one.action_mask].any()
 
 
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_an_ensemble_of_members_that_read_no_mask_refuses_one_of_other_actions(width):
+    module = optix_torch.TorchAgent(nn.Linear(4, 4), lambda *given: None, device="cpu")
+    with pytest.raises(ValueError, match=r"an action mask must be of shape \(1, 4\)"):
+        EnsembleAgent([module]).act(np.ones(4), action_mask=np.ones(width, bool))
+
+
 @pytest.mark.parametrize("kind", [bool, int, np.int8, float, np.float32])
 def test_an_agent_and_an_ensemble_take_masks_as_environments_tell_them(kind):
     agent, mask = make("ppo"), np.array([0, 0, 1, 0], kind)
