@@ -5,6 +5,7 @@ environments and PettingZoo's have it; SB3-contrib's have a method `action_masks
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from optix.envs.kinds import is_a
 
 MASK = "action_mask"
 _METHOD = "action_masks"
+_ANY_NUMBER = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 class ToldMasks:
@@ -105,20 +107,28 @@ def tells_masks(actions: Any, reset: Callable[[], Any]) -> bool:
     result = reset()
     info = result[1] if isinstance(result, tuple) and len(result) == 2 else {}
     # forms are checked where it plays
-    return isinstance(info, Mapping) and MASK in info
+    return isinstance(info, Mapping) and holds_masks(info)
+
+
+def holds_masks(info: Mapping[str, Any]) -> bool:
+    """Return whether an `info` holds a mask, or that of a vector any."""
+    given = info.get(MASK)
+    if isinstance(given, np.ndarray) and given.dtype == object:
+        return any(mask is not None for mask in given)
+    return given is not None
 
 
 def tells_by_method(env: Any) -> bool:
     """Return whether an environment of numbered actions says its masks by a method."""
     actions = getattr(env, "action_space", None)
-    return has_masks(actions) and env.has_wrapper_attr(_METHOD)
+    return has_masks(actions) and _method(env) is not None
 
 
 def told(env: Any, info: Mapping[str, Any]) -> Any:
     """Return the mask that an environment tells, None where it tells none."""
     mask = info.get(MASK)
-    if mask is None and env.has_wrapper_attr(_METHOD):
-        mask = env.get_wrapper_attr(_METHOD)()
+    if mask is None and (method := _method(env)) is not None:
+        mask = method()
     return mask
 
 
@@ -145,6 +155,17 @@ def telling(make: Callable[..., Any], **options: Any) -> Any:
     return Telling(make(**options))
 
 
+def _method(env: Any) -> Callable[[], Any] | None:
+    """Return the method that says masks; something else may have its name."""
+    there = env.has_wrapper_attr(_METHOD)
+    method = env.get_wrapper_attr(_METHOD) if there else None
+    if not callable(method):
+        return None
+    asked = inspect.signature(method).parameters.values()
+    needs = [p for p in asked if p.default is p.empty and p.kind not in _ANY_NUMBER]
+    return None if needs else method
+
+
 def _of(info: Mapping[str, Any], row: int) -> Any:
     """Return what a vector environment tells of one, None where it tells nothing.
 
@@ -152,7 +173,8 @@ def _of(info: Mapping[str, Any], row: int) -> Any:
     """
     if MASK not in info or not info.get(f"_{MASK}", {row: True})[row]:
         return None
-    return info[MASK][row]
+    given = info[MASK]
+    return given if isinstance(given, Mapping) else given[row]
 
 
 def _flat(mask: Any) -> Iterable[np.ndarray]:

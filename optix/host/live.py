@@ -57,8 +57,8 @@ class LivePipeline:
     Each observation that does not end an episode is acted on, and where the source has a
     method `act(action)`, the action goes back by it. The reward that comes with an item
     is that of the action on the item before; one that comes with the first item of an
-    episode counts for nothing. Where the `info` of the first item holds "action_mask",
-    that of each item must that does not end an episode.
+    episode counts for nothing. Where the `info` of the first item that ends no episode
+    holds "action_mask", that of each such item must.
 
     Windows. A natural end, `terminated` or `truncated`, always ends the window, and
     `boundary` may end it before. The episode is cut there, `truncated`, and the next
@@ -151,7 +151,7 @@ class LivePipeline:
         self.time_limit: int | None = None
         if self.window_steps < ENDLESS:
             self.time_limit = self.window_steps
-        self.masked: bool | None = None  # whether the first item tells a mask
+        self.masked: bool | None = None  # whether the first item acted on tells one
         self._masks = ToldMasks(self.name, ())
         self._waiting: Item | None = None  # begins the next window, not acted on yet
         self._lock = threading.Lock()
@@ -288,7 +288,8 @@ class LivePipeline:
     def _shown(self, item: Item, agent: BaseAgent) -> Item:
         """Return an item with the mask that it tells, for an agent that reads them."""
         seen = observed(item.observation)
-        self.masked = MASK in item.info if self.masked is None else self.masked
+        if self.masked is None and not item.ends:
+            self.masked = MASK in item.info
         if self.masked and agent.takes_masks:
             seen = Masked(seen, self._masks.row(item.info.get(MASK), item.ends))
         return item._replace(observation=seen)

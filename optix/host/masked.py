@@ -60,11 +60,19 @@ def allowed_odds(probs: np.ndarray, mask: Any) -> np.ndarray:
 
     They need not add up to one. Where nothing allowed has any, all of it is alike.
 
+    Raises:
+      ValueError: the mask is not of these actions.
+
     >>> allowed_odds(np.array([[0.75, 0.25], [1.0, 0.0]]), np.eye(2, dtype=bool)[::-1])
     array([[0.  , 0.25],
            [1.  , 0.  ]])
     """
-    free = allowed(mask)
+    if np.shape(mask) != probs.shape:
+        raise checks.OptionError(
+            f"an action mask must be of shape {probs.shape}, as the probabilities are, "
+            f"got {np.shape(mask)}"
+        )
+    free = allowed(np.asarray(mask).astype(bool))
     odds = np.where(free, probs, 0.0)
     return np.where(odds.any(-1, keepdims=True), odds, free)
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from optix.envs.actions import action_space
-from optix.envs.telling import MASK, ToldMasks, has_masks, told
+from optix.envs.telling import ToldMasks, has_masks, holds_masks, told
 from optix.types import Masked, Numbered, PyTree
 
 
@@ -191,7 +191,7 @@ class Masks:
         """Find out from the `info` of a first reset of `env`, one or a vector."""
         if self.there is None:
             single = isinstance(env, gymnasium.Env)
-            self.there = MASK in info if not single else told(env, info) is not None
+            self.there = told(env, info) is not None if single else holds_masks(info)
 
 
 def recorder(env: Any, name: str) -> Recorder:

@@ -266,6 +266,28 @@ def test_an_ensemble_keeps_to_the_mask_also_with_members_that_do_not():
     assert probs.sum() == pytest.approx(1) and not probs[~one.action_mask].any()
 
 
+@pytest.mark.parametrize("width", [1, 3, 5])
+def test_an_ensemble_of_members_that_read_no_mask_refuses_one_of_other_actions(width):
+    module = optix_torch.TorchAgent(nn.Linear(4, 4), lambda *given: None, device="cpu")
+    with pytest.raises(ValueError, match=r"an action mask must be of shape \(1, 4\)"):
+        EnsembleAgent([module]).act(np.ones(4), action_mask=np.ones(width, bool))
+
+
+@pytest.mark.parametrize("kind", [bool, int, np.int8, float, np.float32])
+def test_an_agent_and_an_ensemble_take_masks_as_environments_tell_them(kind):
+    agent, mask = make("ppo"), np.array([0, 0, 1, 0], kind)
+    both, obs = EnsembleAgent([agent, make("dqn")]), np.ones(4, np.float32)
+    for player in (agent, both):
+        assert player.act(Masked(obs, mask)) == 2
+        assert player.act(obs, action_mask=mask > 0) == 2
+        assert player.act(obs, False, action_mask=mask > 0) == 2
+        probs = player.action_probs(Masked(obs, mask))
+        np.testing.assert_allclose(probs, mask.astype(float), atol=1e-6)
+    for player in (agent, both):
+        with pytest.raises(ValueError, match="action_mask must allow one action"):
+            player.act(obs, action_mask=mask > 1)
+
+
 @pytest.mark.parametrize("name", list(SMALL))
 def test_an_exported_policy_takes_the_mask(name, tmp_path):
     onnx = pytest.importorskip("onnx")

@@ -110,6 +110,43 @@ class Plain(Told):
         return super().told()[0], {}
 
 
+class Named(Told):
+    def told(self):
+        obs, info = super().told()
+        return obs, {"action_mask": {"first": info["action_mask"]}}
+
+
+class Attribute(Plain):
+    action_masks = np.ones(4, bool)
+
+
+class Nothing(Plain):
+    action_masks = None
+
+
+class Asking(Plain):
+    def action_masks(self, state):
+        return self.mask
+
+
+class Empty(Told):
+    def told(self):
+        return super().told()[0], {"action_mask": None}
+
+
+@pytest.mark.parametrize("kind", [Attribute, Nothing, Asking, Empty])
+@pytest.mark.parametrize("how", ["batch", "functions", "given"])
+def test_what_is_called_like_a_mask_and_is_none_is_left_alone(kind, how):
+    class Plays(Counts):
+        takes_masks = True
+
+    source = pipeline(kind, how)
+    assert not source.masked
+    window = source.collect(Plays(), source.open(), 0)
+    assert isinstance(window.observations, np.ndarray)
+    source.close()
+
+
 @pytest.mark.parametrize("kind", [Plain, Boxed])
 def test_where_no_mask_is_told_or_actions_are_no_numbers_none_is_shown(kind):
     source = pipeline(kind, "batch")
@@ -133,6 +170,7 @@ def test_where_no_mask_is_told_or_actions_are_no_numbers_none_is_shown(kind):
     [
         (Late, "info of .* must hold 'action_mask' at every step that does not end"),
         (Wrong, "must hold a 0 or a 1 for each of 4 actions"),
+        (Named, "must hold a 0 or a 1 for each of 4 actions"),
         (Stuck, "must allow one action or more at every step that does not end"),
     ],
 )
@@ -182,6 +220,20 @@ def test_a_live_stream_tells_its_masks_to_who_takes_them(agent):
         np.testing.assert_array_equal(masks, np.eye(4, dtype=bool)[:3])
         assert window.next_observations.action_mask[-1].all()
     assert source.evaluate(agent(), 0, 1) == 3
+    source.close()
+
+
+def test_a_live_stream_whose_first_episode_has_no_step_tells_its_masks_after_it():
+    class Begins(Stream):
+        def stream(self):
+            yield np.zeros(1, np.float32), 0.0, True, False, {}
+            yield from super().stream()
+
+    source = LivePipeline(Begins(Told))
+    window = source.collect(Obeys(), source.open(), None)
+    assert (
+        window.observations.action_mask.tolist() == np.eye(4, dtype=bool)[:3].tolist()
+    )
     source.close()
 
 

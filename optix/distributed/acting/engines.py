@@ -23,7 +23,12 @@ class Failed(NamedTuple):
     """What became of a job whose actor raised or died."""
 
     reason: str
-    raised: bool = True  # the last line is the exception
+    raised: str = ""  # the exception and its message, nothing of what was not raised
+
+
+def failed(error: BaseException, reason: str) -> Failed:
+    """Return what becomes of a job that raised."""
+    return Failed(reason, "".join(traceback.format_exception_only(error)))
 
 
 class Engine(Protocol):
@@ -78,8 +83,8 @@ class Inline:
             if actor not in self._actors:
                 self._actors[actor] = self._make(actor, self._generations[actor])
             return [(job, getattr(self._actors[actor], method)(*arguments))]
-        except Exception:
-            return [(job, Failed(traceback.format_exc()))]
+        except Exception as error:
+            return [(job, failed(error, traceback.format_exc()))]
 
     def restart(self, actor: int, generation: int) -> None:
         """Close and forget it."""
@@ -158,8 +163,8 @@ def _work(make, index, generation, inbox, done) -> None:
         try:
             actor = actor or make(index, generation)
             outcome = getattr(actor, method)(*arguments)
-        except Exception:
-            outcome = Failed(traceback.format_exc())
+        except Exception as error:
+            outcome = failed(error, traceback.format_exc())
         done.put((number, outcome))
     if actor is not None:
         actor.close()
@@ -221,10 +226,9 @@ class Ray:
         try:
             return self._ray.get(reference)
         except errors.RayTaskError as error:  # what was raised there, and where
-            return Failed(str(error))
+            return failed(error.cause, str(error))
         except errors.RayError as error:
-            told = f"{type(error).__name__}: {str(error).strip()}"
-            return Failed(told, raised=False)
+            return Failed(f"{type(error).__name__}: {str(error).strip()}")
 
 
 class _Remote:

@@ -66,7 +66,7 @@ class Roster:
         self._clock = 0.0  # seconds of listening: none is silent while nobody listens
         self._heard = [_START] * count
         self._answered = False  # by anybody, ever
-        self._raised = [""] * count  # by the latest actor that did, while nobody had
+        self._raised = [""] * count  # by the latest actor, nothing of one that did not
         self.steps, self.dropped, self.restarts = np.zeros((3, count), int)
 
     def share(self, tree: Any) -> Any:
@@ -103,10 +103,8 @@ class Roster:
             if asked is None:
                 continue
             if reason := self._wrong(asked, outcome):
-                raised = isinstance(outcome, Failed) and outcome.raised
-                self._replace(
-                    actor, reason, again=raised and self._again(actor, reason)
-                )
+                raised = outcome.raised if isinstance(outcome, Failed) else ""
+                self._replace(actor, reason, again=self._again(actor, raised))
                 continue
             self._answered = True
             del self._jobs[job]
@@ -114,6 +112,7 @@ class Roster:
                 self.steps[actor] += self._settings.steps
             answers.append(Answer(job, actor, outcome))
         for actor in self._silent():
+            self._raised[actor] = ""
             self._replace(
                 actor,
                 f"no answer in {self._settings.deadline:g} s, its deadline, which a part "
@@ -140,14 +139,13 @@ class Roster:
         limit = self._settings.deadline
         return [a for a, t in since.items() if now - max(t, self._heard[a]) > limit]
 
-    def _again(self, actor: int, reason: str) -> bool:
+    def _again(self, actor: int, raised: str) -> bool:
         """Return whether the one before it raised the same, and nobody ever answered.
 
         Then it is neither chance nor what was played: one more would raise it too.
         """
-        last = reason.strip().splitlines()[-1]  # the exception and its message
-        before, self._raised[actor] = self._raised[actor], last
-        return last == before and not self._answered
+        before, self._raised[actor] = self._raised[actor], raised
+        return raised == before != "" and not self._answered
 
     def _replace(self, actor: int, reason: str, again: bool = False) -> None:
         """Put another actor in the place of one, with all that it was asked for."""

@@ -187,6 +187,13 @@ def test_what_fails_alike_before_anything_was_played_is_not_tried_again(engine):
 
 
 @pytest.mark.parametrize("engine", ["inline", "threads"])
+def test_messages_that_differ_before_their_last_line_are_not_the_same(engine):
+    ports = (f"port {n} is in use\nsee the log" for n in itertools.count())
+    said, replaced = failing(engine, functools.partial(Broken, ports), max_restarts=3)
+    assert "failed 4 times" in said and replaced == 3
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
 def test_environments_are_closed_with_their_actors(engine):
     closed = threading.Semaphore(0)
 
