@@ -1,4 +1,4 @@
-"""A host agent in NumPy: REINFORCE with a softmax-linear policy."""
+"""Host agents in NumPy: REINFORCE with a softmax-linear policy; one that stands still."""
 
 import numpy as np
 
@@ -61,3 +61,25 @@ class NumpyAgent(BaseAgent):
 
     def seed(self, seed):
         self.rng = np.random.default_rng(seed)
+
+
+class StillAgent(BaseAgent):
+    """Acts always alike, learns nothing, and has nothing to keep."""
+
+    def act(self, observation):
+        return 0
+
+    def learn(self, episode_data):
+        return {}
+
+    def get_hyperparams(self):
+        return HyperparamSet({})
+
+    def set_hyperparams(self, hyperparams):
+        pass
+
+    def save_weights(self, path):
+        pass
+
+    def load_weights(self, path):
+        pass

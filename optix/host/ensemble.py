@@ -10,11 +10,11 @@ import numpy as np
 
 from optix import checks
 from optix.host.agent import BaseAgent, HyperparamSet
-from optix.host.masked import allowed_odds, given_mask
+from optix.host.masked import allowed_odds, with_mask
 from optix.host.window import EpisodeData
 from optix.math.masks import mask_of, observed
 from optix.population.weighting import normalised
-from optix.types import Masked, PyTree
+from optix.types import PyTree
 
 
 class EnsembleAgent(BaseAgent):
@@ -80,8 +80,7 @@ class EnsembleAgent(BaseAgent):
         It is allowed, if `action_mask` [n] bool is given, or the observation is an
         `optix.types.Masked`.
         """
-        if action_mask is not None:
-            observation = Masked(observed(observation), given_mask(action_mask, ()))
+        observation = with_mask(observation, action_mask)
         rows = jax.tree.map(lambda x: np.asarray(x)[None], observation)
         actions, _ = self.act_batch(rows, explore)
         return jax.tree.map(lambda x: x[0], actions)

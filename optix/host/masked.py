@@ -16,12 +16,18 @@ def one_row(observation: PyTree, action_mask: Any = None) -> PyTree:
     >>> one_row(np.zeros(3), [1, 0]).action_mask.tolist()
     [[True, False]]
     """
-    if action_mask is not None:
-        observation = Masked(observed(observation), given_mask(action_mask, ()))
+    observation = with_mask(observation, action_mask)
     if isinstance(observation, Masked):
         mask = np.asarray(observation.action_mask)[None]
         observation = observation._replace(action_mask=mask)
     return on_observed(lambda x: np.asarray(x)[None], observation)
+
+
+def with_mask(observation: PyTree, action_mask: Any) -> PyTree:
+    """Return one observation, `Masked` by what a person gave, as it is for None."""
+    if action_mask is None:
+        return observation
+    return Masked(observed(observation), given_mask(action_mask, ()))
 
 
 def given_mask(mask: Any, lead: Sequence[int], number: int | None = None) -> np.ndarray:

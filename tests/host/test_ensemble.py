@@ -14,9 +14,10 @@ from optix.host import (
     VectorBatchPipeline,
     as_base_agent,
 )
+from tests.numpy_agent import StillAgent
 
 
-class Says(BaseAgent):
+class Says(StillAgent):
     """Acts by fixed probabilities, or always in one way; writes them as a file."""
 
     def __init__(self, probs=None, action=None):
@@ -30,15 +31,6 @@ class Says(BaseAgent):
         if self.probs is None:
             raise self._missing("action_probs")
         return np.array(self.probs)
-
-    def learn(self, episode_data):
-        return {}
-
-    def get_hyperparams(self):
-        return HyperparamSet({})
-
-    def set_hyperparams(self, hyperparams):
-        pass
 
     def save_weights(self, path):
         np.savetxt(path, self.probs)

@@ -6,18 +6,18 @@ import gymnasium
 import numpy as np
 import pytest
 
-from optix.host.agent import BaseAgent, HyperparamSet
 from optix.host.live import LivePipeline
 from optix.host.pipelines import BatchPipeline
 from optix.host.vector import VectorBatchPipeline
 from optix.run.loaded_agent import LoadedAgent
 from optix.types import Masked
+from tests.numpy_agent import StillAgent
 from tests.telling import Boxed, Draws, Late, Method, Silent, Stuck, Told, Wrong
 
 SAME_STEP = gymnasium.vector.AutoresetMode.SAME_STEP
 
 
-class Obeys(BaseAgent):
+class Obeys(StillAgent):
     """Takes the first action that is allowed."""
 
     takes_masks = True
@@ -28,21 +28,6 @@ class Obeys(BaseAgent):
     def act(self, observation):
         self.seen.append(observation)
         return int(observation.action_mask.argmax())
-
-    def learn(self, episode_data):
-        return {}
-
-    def get_hyperparams(self):
-        return HyperparamSet({})
-
-    def set_hyperparams(self, hyperparams):
-        pass
-
-    def save_weights(self, path):
-        pass
-
-    def load_weights(self, path):
-        pass
 
 
 class Counts(Obeys):

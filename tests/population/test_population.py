@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from optix.checks import OptionError
-from optix.host.agent import BaseAgent
 from optix.population.meta import meta_controller
 from optix.population.population import population
 from optix.population.spawning import distance, mixed, reach_of
@@ -14,6 +13,7 @@ from optix.population.state import joined
 from optix.run.programs import with_limits
 from optix.trees import take
 from optix.types import Decision, Event, Phase, Policy, StopReason
+from tests.numpy_agent import StillAgent
 from tests.population.members import BOX, LIFE, STEPS, played, rate_learner, rate_loop
 
 PLACES, SPAWNS = 3, 5
@@ -347,26 +347,6 @@ def test_restart_begins_a_population_from_a_policy(run, course):
     assert state.members.active.tolist() == [True, False, False]
 
 
-class Outside(BaseAgent):
-    def act(self, observation):
-        return 0
-
-    def learn(self, episode_data):
-        return {}
-
-    def get_hyperparams(self):
-        raise NotImplementedError
-
-    def set_hyperparams(self, hyperparams):
-        pass
-
-    def save_weights(self, path):
-        pass
-
-    def load_weights(self, path):
-        pass
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -401,6 +381,10 @@ def test_wrong_options_are_refused(options, words):
 def test_what_is_no_loop_is_refused():
     with pytest.raises(OptionError, match="loop must be a Loop"):
         population(rate_learner())
+
+
+class Outside(StillAgent):
+    """An agent of no framework that a population knows."""
 
 
 def test_an_agent_outside_jax_is_refused():
