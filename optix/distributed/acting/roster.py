@@ -104,7 +104,7 @@ class Roster:
                 continue
             if reason := self._wrong(asked, outcome):
                 raised = outcome.raised if isinstance(outcome, Failed) else ""
-                self._replace(actor, reason, again=self._again(actor, raised))
+                self._replace(actor, reason, raised)
                 continue
             self._answered = True
             del self._jobs[job]
@@ -112,7 +112,6 @@ class Roster:
                 self.steps[actor] += self._settings.steps
             answers.append(Answer(job, actor, outcome))
         for actor in self._silent():
-            self._raised[actor] = ""
             self._replace(
                 actor,
                 f"no answer in {self._settings.deadline:g} s, its deadline, which a part "
@@ -147,13 +146,13 @@ class Roster:
         before, self._raised[actor] = self._raised[actor], raised
         return raised == before != "" and not self._answered
 
-    def _replace(self, actor: int, reason: str, again: bool = False) -> None:
+    def _replace(self, actor: int, reason: str, raised: str = "") -> None:
         """Put another actor in the place of one, with all that it was asked for."""
         limit = self._settings.max_restarts
         self.restarts[actor] += 1
         restarts = int(self.restarts.sum())
         said = f"actor {actor} of {self._settings.name} failed: {reason}"
-        if again:
+        if self._again(actor, raised):
             raise ActorsFailedError(
                 f"{said}\nso did the one in whose place it was, before any actor had "
                 "played or scored anything, and another one would too; see that the "
