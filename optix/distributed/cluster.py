@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,10 @@ def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if not address:
             address = stack.enter_context(_held(processors))
-        with _own_sigterm():
-            ray.init(address=address, **quiet)
+        # the thread that does this names what it submits as that of the cluster before did,
+        # and another one goes on so: two things of one name abort the process
+        with _own_sigterm(), ThreadPoolExecutor(1) as alone:
+            alone.submit(ray.init, address=address, **quiet).result()
         stack.callback(ray.shutdown)
         stack.enter_context(_witnessed(ray, address))
         yield ray

@@ -169,6 +169,9 @@ class Receiver:
         total = sum(float(np.asarray(leaf).ravel()[-1]) for leaf in tree)
         return np.zeros(count // 4, np.float32), total
 
+    def close(self):
+        """Hold nothing."""
+
 
 def share():
     """Parameters handed to an actor, and a window that comes back, on each engine."""
@@ -269,8 +272,8 @@ def actors():
     others += [(1, 1, 2e-3, 64), (2, 1, 2e-3, 64), (4, 1, 2e-3, 64), (8, 1, 2e-3, 64)]
     points = [("inline", *x) for x in inline]
     points += [(name, *x) for name in ("threads", "ray") for x in others]
-    joined_ray(8)  # once: Ray ends a process that has started it twice
-    return [noted(plays(*point)) for point in points]
+    with joined_ray("the measurement", 8):
+        return [noted(plays(*point)) for point in points]
 
 
 PARTS = (devices, seeds, hosts, disk, share, actors)

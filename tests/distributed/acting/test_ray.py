@@ -29,6 +29,25 @@ from tests.distributed.acting.playing import TINY
 optix.train("CartPole-v1", agent="impala", actors=1, engine="ray", progress=False,
             directory=sys.argv[1], checkpoint_seconds=0, **TINY | {"max_rounds": 9999})
 """
+ANOTHER = """
+from concurrent.futures import ThreadPoolExecutor
+from optix.distributed.cluster import joined_ray
+
+class Asked:
+    def answer(self):
+        return 1
+
+one, other = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+for joining in (one, other):
+    cluster = joined_ray("the test", 1)
+    ray = joining.submit(cluster.__enter__).result()
+    asked = joining.submit(lambda: ray.remote(num_cpus=0)(Asked).remote()).result()
+    kept = []
+    for asking in (one, other):
+        asking.submit(lambda: kept.extend(asked.answer.remote() for _ in range(9))).result()
+    print(sum(ray.get(kept)))
+    joining.submit(cluster.__exit__, None, None, None).result()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +61,12 @@ def cluster():
             yield ray
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_one_process_has_a_cluster_after_another_whichever_threads_ask():
+    command = [sys.executable, "-c", ANOTHER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["18", "18"], done.stderr[-2000:]
 
 
 def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
