@@ -97,8 +97,8 @@ def joined_ray(what: str, processors: int | None = None) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if not address:
             address = stack.enter_context(_held(processors))
-        # the thread that does this names what it submits as that of the cluster before did,
-        # and another one goes on so: two things of one name abort the process
+        # the thread that does this names what it submits as that of the cluster before did
+        # and goes on doing: two things of one name abort the process
         with _own_sigterm(), ThreadPoolExecutor(1) as alone:
             alone.submit(ray.init, address=address, **quiet).result()
         stack.callback(ray.shutdown)

@@ -43,8 +43,10 @@ for joining in (one, other):
     ray = joining.submit(cluster.__enter__).result()
     asked = joining.submit(lambda: ray.remote(num_cpus=0)(Asked).remote()).result()
     kept = []
+    def ask():
+        kept.extend(asked.answer.remote() for _ in range(9))
     for asking in (one, other):
-        asking.submit(lambda: kept.extend(asked.answer.remote() for _ in range(9))).result()
+        asking.submit(ask).result()
     print(sum(ray.get(kept)))
     joining.submit(cluster.__exit__, None, None, None).result()
 """
