@@ -235,6 +235,8 @@ class _Remote:
     """An actor in a process of Ray."""
 
     def __init__(self, make: Callable[[int, int], Any], index: int, generation: int):
+        # a step waits for its action: another thread would have to be woken, and then this
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         self._made = functools.cache(functools.partial(make, index, generation))
 
     def call(self, method: str, *arguments: Any) -> Any:
