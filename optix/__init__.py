@@ -6,7 +6,8 @@ In the order of reading, each importing only what is above it: `types` (the cont
 `loop` (the autonomous run), `callbacks`, `neuroevo`; `population` (runs of runs, and
 several policies as one); `onnx` (policies as files); `host` (agents outside JAX);
 `registry` (every name), `make` (where the parts meet), `run` (the driver), `trials`
-(searches), `cli`. `optix/README.md` follows a round through them.
+(searches), `cli` and `__main__` (the command). `optix/README.md` follows a round through
+them.
 """
 
 from optix.callbacks.base import LoopCallback, PolicySnapshot, RunInfo

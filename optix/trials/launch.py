@@ -17,7 +17,6 @@ from optix.trials.storages import SearchError
 from optix.trials.study import Study
 from optix.trials.worker import POLL
 
-_COMMAND = "import sys; from optix.cli import main; sys.exit(main(sys.argv[1:]))"
 _PATIENCE = 60.0  # seconds that workers have to come to the end of their rounds
 
 
@@ -105,7 +104,7 @@ def _local(count: int, directory: Path, slots: int | None) -> Iterator[Crew]:
     """Start processes here, each with a log in the folder of the search."""
     folder = directory / "workers"
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", _COMMAND, "search", "--join", str(directory)]
+    command = [sys.executable, "-m", "optix", "search", "--join", str(directory)]
     command += ["--no-progress", *(() if slots is None else ("--slots", str(slots)))]
     processes, logs = [], []
     try:
