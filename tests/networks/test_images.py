@@ -13,7 +13,6 @@ from optix.networks.mlp import actor_critic
 from optix.networks.recurrent import recurrent_action_values, recurrent_actor_critic
 from optix.networks.values import action_values
 from optix.types import Box, Discrete
-from optix.xla.convolution import convolve
 
 SPACE = Discrete(3)
 
@@ -102,39 +101,6 @@ def test_residual_blocks_are_what_they_say():
         *(jax.tree.leaves(with_gradient(f)) for f in (ours, written_out)), strict=True
     ):
         np.testing.assert_allclose(one, two, rtol=2e-4, atol=2e-4)
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "stride"),
-    [
-        ((10, 10, 4), 3, 1),
-        ((31, 32, 4), 3, 1),
-        ((12, 12, 40), 3, 1),
-        ((36, 40, 3), 8, 4),
-    ],
-)
-def test_both_ways_of_a_convolution_are_xlas_own(shape, size, stride):
-    """Patches where an image is small, under vmap over seeds, with gradients."""
-    draw = np.random.default_rng(0).normal
-    x = draw(size=(2, 3, *shape)).astype(np.float32)
-    kernel = 0.1 * draw(size=(2, size, size, shape[2], 5)).astype(np.float32)
-    bias = draw(size=(2, 5)).astype(np.float32)
-
-    def gradients(layer):
-        def objective(*args):
-            return jnp.sum(jnp.sin(layer(*args, stride)))
-
-        return jit(jax.vmap(jax.value_and_grad(objective, (0, 1, 2))))(x, kernel, bias)
-
-    for one, two in zip(
-        *(jax.tree.leaves(gradients(f)) for f in (convolve, xla)), strict=True
-    ):
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-3)
-    text = str(
-        jax.make_jaxpr(lambda *a: convolve(*a, stride))(x[0], kernel[0], bias[0])
-    )
-    numbers = np.prod(shape)
-    assert ("conv_general" in text) == (size != 3 or numbers > 4096)
 
 
 def test_every_network_takes_a_name_and_seeds_are_mapped():
