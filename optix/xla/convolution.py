@@ -1,4 +1,4 @@
-"""A convolution by whichever of three ways suits the backend and the size of the images."""
+"""A convolution by whichever of three ways suits backend and images."""
 
 import math
 
