@@ -8,6 +8,7 @@ import pytest
 from optix.onnx.file import save
 from optix.onnx.row import row_model
 from optix.onnx.steps import UnsupportedError
+from optix.xla import convolution
 from tests.onnx.parity import TOLERANCE, Played
 
 W = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -155,6 +156,23 @@ def test_convolutions(tmp_path):
     found = Played(tmp_path / "images.onnx")(x=x)
     for name in CONVOLUTIONS:
         np.testing.assert_allclose(found[name], expected[name], **TOLERANCE)
+
+
+@pytest.mark.parametrize("numbers", [2**25, 0])
+def test_both_ways_of_a_network_s_convolution(numbers, tmp_path, monkeypatch):
+    monkeypatch.setattr(convolution, "_PATCHES_AT_MOST", numbers)
+    draw = np.random.default_rng(0).normal
+    kernel, bias = (draw(size=n).astype(np.float32) for n in ((8, 8, 3, 5), (5,)))
+
+    def features(given):
+        return {"y": convolution.convolve(given["x"][None], kernel, bias, 4)[0]}
+
+    inputs = {"x": jax.ShapeDtypeStruct((18, 21, 3), np.float32)}
+    save(row_model(features, inputs, {}), tmp_path / "image.onnx")
+    x = draw(size=(7, 18, 21, 3)).astype(np.float32)
+    expected = jax.vmap(lambda x: features({"x": x})["y"])(x)
+    found = Played(tmp_path / "image.onnx")(x=x)["y"]
+    np.testing.assert_allclose(found, expected, **TOLERANCE)
 
 
 REFUSED = {  # what is said of it
