@@ -140,7 +140,7 @@ def float32_ends(low: Any, high: Any) -> tuple[np.ndarray, np.ndarray]:
     One beyond float32 is infinite; one of integers is the nearest.
 
     >>> low, high = float32_ends(0.1, 0.3)
-    >>> bool(0.1 <= low), bool(high <= 0.3), bool(np.float32(0.3) <= 0.3)
+    >>> 0.1 <= float(low), float(high) <= 0.3, float(np.float32(0.3)) <= 0.3
     (True, True, False)
     """
     ends = np.asarray(low), np.asarray(high)
@@ -164,7 +164,9 @@ def _inner(end: np.ndarray, near: np.ndarray, towards: float) -> np.ndarray:
 def _bounds(name: str, space: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of each entry of a Box in float32, [*shape]."""
     try:
-        low, high = (np.broadcast_to(end, space.shape) for end in (space.low, space.high))
+        low, high = (
+            np.broadcast_to(end, space.shape) for end in (space.low, space.high)
+        )
         low, high = float32_ends(low, high)
     except ValueError:
         low, high = np.full(1, np.nan), np.full(1, np.nan)
