@@ -23,7 +23,7 @@ def convolve(
     shifted products takes more of both than either.
 
     Args:
-      x: images.
+      x: images; of integers too, as a product takes them.
       kernel: [size, size, channels, features].
       bias: [features].
       stride: pixels between two places of the kernel.
@@ -37,7 +37,11 @@ def convolve(
     if not small or kernel.shape[0] != 3 or stride != 1:
         layout = ("NHWC", "HWIO", "NHWC")
         return bias + jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), "VALID", dimension_numbers=layout
+            x.astype(kernel.dtype),
+            kernel,
+            (stride, stride),
+            "VALID",
+            dimension_numbers=layout,
         )
     height, width = x.shape[1] - 2, x.shape[2] - 2
     patches = [
