@@ -93,7 +93,7 @@ class LoadedPolicy:
         parts = self.env.parts
         if parts is not None and isinstance(observation, Mapping | tuple):
             observation = parts.join(observation)
-        obs = np.asarray(observation, self.env.observation_dtype)
+        obs = self._numbers(observation).astype(self.env.observation_dtype)
         shape = self.env.observation_shape
         single = obs.shape == shape
         if single:
@@ -117,6 +117,20 @@ class LoadedPolicy:
         self._carry, action = self._act(self._carry, obs, key, explore=explore)
         actions = np.asarray(action)
         return actions[0] if single else actions
+
+    def _numbers(self, observation: Any) -> np.ndarray:
+        """Return an array of real numbers, or raise ValueError."""
+        try:
+            obs = np.asarray(observation)
+        except ValueError:  # rows of different lengths
+            obs = np.asarray(None)
+        kinds = np.bool_, np.integer, np.floating
+        if not any(jax.dtypes.issubdtype(obs.dtype, kind) for kind in kinds):
+            raise checks.OptionError(
+                f"an observation of {self.env.name} must be an array of real numbers, got "
+                f"{observation!r}"
+            )
+        return obs
 
     def _masked(self, obs: np.ndarray, mask: Any, single: bool) -> Any:
         """Return the batch as the agent takes it."""
