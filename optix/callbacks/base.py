@@ -156,13 +156,13 @@ def checked(callbacks: Iterable[Any]) -> list[Any]:
                 f"callbacks must be objects, got the class {callback.__name__}; pass "
                 f"{callback.__name__}()"
             )
+        methods = [name for name in dir(callback) if name.startswith("on_")]
+        checks.known_names(f"hook of {_name(callback)}", methods, (*HOOKS, _BATCH))
         if not any(hasattr(callback, name) for name in (*HOOKS, _BATCH)):
             raise checks.OptionError(
                 f"callbacks must have one of the hooks {', '.join(HOOKS)}, got "
                 f"{callback!r}; derive it from optix.LoopCallback"
             )
-        methods = [name for name in dir(callback) if name.startswith("on_")]
-        checks.known_names(f"hook of {_name(callback)}", methods, (*HOOKS, _BATCH))
         for name in methods:
             if not callable(getattr(callback, name)):
                 raise checks.OptionError(
