@@ -104,6 +104,13 @@ def record(name: str, value: Any, kind: type, remedy: str) -> None:
         raise OptionError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
 
+def mapping(name: str, value: Any, form: str) -> dict:
+    """Return a mapping, or None for an empty one, as a dict, or raise OptionError."""
+    if value is not None and not isinstance(value, Mapping):
+        raise OptionError(f"{name} must be a mapping {form} or None, got {value!r}")
+    return dict(value or {})
+
+
 def known_names(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raise OptionError for the first name that is not known, with the nearest one."""
     known = sorted(known)

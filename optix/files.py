@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from optix.checks import OptionError
 
@@ -44,6 +44,17 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
         with suppress(OSError):
             unfinished.unlink()
         raise
+
+
+def folder_path(name: str, path: Any) -> Path:
+    """Return the path of a folder, which need not be there.
+
+    Raises:
+      ValueError: `path`, which the user calls `name`, is no path.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise OptionError(f"{name} must be the path of a folder, got {path!r}")
+    return Path(os.fsdecode(path))
 
 
 def checked_path(path: str | os.PathLike, example: str) -> Path:

@@ -14,14 +14,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optix.agents import dqn, impala, ppo, rainbow, recurrent_ppo, sac, td3
+from optix.agents import (
+    dqn,
+    impala,
+    ppo,
+    pqn,
+    rainbow,
+    recurrent_ppo,
+    recurrent_pqn,
+    sac,
+    td3,
+)
 from optix.buffers.compact import compact
 from optix.buffers.hindsight import hindsight
 from optix.buffers.n_step import n_step
 from optix.buffers.prioritised import prioritised
 from optix.buffers.uniform import uniform
+from optix.distributed.acting.asynchronous import AsyncActorLearner
+from optix.distributed.acting.learner import actors
 from optix.envs.device import device
+from optix.envs.environment import environment
 from optix.envs.hosted import hosted
+from optix.envs.resets import with_resets
+from optix.host.jax_agent import as_base_agent
+from optix.host.live import LivePipeline
 from optix.learners.collect import collector
 from optix.learners.evaluate import evaluator
 from optix.learners.off_policy import PRIORITY, off_policy
@@ -33,9 +49,12 @@ from optix.loop.transforms import chain
 from optix.make import make, make_agent
 from optix.networks.continuous import actor_and_critic
 from optix.networks.mlp import actor_critic
-from optix.networks.recurrent import recurrent_actor_critic
+from optix.networks.recurrent import recurrent_action_values, recurrent_actor_critic
 from optix.networks.values import action_values
-from optix.population.ensemble import ensemble
+from optix.population.average import average, keep_if_not_worse, top
+from optix.population.ensemble import ensemble, stack
+from optix.population.meta import meta_controller
+from optix.population.population import population
 from optix.tuners.adaptive import adaptive
 from optix.tuners.backoff import backoff
 from optix.tuners.fixed import fixed
@@ -63,7 +82,18 @@ MEMORY = recurrent_actor_critic(SHAPE, ACTIONS, hidden=(2,), cell_size=2)
 BOTH = actor_and_critic(SHAPE, BOX, hidden=(2,))
 MEANS = actor_and_critic(SHAPE, BOX, hidden=(2,), stochastic=False)
 WINDOWS = ppo.ppo(HEADS, SHAPE, ACTIONS)
+TURNED = recurrent_action_values(SHAPE, ACTIONS, hidden=(2,), cell_size=2)
+COUNTS = ppo.ppo(actor_critic((2,), Discrete(3), hidden=(2,)), (2,), Discrete(3))
+RUN = loop(toys.target_learner(), fixed(), max_rounds=1)
+TWO = stack([WINDOWS.init(key) for key in jax.random.split(KEY)])
 REPLAYS = dqn.dqn(VALUES_OF_ACTIONS, SHAPE, ACTIONS)
+
+
+class Waiting:
+    """A source of which nothing comes."""
+
+    def stream(self):
+        return iter(())
 
 
 def traced_agent(agent):
@@ -130,6 +160,10 @@ ROWS = {
     "recurrent_ppo": agent_row(
         ppo, recurrent_ppo.recurrent_ppo, MEMORY, ACTIONS, base=ppo.ppo
     ),
+    "pqn": agent_row(pqn, pqn.pqn, VALUES_OF_ACTIONS, ACTIONS),
+    "recurrent_pqn": agent_row(
+        pqn, recurrent_pqn.recurrent_pqn, TURNED, ACTIONS, base=pqn.pqn
+    ),
     "impala": agent_row(impala, impala.impala, MEMORY, ACTIONS),
     "dqn": agent_row(dqn, dqn.dqn, VALUES_OF_ACTIONS, ACTIONS),
     "rainbow": agent_row(rainbow, rainbow.rainbow, ATOMS, ACTIONS),
@@ -151,6 +185,7 @@ ROWS = {
             (actor_critic, BOX, traced_network),
             (recurrent_actor_critic, ACTIONS, traced_network),
             (action_values, ACTIONS, traced_network),
+            (recurrent_action_values, ACTIONS, traced_network),
             (actor_and_critic, BOX, traced_networks),
         )
     },
@@ -186,6 +221,37 @@ ROWS = {
         {"agent": WINDOWS, "action_space": ACTIONS, "members": 2},
         traced=traced_agent,
     ),
+    "with_resets": Row(with_resets, {"env": ENV}),
+    "environment": Row(
+        environment, {"env": probes.Probe()}, left_out=("env", "env_params")
+    ),
+    "population": Row(population, {"loop": RUN}),
+    "meta_controller": Row(meta_controller, {}),
+    "average": Row(average, {"agent": WINDOWS, "policies": TWO}),
+    "top": Row(top, {"scores": jnp.arange(3.0), "top_k": 2}),
+    "keep_if_not_worse": Row(
+        keep_if_not_worse,
+        {
+            "score": lambda policy, hyperparams, key: NUMBER,
+            "best": WINDOWS.init(KEY),
+            "challenger": WINDOWS.init(KEY),
+            "hyperparams": {},
+            "key": KEY,
+        },
+        left_out=("best", "challenger", "hyperparams", "key"),
+    ),
+    "actors": Row(
+        actors,
+        {"agent": COUNTS, "env_factory": Counting},
+        left_out=("env_factory", "env_params"),
+    ),
+    "AsyncActorLearner": Row(
+        AsyncActorLearner,
+        {"agent": COUNTS, "env_factory": Counting},
+        left_out=("env_factory",),
+    ),
+    "as_base_agent": Row(as_base_agent, {"agent": WINDOWS}, left_out=("env",)),
+    "LivePipeline": Row(LivePipeline, {"source": Waiting()}, left_out=("source",)),
     "make": Row(make, {"environment": ENV}, left_out=("env_params",)),
     "hosted": Row(hosted, {"env": Counting}, left_out=("env", "env_params")),
     "make_agent": Row(make_agent, {"env": ENV}, left_out=("env_params",)),
@@ -259,6 +325,7 @@ def test_only_a_bool_is_a_switch(factory, name):
         if (factory, name) not in (
             ("make_agent", "deterministic"),
             ("make", "async_envs"),
+            ("environment", "async_envs"),
         ):
             call(ROWS[factory], name, value)
 
@@ -269,8 +336,9 @@ def test_integers_fit_their_type(factory):
     for name, parameter in inspect.signature(row.factory).parameters.items():
         default = parameter.default
         if isinstance(default, int) and not isinstance(default, bool):
+            large = {"lanes": 3, "seed": 2**32}.get(name, 2**31)
             with pytest.raises(ValueError, match=f"^{name} must be"):
-                call(row, name, 3 if (factory, name) == ("spsa", "lanes") else 2**31)
+                call(row, name, large)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def checked(callbacks: Iterable[Any]) -> list[Any]:
         ValueError: they are no iterable of objects, or an object has an `on_...` that
             no run ever calls or that can not be called.
     """
-    if not isinstance(callbacks, Iterable):
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | bytes):
         raise checks.OptionError(
             "callbacks must be an iterable of callbacks, such as a list, got one "
             f"{_name(callbacks)}"
@@ -158,6 +158,11 @@ def checked(callbacks: Iterable[Any]) -> list[Any]:
             )
         methods = [name for name in dir(callback) if name.startswith("on_")]
         checks.known_names(f"hook of {_name(callback)}", methods, (*HOOKS, _BATCH))
+        if not any(hasattr(callback, name) for name in (*HOOKS, _BATCH)):
+            raise checks.OptionError(
+                f"callbacks must have one of the hooks {', '.join(HOOKS)}, got "
+                f"{callback!r}; derive it from optix.LoopCallback"
+            )
         for name in methods:
             if not callable(getattr(callback, name)):
                 raise checks.OptionError(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from optix import checks
 from optix.callbacks.base import LoopCallback, Rounds
 from optix.callbacks.terminal import Stream, spelt
 from optix.types import DIAGNOSES
@@ -31,6 +32,9 @@ class Display(LoopCallback, abc.ABC):
 
     def __init__(self, stream: Any):
         """See the class."""
+        if stream is not None:
+            write = getattr(stream, "write", None)
+            checks.function("write of stream", write, "take one such as sys.stdout")
         self._stream, self._encoding = stream, "utf-8"
         self._terminal = self._live = None
         self._start, self._printed = time.monotonic(), -math.inf

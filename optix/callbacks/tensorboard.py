@@ -9,6 +9,7 @@ from typing import Any
 from optix import checks
 from optix.callbacks.base import LoopCallback, Rounds, RunInfo
 from optix.callbacks.scalars import package, scalars
+from optix.files import folder_path
 from optix.types import StepReport
 
 FOLDER = "tensorboard"  # in the folder of a run
@@ -34,14 +35,14 @@ class TensorBoardCallback(LoopCallback):
         """See the class."""
         self._writers: list[Any] = []
         self._package = package("tensorboardX", "tensorboard", self)
-        if log_dir is not None and not isinstance(log_dir, str | os.PathLike):
-            raise checks.OptionError(
-                f"log_dir must be the path of a folder or None, got {log_dir!r}"
-            )
-        if log_dir is not None and Path(log_dir).is_file():
-            raise checks.OptionError(f"log_dir must be a folder, {log_dir} is a file")
         # a later change of the working folder must not part the files of a run
-        self.log_dir = None if log_dir is None else Path(os.path.abspath(log_dir))
+        self.log_dir = (
+            None
+            if log_dir is None
+            else Path(os.path.abspath(folder_path("log_dir", log_dir)))
+        )
+        if self.log_dir is not None and self.log_dir.is_file():
+            raise checks.OptionError(f"log_dir must be a folder, {log_dir} is a file")
 
     def on_loop_start(self, info: RunInfo) -> None:  # type: ignore[override]
         """Open the event files, one for each seed."""

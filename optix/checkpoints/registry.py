@@ -41,7 +41,8 @@ from optix.checkpoints.record import (
     make_record,
     read_record,
 )
-from optix.checks import positive_int, within
+from optix.checks import function, positive_int, within
+from optix.files import folder_path
 from optix.types import PyTree
 
 _TRASH, _FRESH = ".trash-", ".new-"
@@ -81,7 +82,8 @@ class CheckpointRegistry:
         protect: Callable[[Snapshot], bool] = lambda snapshot: False,
     ):
         """See the class."""
-        self.directory, self._protect = Path(directory), protect
+        function("protect", protect, "it takes a Snapshot and gives a bool")
+        self.directory, self._protect = folder_path("directory", directory), protect
         self.max_snapshots = positive_int("max_snapshots", max_snapshots, minimum=2)
         self._known: dict[int, Snapshot] = {}
 

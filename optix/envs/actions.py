@@ -86,8 +86,8 @@ def action_decoder(name: str, space: Any) -> Callable[[jax.Array], jax.Array]:
         # no difference of the ends, which may overflow
         share = (jnp.clip(action, -1.0, 1.0) + 1.0) / 2.0
         between = finite_low * (1.0 - share) + finite_high * share
-        beside = jnp.clip(action + shift, low, high)
-        action = jnp.where(both, between, beside)
+        # a mean of two ends that are alike may be rounded to a number beyond both
+        action = jnp.clip(jnp.where(both, between, action + shift), low, high)
         whole = jnp.issubdtype(dtype, jnp.integer)
         return nearest(action) if whole else action.astype(dtype)
 
@@ -134,12 +134,40 @@ def _numbers(space: Any) -> bool:
     return any(jnp.issubdtype(space.dtype, kind) for kind in kinds)
 
 
+def float32_ends(low: Any, high: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of numbers in float32, within the given ones where that can be.
+
+    One beyond float32 is infinite; one of integers is the nearest.
+
+    >>> low, high = float32_ends(0.1, 0.3)
+    >>> 0.1 <= float(low), float(high) <= 0.3, float(np.float32(0.3)) <= 0.3
+    (True, True, False)
+    """
+    ends = np.asarray(low), np.asarray(high)
+    with np.errstate(over="ignore"):
+        near = [end.astype(np.float32) for end in ends]
+    inner = [_inner(ends[0], near[0], np.inf), _inner(ends[1], near[1], -np.inf)]
+    fits = inner[0] <= inner[1]  # else no number of float32 is between them
+    low, high = (np.where(fits, *pair) for pair in zip(inner, near, strict=True))
+    return low, high
+
+
+def _inner(end: np.ndarray, near: np.ndarray, towards: float) -> np.ndarray:
+    """Return what is nearest to an end, or the next number if that is beyond it."""
+    if end.dtype.kind in "iu":
+        return near
+    beyond = near < end if towards > 0 else near > end
+    following = np.nextafter(near, np.float32(towards))
+    return np.where(beyond & np.isfinite(near), following, near)
+
+
 def _bounds(name: str, space: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the ends of each entry of a Box in float32, [*shape]."""
-    with np.errstate(over="ignore"):  # beyond float32 is infinite
-        ends = [np.asarray(end).astype(np.float32) for end in (space.low, space.high)]
     try:
-        low, high = (np.broadcast_to(end, space.shape) for end in ends)
+        low, high = (
+            np.broadcast_to(end, space.shape) for end in (space.low, space.high)
+        )
+        low, high = float32_ends(low, high)
     except ValueError:
         low, high = np.full(1, np.nan), np.full(1, np.nan)
     if not (low <= high).all() or (low == np.inf).any() or (high == -np.inf).any():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from optix import checks
 from optix.forms import check_array, number_of_actions, traced
+from optix.math.masks import leaves_a_choice
 from optix.types import PyTree
 
 
@@ -48,9 +49,10 @@ def action_mask(
     check_array("the action mask", name, found, (number,), jnp.bool_)
     with jax.ensure_compile_time_eval():  # also where a program is being traced
         first = jax.jit(lambda key: mask(reset(key)[1]))(jax.random.key(0))
-        if not bool(first.any()):
+        if not leaves_a_choice(first, space.sizes):
             raise checks.OptionError(
                 f"the action mask of {name} must allow one action or more at a first "
-                "state, got one that allows none; True means allowed"
+                "state, of each of several choices, got one that allows none; True means "
+                "allowed"
             )
     return mask

@@ -51,6 +51,7 @@ def with_resets(env: Environment, resets: str | None = None) -> Environment:
     Raises:
       ValueError: another word.
     """
+    checks.record("env", env, Environment, "make it by optix.envs.device.device(...)")
     if resets is None:
         resets = "shared" if is_dear(env) else "all"
     else:

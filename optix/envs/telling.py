@@ -6,12 +6,13 @@ environments and PettingZoo's have it; SB3-contrib's have a method `action_masks
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from optix.envs.kinds import is_a
+from optix.math.masks import leaves_a_choice, told_mask
 
 MASK = "action_mask"
 _METHOD = "action_masks"
@@ -54,18 +55,16 @@ class ToldMasks:
                 "an episode, as it does at a first one, got none; mend the environment "
                 "or its wrapper"
             )
-        mask = np.concatenate(list(_flat(given)))
-        self.sizes = self.sizes or mask.shape
-        number = sum(self.sizes)
-        numbers = mask.dtype.kind in "biuf" and np.isin(mask, (0, 1)).all()
-        if mask.shape != (number,) or not numbers:
+        mask = told_mask(given, (), self.sizes or None)
+        if mask is None:
+            number = sum(self.sizes) or "its"
             raise ValueError(
                 f"{MASK!r} in info of {self.name} must hold a 0 or a 1 for each of "
                 f"{number} actions, those of several choices one after another, "
                 f"got {given!r}; mend the environment or its wrapper"
             )
-        mask = mask.astype(bool)
-        if not ended and not self._leaves_a_choice(mask):
+        self.sizes = self.sizes or mask.shape
+        if not ended and not leaves_a_choice(mask, self.sizes):
             raise ValueError(
                 f"{MASK!r} in info of {self.name} must allow one action or more at every "
                 f"step that does not end an episode, got {given!r}; let the environment "
@@ -87,11 +86,6 @@ class ToldMasks:
     def final(self, info: Mapping[str, Any], row: int) -> np.ndarray:
         """Return the mask [n] of what environment `row` of a vector showed at its end."""
         return self.row(_of(info.get("final_info", {}), row), True)
-
-    def _leaves_a_choice(self, mask: np.ndarray) -> bool:
-        if len(self.sizes) == 1:
-            return bool(mask.any())
-        return all(part.any() for part in np.split(mask, np.cumsum(self.sizes)[:-1]))
 
 
 def has_masks(actions: Any) -> bool:
@@ -175,12 +169,3 @@ def _of(info: Mapping[str, Any], row: int) -> Any:
         return None
     given = info[MASK]
     return given if isinstance(given, Mapping) else given[row]
-
-
-def _flat(mask: Any) -> Iterable[np.ndarray]:
-    """Yield the arrays of a mask in order, each flat."""
-    if isinstance(mask, tuple | list) and any(np.ndim(part) for part in mask):
-        for part in mask:
-            yield from _flat(part)
-    else:
-        yield np.ravel(np.asarray(mask))

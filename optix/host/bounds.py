@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optix import checks
+from optix.envs.actions import float32_ends
 
 
 class Bounds(NamedTuple):
     """How an agent's actions, in [-1, 1] where there are ends, are the environment's.
 
-    Between two finite ends, -1 and 1 are the ends. With one, that end is -1 or 1 and the
-    unit is the environment's. An entry without ends is left alone.
+    Between two finite ends, -1 and 1 are the ends; where these are one, the action is
+    that. With one, that end is -1 or 1 and the unit is the environment's. An entry
+    without ends is left alone.
     """
 
     low: np.ndarray  # [size] float32
@@ -36,7 +38,7 @@ def bounds(low: Any, high: Any) -> Bounds:
     """Return the `Bounds` between two ends, numbers or arrays [*shape].
 
     Raises:
-      ValueError: an end that is NaN, or a low one not below its high one.
+      ValueError: an end that is NaN, or a low one above its high one.
 
     >>> ends = bounds(np.array([-2.0]), np.array([2.0]))
     >>> ends.decode(np.array([[0.5], [9.0]], np.float32)).tolist()
@@ -44,12 +46,12 @@ def bounds(low: Any, high: Any) -> Bounds:
     >>> ends.encode([[1.0]]).tolist()
     [[0.5]]
     """
-    low, high = np.broadcast_arrays(
-        *(np.asarray(end, np.float32) for end in (low, high))
+    low, high = float32_ends(
+        *np.broadcast_arrays(*(np.asarray(end, np.float64) for end in (low, high)))
     )
-    if not (low < high).all():
+    if not (low <= high).all() or (low == np.inf).any() or (high == -np.inf).any():
         raise checks.OptionError(
-            f"the bounds of actions must be low < high, got {low} and {high}"
+            f"the bounds of actions must be low <= high, got {low} and {high}"
         )
     shape, low, high = low.shape, low.reshape(-1), high.reshape(-1)
     has_low, has_high = np.isfinite(low), np.isfinite(high)
@@ -60,7 +62,7 @@ def bounds(low: Any, high: Any) -> Bounds:
         [finite_low / 2 + finite_high / 2, low + 1, high - 1],
         0.0,
     )
-    unit = np.where(both, finite_high / 2 - finite_low / 2, 1.0)
+    unit = np.where(both & (low < high), finite_high / 2 - finite_low / 2, 1.0)
     return Bounds(low, high, centre.astype(np.float32), unit.astype(np.float32), shape)
 
 

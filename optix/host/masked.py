@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from optix import checks
-from optix.math.masks import allowed, observed, on_observed
+from optix.math.masks import (
+    allowed,
+    leaves_a_choice,
+    observed,
+    on_observed,
+    told_mask,
+)
 from optix.types import Masked, PyTree
 
 
@@ -30,35 +36,37 @@ def with_mask(observation: PyTree, action_mask: Any) -> PyTree:
     return Masked(observed(observation), given_mask(action_mask, ()))
 
 
-def given_mask(mask: Any, lead: Sequence[int], number: int | None = None) -> np.ndarray:
-    """Return a mask that a person gave, [*lead, number] bool.
+def given_mask(
+    mask: Any, lead: Sequence[int], sizes: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Return a mask that a person gave, [*lead, n] bool.
 
     Args:
-      mask: bool, or integers 0 and 1.
-      lead: the axes before that of actions.
-      number: of actions, None for any.
+      mask: as of `told_mask`.
+      lead: the axes before those of actions.
+      sizes: of the choices of an action, None for one choice of as many as there are.
 
     Raises:
       ValueError: another form, or a mask that allows nothing.
     """
     try:
-        mask = np.asarray(mask)
-    except ValueError:  # a row for each choice, of different lengths
-        mask = np.asarray(mask, object)
-    number = number or (mask.shape[-1] if mask.ndim else 1)
-    shape = (*lead, number)
-    numbers = mask.dtype.kind in "biu" and np.isin(mask, (0, 1)).all()
-    if mask.shape != shape or not numbers:
+        array = np.asarray(mask)
+        got = f"{array.dtype} of shape {array.shape}"
+        number = array.shape[-1] if array.ndim else 1
+    except ValueError:  # of several choices
+        got, number = f"{mask!r}", 1
+    sizes = sizes or (number,)
+    found = told_mask(mask, lead, sizes)
+    if found is None:
         raise checks.OptionError(
-            f"action_mask must be bool of shape {shape}, or 0 and 1, got {mask.dtype} "
-            f"of shape {mask.shape}"
+            f"action_mask must be bool of shape {(*lead, sum(sizes))}, or 0 and 1, got "
+            f"{got}"
         )
-    mask = mask.astype(bool)
-    if not mask.any(-1).all():
+    if not leaves_a_choice(found, sizes).all():
         raise checks.OptionError(
             "action_mask must allow one action or more, got one that allows none"
         )
-    return mask
+    return found
 
 
 def allowed_odds(probs: np.ndarray, mask: Any) -> np.ndarray:

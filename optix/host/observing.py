@@ -8,7 +8,7 @@ import numpy as np
 from optix import checks
 from optix.host.advantages import inverse_deviation
 from optix.host.normalizers import ObsNormalizer
-from optix.math.masks import allowed, mask_of, observed
+from optix.math.masks import allowed, mask_of, observed, told_mask
 from optix.types import Masked, PyTree
 
 CLIP = 10.0  # deviations
@@ -66,15 +66,15 @@ class ObservationView:
                 "take masks, as none of real actions does; take an agent of discrete "
                 "actions, or leave the mask out"
             )
-        rows, mask = len(observed(observations)), np.asarray(given)
-        number = self._number or mask.shape[-1]
-        numbers = mask.dtype == bool or np.isin(mask, (0, 1)).all()
-        if mask.shape != (rows, number) or not numbers:
+        rows, array = len(observed(observations)), np.asarray(given)
+        number = self._number or array.shape[-1]
+        mask = told_mask(array, (rows,), (number,))
+        if mask is None:
             raise checks.OptionError(
-                f"an action mask must be bool of shape {(rows, number)}, got {mask.dtype} "
-                f"of shape {mask.shape}"
+                f"an action mask must be bool of shape {(rows, number)}, got "
+                f"{array.dtype} of shape {array.shape}"
             )
-        mask, self._number = mask.astype(bool), number
+        self._number = number
         return self._placed(allowed(mask))
 
     def plain(self, observations: Any) -> Any:

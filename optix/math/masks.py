@@ -4,11 +4,15 @@ A mask that allows nothing is taken for one that allows everything: there is no 
 action then, and no number becomes infinite by it. That is met where an episode is over.
 """
 
-from collections.abc import Callable
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from optix.types import Masked, PyTree
 
@@ -50,7 +54,64 @@ def allowed(mask: Any, sizes: tuple[int, ...] | None = None) -> Any:
     return jnp.concatenate([allowed(part) for part in parts(mask, sizes)], -1)
 
 
-def parts(x: jax.Array, sizes: tuple[int, ...]) -> list[jax.Array]:
+def told_mask(
+    given: Any, lead: Sequence[int], sizes: tuple[int, ...] | None
+) -> np.ndarray | None:
+    """Return what somebody says is allowed as a mask [*lead, n] bool of NumPy.
+
+    None is returned where it is no such thing. Who raises then says whose mask it is.
+
+    Args:
+      given: bool, or numbers that are 0 or 1, one for each action, in any shape; beside
+        no `lead` also a tuple of the masks of several choices, as Gymnasium has it.
+      lead: the axes before those of actions.
+      sizes: of the choices, of which n is the sum; None for any n.
+
+    >>> told_mask((np.array([1, 0]), [[1, 1, 0]]), (), (2, 3)).tolist()
+    [True, False, True, True, False]
+    """
+    lead, count = tuple(lead), math.prod(lead)
+    try:
+        mask = np.asarray(given)
+    except ValueError:  # choices of different sizes
+        each = [] if lead else list(_choices(given))
+        found = tuple(choice.size for choice in each)
+        if not each or (sizes is not None and found != sizes):
+            return None
+        mask = np.concatenate(each)
+    numbers = mask.dtype.kind in "biuf" and np.isin(mask, (0, 1)).all()
+    if not numbers or mask.shape[: len(lead)] != lead:
+        return None
+    if sizes is not None and mask.size != count * sum(sizes):
+        return None
+    return mask.astype(bool).reshape(*lead, mask.size // max(count, 1))
+
+
+def _choices(mask: Any) -> Iterator[np.ndarray]:
+    """Yield the masks of single choices in order, each flat."""
+    if isinstance(mask, tuple | list) and any(np.ndim(part) for part in mask):
+        for part in mask:
+            yield from _choices(part)
+    else:
+        yield np.ravel(np.asarray(mask))
+
+
+def leaves_a_choice(mask: Any, sizes: tuple[int, ...] | None = None) -> Any:
+    """Return whether each part of an action has something allowed, [...] bool.
+
+    Args:
+      mask: [..., n] bool, of NumPy or JAX.
+      sizes: of the parts, None for one.
+
+    >>> mask = np.array([[True, False, False], [True, False, True]])
+    >>> leaves_a_choice(mask, (2, 1)).tolist(), leaves_a_choice(mask).tolist()
+    ([False, True], [True, True])
+    """
+    every = [mask] if sizes is None else parts(mask, sizes)
+    return functools.reduce(operator.and_, (part.any(-1) for part in every))
+
+
+def parts(x: Any, sizes: tuple[int, ...]) -> list[Any]:
     """Return the stretches [..., size] of [..., sum(sizes)]."""
     ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
     return [x[..., end - size : end] for size, end in zip(sizes, ends, strict=True)]

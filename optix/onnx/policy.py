@@ -17,6 +17,8 @@ from optix.onnx.row import row_model
 from optix.onnx.steps import UnsupportedError
 from optix.types import Agent, Environment, Masked, Policy, PyTree
 
+_DTYPES = tuple(map(np.dtype, ("float32", "uint8")))  # of observations
+
 
 def export_policy(
     agent: Agent,
@@ -46,7 +48,7 @@ def export_policy(
       observation_shape: of one observation, where there is no `env`; actions are then as
         the agent gives them, of a box in [-1, 1].
       observation_dtype: float32 or uint8, where there is no `env`.
-      hyperparams: {name: []} of `act`; None takes the agent's.
+      hyperparams: {name: []} of `act`; the agent's are taken for others.
       meanings: {name of an input or output: what it is}, beside those known.
       about: further metadata by name.
 
@@ -72,7 +74,14 @@ def export_policy(
             env.observation_shape,
             env.observation_dtype,
         )
+    elif observation_dtype not in _DTYPES:
+        raise checks.OptionError(
+            f"observation_dtype must be float32 or uint8, got {observation_dtype!r}"
+        )
     shape = checks.shape("observation_shape", observation_shape)
+    given = checks.mapping("hyperparams", hyperparams, "{name: number}")
+    said = checks.mapping("meanings", meanings, "{name of an input or output: text}")
+    about = checks.mapping("about", about, "{name: value}")
     carry = carries(jax.tree.map(lambda x: np.asarray(x[0]), agent.initial_carry(1)))
     inputs = {
         "observation": jax.ShapeDtypeStruct(shape, np.dtype(observation_dtype)),
@@ -82,7 +91,7 @@ def export_policy(
         number = number_of_actions(env.name, env.action_space)
         inputs["action_mask"] = jax.ShapeDtypeStruct((number,), np.dtype(bool))
     decode = None if env is None else env.decode
-    hyperparams = dict(agent.hyperparams if hyperparams is None else hyperparams)
+    hyperparams = {**agent.hyperparams, **given}
 
     def row(given, with_action):
         held = jax.tree.map(lambda x: x[None], carry.tree(given))
@@ -100,8 +109,7 @@ def export_policy(
             found["action"] = action if decode is None else decode(action)
         return found | carry.outputs(jax.tree.map(lambda x: x[0], after))
 
-    said = {**MEANINGS, **carry.meanings(), **(meanings or {})}
-    about = dict(about or {})
+    said = {**MEANINGS, **carry.meanings(), **said}
     try:
         model = row_model(lambda given: row(given, True), inputs, said, ("action",))
     except UnsupportedError as error:

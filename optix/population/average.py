@@ -37,12 +37,15 @@ def top(
       alive: [M] bool, of whom to choose; None for all.
 
     Raises:
-      ValueError: no policies wanted, a negative band.
+      ValueError: no policies wanted, a negative band, scores that are not [M].
 
     >>> top(jnp.array([480.0, 500.0, 100.0, jnp.nan]), 3).tolist()
     [1.0, 1.0, 0.0, 0.0]
     """
     checks.positive_int("top_k", top_k)
+    _check_row("scores", scores)
+    if alive is not None:
+        _check_row("alive", alive, len(scores))
     band = checks.within_or_traced("score_band", score_band, 0.0, float("inf"))
     scores = jnp.asarray(scores, jnp.float32)
     known = jnp.isfinite(scores)
@@ -54,6 +57,15 @@ def top(
     rank = jnp.argsort(jnp.argsort(-scores, stable=True))
     chosen = known & (rank < top_k) & (scores >= best - size)
     return chosen.astype(jnp.float32)
+
+
+def _check_row(name: str, value: Any, length: int | None = None) -> None:
+    shape = np.shape(value)
+    if len(shape) != 1 or length not in (None, *shape):
+        raise checks.OptionError(
+            f"{name} must be [{'M' if length is None else length}], one for each policy, "
+            f"got {value!r}"
+        )
 
 
 def average(
@@ -84,6 +96,8 @@ def average(
             f"weights must be one for each of the {members} policies, got a shape of "
             f"{np.shape(weights)}"
         )
+    if not isinstance(newest, jax.Array):
+        checks.positive_int("newest", newest, -members, members - 1)
     share = shares(jnp.asarray(weights), jnp.ones(members, bool))
     _must_be_alike(policies.structure, share)
     return _averaged(policies, share, newest)._replace(opt_state=_fresh(agent))
@@ -108,9 +122,10 @@ def keep_if_not_worse(
       scores: calls of `score` for each.
 
     Raises:
-      ValueError: fewer than two scores.
+      ValueError: fewer than two scores, or no function.
     """
     checks.positive_int("scores", scores, minimum=2)
+    checks.function("score", score, "it takes (policy, hyperparams, key) and gives []")
     keys = jax.random.split(key, scores)
     # the optimizer does not play, and may be of another form
     pair = jax.tree.map(

@@ -31,12 +31,12 @@ def read(path: Path) -> dict[str, Any]:
     """Return what a description says, checked, with the values that were written.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError, NotADirectoryError: there is none.
         RunFolderError: it is damaged, or its format is another one.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(

@@ -20,6 +20,7 @@ from optix.checkpoints.registry import (
     CheckpointRegistry,
     Snapshot,
 )
+from optix.files import folder_path
 from optix.population.state import PopulationState
 from optix.run import description, lock, place
 from optix.run.description import RunFolderError
@@ -69,7 +70,7 @@ class RunFolder:
             RunFolderError: it holds a run or something else, or can not be written, or
                 what is written there can not be read back.
         """
-        path = Path(directory)
+        path = folder_path("directory", directory)
         config = {"format": description.FORMAT, **config}
         try:
             made = not os.path.lexists(path)
@@ -115,10 +116,10 @@ class RunFolder:
         Raises:
             RunFolderError: it holds no run, or one that is under way, or it is damaged.
         """
-        path = Path(directory)
+        path = folder_path("directory", directory)
         try:
             config = description.read(path / place.RUN)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunFolderError(
                 f"{path} holds no run of optix; start one with "
                 f"`optix train ENV --directory {path}`"

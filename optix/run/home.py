@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from optix import checks
+from optix.files import folder_path
 from optix.run import description, place
 from optix.run.description import RunFolderError
 
@@ -25,13 +26,13 @@ class Home:
         Raises:
             ValueError: it is no path.
         """
-        if directory is not None and not isinstance(directory, str | os.PathLike):
-            raise checks.OptionError(
-                f"checkpoint_dir must be the path of a folder or None, got {directory!r}"
-            )
         self.temporary = directory is None
         # a later change of the working folder must not move it
-        self._path = None if directory is None else Path(os.path.abspath(directory))
+        self._path = (
+            None
+            if directory is None
+            else Path(os.path.abspath(folder_path("checkpoint_dir", directory)))
+        )
         self._parent: tempfile.TemporaryDirectory | None = None
 
     @property

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from optix import checks
-from optix.forms import number_of_actions
 from optix.host.masked import given_mask
 from optix.host.slots import HostStore
 from optix.onnx.policy import export_policy
@@ -82,9 +81,9 @@ class LoadedPolicy:
                 environment whose observations are numbers of states, one-hot; an image
                 with its channels last; of several parts these, or all in one vector.
             explore: draw the action as in training, not the mode.
-            action_mask: [n] or [B, n] bool, or integers 0 and 1 as `info["action_mask"]`
-                of Gymnasium's, the actions that are allowed, those of several choices
-                one after another: of an environment that tells them, and of no other.
+            action_mask: [n] or [B, n] bool, or 0 and 1 as `info["action_mask"]` of
+                Gymnasium's, the actions that are allowed, those of several choices one
+                after another: of an environment that tells them, and of no other.
 
         Raises:
             ValueError: another shape; no mask where there must be one; or, of a policy
@@ -94,7 +93,7 @@ class LoadedPolicy:
         parts = self.env.parts
         if parts is not None and isinstance(observation, Mapping | tuple):
             observation = parts.join(observation)
-        obs = np.asarray(observation, self.env.observation_dtype)
+        obs = self._numbers(observation).astype(self.env.observation_dtype)
         shape = self.env.observation_shape
         single = obs.shape == shape
         if single:
@@ -119,6 +118,20 @@ class LoadedPolicy:
         actions = np.asarray(action)
         return actions[0] if single else actions
 
+    def _numbers(self, observation: Any) -> np.ndarray:
+        """Return an array of real numbers, or raise ValueError."""
+        try:
+            obs = np.asarray(observation)
+        except ValueError:  # rows of different lengths
+            obs = np.asarray(None)
+        kinds = np.bool_, np.integer, np.floating
+        if not any(jax.dtypes.issubdtype(obs.dtype, kind) for kind in kinds):
+            raise checks.OptionError(
+                f"an observation of {self.env.name} must be an array of real numbers, got "
+                f"{observation!r}"
+            )
+        return obs
+
     def _masked(self, obs: np.ndarray, mask: Any, single: bool) -> Any:
         """Return the batch as the agent takes it."""
         if self.env.masked != (mask is not None):
@@ -130,9 +143,9 @@ class LoadedPolicy:
             )
         if mask is None:
             return obs
-        number = number_of_actions(self.env.name, self.env.action_space)
-        mask = given_mask(mask, () if single else obs.shape[:1], number)
-        return Masked(obs, mask.reshape(-1, number))
+        sizes = self.env.action_space.sizes  # type: ignore  # masks are of numbers
+        mask = given_mask(mask, () if single else obs.shape[:1], sizes)
+        return Masked(obs, mask[None] if single else mask)
 
     def reset(self, which: Any = None) -> None:
         """Forget what was acted on: where episodes begin.

@@ -35,6 +35,10 @@ class Pause:
 
     def __init__(self, continue_with: str | None = None):
         """See the class."""
+        if continue_with is not None and not isinstance(continue_with, str):
+            raise checks.OptionError(
+                f"continue_with must be a text or None, got {continue_with!r}"
+            )
         self._reason: str | None = None
         self.continue_with = continue_with
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from optix.checkpoints.registry import CheckpointError
 from optix.distributed.peers import Peers
+from optix.files import folder_path
 from optix.run import description
 from optix.run.folder import RunFolder, RunFolderError, without_memory
 from optix.run.programs import Programs
@@ -45,7 +46,7 @@ def described(peers: Peers, directory: str | os.PathLike) -> dict[str, Any]:
     Raises:
         RunFolderError: as of `RunFolder.open`, in all processes.
     """
-    path = os.fspath(directory)
+    path = folder_path("directory", directory)
     found = peers.on_first(lambda: RunFolder.open(path, write=False), RunFolderError)
     config = None if found is None else description.encoded(found.config)
     return description.decoded(peers.first(config))

@@ -19,6 +19,7 @@ from optix.distributed.devices import devices as found_devices
 from optix.distributed.devices import wanted
 from optix.distributed.mesh import ONE_DEVICE, Split, split
 from optix.distributed.peers import lost_peers, peers
+from optix.files import folder_path
 from optix.make import make, usual_agent, usual_tuner
 from optix.registry import ALGORITHMS
 from optix.run import description
@@ -115,6 +116,7 @@ def train(
     description.check_seeds(seeds, seed)
     watch = Watch(max_seconds, pause)
     callbacks = _checked_session(callbacks, checkpoint_seconds, memory_every, progress)
+    path = None if directory is None else folder_path("directory", directory)
     for name, switch in (("vectorize", vectorize), ("drop_stopped", drop_stopped)):
         if switch is not None:
             checks.boolean(name, switch)
@@ -136,7 +138,7 @@ def train(
                 options["tuner"] = usual_tuner(row, policies, options)
             recipe = recipe_of(environment_or_loop, agent, options)
             objects = objects_of(environment_or_loop, options)
-            if objects and directory is not None:
+            if objects and path is not None:
                 _warn_of_objects(objects)
         config = new_config(
             recipe,
@@ -156,9 +158,9 @@ def train(
         # a mistake that it finds leaves no folder
         compiled(together, run, _trace(run, _keys(config)))
         folder = None
-        if together.first(directory is not None):
+        if together.first(path is not None):
             folder = together.on_first(
-                lambda: stack.enter_context(RunFolder.create(str(directory), config)),
+                lambda: stack.enter_context(RunFolder.create(str(path), config)),
                 RunFolderError,
             )
         session = Session(loop, run, folder, watch, config, together)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from optix import checks
+from optix.files import folder_path
 from optix.run import description, lock, place
 from optix.run.folder import RunFolderError
 from optix.run.pause import Pause, Watch
@@ -59,7 +60,9 @@ def lead(
         )
     watch = Watch(way.max_seconds, way.pause)
     made = loops(searched)
-    path = None if directory is None else Path(os.path.abspath(directory))
+    path = None
+    if directory is not None:
+        path = Path(os.path.abspath(folder_path("directory", directory)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
         there = {"token": "memory", "storage": None}

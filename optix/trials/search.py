@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from optix import checks
+from optix.files import folder_path
 from optix.run.pause import Pause, Watch
 from optix.trials import plan as plans
 from optix.trials.lead import (
@@ -156,8 +157,9 @@ def resume_search(
         RunFolderError: no search there, or one made of objects.
         OptionError: fewer trials than there are.
     """
-    there = plans.read(Path(directory))
-    searched = by_names(Path(directory), there)
+    path = folder_path("directory", directory)
+    there = plans.read(path)
+    searched = by_names(path, there)
     if trials is not None:
         minimum = searched.trials
         trials = checks.positive_int("trials of a search that goes on", trials, minimum)
@@ -191,7 +193,8 @@ def join_search(
         RunFolderError: no search there, or one made of objects.
         SearchError: the storage does not answer.
     """
-    path, began = Path(os.path.abspath(directory)), time.monotonic()
+    path, began = folder_path("directory", directory), time.monotonic()
+    path = Path(os.path.abspath(path))
     there = plans.read(path)
     searched = by_names(path, there)
     made = loops(searched)

@@ -9,6 +9,7 @@ from typing import Any
 
 from optix import checks
 from optix.callbacks import wandb
+from optix.files import folder_path
 from optix.run import description, place
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.result import Result
@@ -48,7 +49,7 @@ def train_from(
             `into` is no place for a run.
         OptionError: an unknown budget, or one that can not be spent.
     """
-    target = Path(into)
+    target = folder_path("into", into)
     budgets = {name: options[name] for name in description.BUDGETS if name in options}
     description.check_budgets(budgets)
     if "max_rounds" not in budgets:
@@ -86,7 +87,7 @@ def best_run(directory: str | os.PathLike) -> Path:
     Raises:
         RunFolderError: neither is there, or the search has no best trial yet.
     """
-    path = Path(directory)
+    path = folder_path("directory", directory)
     if not (path / plans.FILE).exists():
         if not (path / place.RUN).exists():
             raise RunFolderError(f"{path} holds neither a search nor a run of optix")

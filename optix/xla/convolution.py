@@ -28,7 +28,7 @@ def convolve(
     too, since XLA's own becomes a grouped one under vmap.
 
     Args:
-      x: images.
+      x: images; of integers too, as a product takes them.
       kernel: [size, size, channels, features].
       bias: [features].
       stride: pixels between two places of the kernel.
@@ -36,6 +36,7 @@ def convolve(
     Returns:
       [N, height', width', features]; for size 3 and stride 1 two pixels less each way.
     """
+    x = x.astype(kernel.dtype)
     if on_cpu() and kernel.shape[0] % stride == 0:
         x, kernel = in_blocks(x, kernel, stride)
         if _patches(x, kernel) <= _PATCHES_AT_MOST:

@@ -255,7 +255,7 @@ WRONG = {
         ),
         "bounds must be of action_dim=2 actions, got 3",
     ),
-    "bounds that are reversed": (lambda: bounds(1.0, -1.0), "must be low < high"),
+    "bounds that are reversed": (lambda: bounds(1.0, -1.0), "must be low <= high"),
     "bounds that are none": (
         lambda: TorchGaussianPPOAgent(nn.Linear(4, 4), CRITIC, None, 2, bounds=3),
         r"bounds must be a pair \(low, high\)",

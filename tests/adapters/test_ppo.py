@@ -274,6 +274,17 @@ def test_entries_without_ends():
     np.testing.assert_allclose(ends.encode(ends.decode(inside)), inside)
 
 
+def test_entries_whose_ends_are_one_or_between_numbers_of_float32():
+    low, high = np.array([3.0, 0.1]), np.array([3.0, 0.3])
+    ends = bounds(low, high)
+    found = ends.decode(np.float32([[-9, -9], [0, 0], [9, 9]]))
+    assert (found >= low).all() and (found <= high).all()
+    np.testing.assert_allclose(found, [[3, 0.1], [3, 0.2], [3, 0.3]], rtol=1e-6)
+    np.testing.assert_allclose(ends.encode(found)[1], [0, 0], atol=1e-6)
+    with pytest.raises(ValueError, match="must be low <= high"):
+        bounds(np.inf, np.inf)
+
+
 def test_seeds_decide_what_is_drawn():
     agent = make("ppo")
     one, other = (play(agent, seed=3).actions for _ in range(2))

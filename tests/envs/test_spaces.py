@@ -235,3 +235,22 @@ def test_observations_given_as_lists():
     assert obs.tolist() == [[0.0, 0.5]]
     _, result = env.play(jax.random.key(0), state, jnp.zeros(1, jnp.int32))
     assert result.next_obs.tolist() == [[1.0, 0.0]]
+
+
+def test_actions_stay_between_ends_that_are_alike():
+    """A mean of two like numbers is rounded now and then to another one."""
+    low = np.linspace(0.1, 9.0, 50).astype(np.float32)
+    space = gym.Box(low, low, dtype=np.float32)
+    actions = jnp.linspace(-1, 1, 201)[:, None].repeat(len(low), 1)
+    found = jax.jit(jax.vmap(action_decoder("Odd", space)))(actions)
+    np.testing.assert_array_equal(found, np.broadcast_to(low, found.shape))
+
+
+def test_actions_stay_within_ends_that_float32_rounds():
+    ends = np.array([[0.1, 0.3], [-0.3, -0.1], [0.1, 0.1], [-INF, 0.3], [0.1, INF]])
+    space = gym.Box(*ends.T, dtype=np.float64)
+    for action in (-10.0, 10.0):
+        found = np.asarray(action_decoder("Odd", space)(jnp.full(len(ends), action)))
+        inside = (found >= space.low) & (found <= space.high)
+        assert inside.tolist() == [True, True, False, True, True]  # 0.1 is no float32
+        np.testing.assert_allclose(found[2], 0.1)

@@ -221,6 +221,14 @@ CASES = {
         lambda: make(masked(lambda state, params: jnp.zeros(2, bool))),
         "mask of Spaced must allow one action or more at a first state",
     ),
+    "a mask that leaves a choice of several nothing": (
+        lambda: make(
+            masked(
+                lambda state, params: jnp.arange(5) < 3, spaces.MultiDiscrete([3, 2])
+            )
+        ),
+        "mask of Spaced must allow one action or more at a first state, of each of",
+    ),
     "a mask for other actions": (
         lambda: make(masked(lambda state, params: jnp.ones(3, bool))),
         r"the action mask of Spaced must be bool of shape \[2\], got bool\[3\]",

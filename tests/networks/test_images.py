@@ -157,3 +157,15 @@ def test_what_is_not_named_is_chosen_by_size():
     for name, shape in {"minatar": (10, 10, 4), "nature": (36, 36, 1)}.items():
         assert layers_of(shape) == layers_of(shape, convolutions=name)
         assert len(layers_of(shape)[0]) == len(LAYERS[name])
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 2), (36, 40, 1)])
+def test_whole_numbers_are_seen_as_numbers_at_every_size(shape):
+    network = action_values(shape, Discrete(2), hidden=(4,))
+    params, structure = network.init(jax.random.key(0))
+    image = np.random.default_rng(0).integers(0, 9, (2, *shape)).astype(np.uint8)
+    seen = [
+        network.apply(params, structure, (), x)[1]
+        for x in (jnp.asarray(image), jnp.asarray(image, jnp.float32))
+    ]
+    np.testing.assert_allclose(*seen, rtol=1e-6)

@@ -234,3 +234,19 @@ def test_either_an_environment_or_a_shape(tmp_path):
             export_policy(agent, policy, tmp_path / "policy.onnx", **given)
     with pytest.raises(OptionError, match="policy must be a Policy"):
         export_policy(agent, policy.params, tmp_path / "policy.onnx", env=env)
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "x", [1], True])
+@pytest.mark.parametrize("name", ["hyperparams", "meanings", "about"])
+def test_what_is_no_mapping(name, value, tmp_path):
+    agent = make_agent("CartPole-v1", hidden=(2,))
+    policy = agent.init(jax.random.key(0))
+    path, shape = tmp_path / "policy.onnx", (4,)
+    with pytest.raises(ValueError, match=f"{name} must be a mapping .* got"):
+        export_policy(agent, policy, path, observation_shape=shape, **{name: value})
+    for kind in (value, None, np.int8):
+        with pytest.raises(ValueError, match="observation_dtype must be float32 or"):
+            export_policy(
+                agent, policy, path, observation_shape=shape, observation_dtype=kind
+            )
+    assert not list(tmp_path.iterdir())

@@ -87,6 +87,15 @@ def test_other_shapes_are_refused(player, shape):
         player.act(np.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    "observation",
+    [None, "x", {}, {"a": 1}, [[1], [2, 3]], [1j, 0], [None, 1], object()],
+)
+def test_what_is_no_array_of_numbers_is_refused(player, observation):
+    with pytest.raises(OptionError, match="must be an array of real numbers, got"):
+        player.act(observation)
+
+
 @pytest.mark.parametrize("explore", ["x", 1, None])
 def test_explore_is_a_switch(player, explore):
     with pytest.raises(OptionError, match="explore must be True or False"):

@@ -9,6 +9,7 @@ from optix.population.ensemble import ensemble, join, stack
 from optix.run.load import LoadedPolicy
 from optix.types import Masked
 from tests import probes
+from tests.telling import Several
 
 MASK = np.array([False, True, False, False])
 
@@ -27,7 +28,9 @@ def test_a_loaded_policy_acts_under_the_mask(player):
         player.act(np.zeros(1), explore, action_mask=MASK) == 1
         for explore in (False, True)
     )
-    assert player.act(np.zeros(1), action_mask=MASK.astype(np.int8)) == 1
+    for kind in (np.int8, np.float32, np.uint8, list):
+        mask = kind(MASK) if kind is list else MASK.astype(kind)
+        assert player.act(np.zeros(1), action_mask=mask) == 1
     masks = np.eye(4, dtype=bool)
     actions = player.act(np.zeros((4, 1)), True, action_mask=masks)
     assert actions.tolist() == [0, 1, 2, 3]
@@ -39,8 +42,10 @@ def test_a_loaded_policy_acts_under_the_mask(player):
         (None, "action_mask must be given: Masks tells"),
         (MASK[:3], r"must be bool of shape \(4,\), .* got bool of shape \(3,\)"),
         (MASK * 2, r"must be bool of shape \(4,\), or 0 and 1, got int"),
-        ((MASK[:1], MASK[1:]), "must be bool .* got object of shape"),
-        (MASK * 1.0, "must be bool"),
+        ((MASK[:1], MASK[1:]), r"must be bool of shape \(4,\), .* got \(array"),
+        ((MASK[:1], MASK[None, 1:]), r"must be bool of shape \(4,\), .* got \(array"),
+        (MASK * 0.5, "must be bool"),
+        ("yes", "must be bool"),
         (MASK & False, "must allow one action or more"),
     ],
 )
@@ -76,3 +81,24 @@ def test_an_exported_policy_takes_the_mask(player, tmp_path):
     obs = Masked(given["observation"], masks)
     logits = player.agent.outputs(player.policy, (), obs)[1]
     np.testing.assert_allclose(found["logits"], logits, rtol=1e-5)
+
+
+def test_a_loaded_policy_of_several_choices_takes_their_masks():
+    """As the environment may tell them, and every choice has one that is allowed."""
+    sizes = {"num_envs": 2, "num_steps": 4, "num_minibatches": 1, "hidden": (4,)}
+    run = optix.make(Several, **sizes)
+    env = run.learner.env
+    assert env.masked
+    best = jax.jit(run.init)(jax.random.key(0)).best
+    player = LoadedPolicy(run.learner.agent, env, best)
+    obs, info = Several().reset()
+    told = info["action_mask"]
+    assert isinstance(told, tuple)
+    for mask in (told, np.concatenate(told), np.concatenate(told).tolist()):
+        assert player.act(obs, action_mask=mask).tolist() == [0, 1]
+    one, other = told
+    for none in ((one, other & False), (one & False, other)):
+        with pytest.raises(ValueError, match="must allow one action or more"):
+            player.act(obs, action_mask=none)
+    with pytest.raises(ValueError, match=r"must be bool of shape \(1, 6\)"):
+        player.act(obs[None], action_mask=told)

@@ -182,7 +182,7 @@ MISTAKES = [
     ({"verbose": 2}, "verbose must be True or False"),
     ({"callbacks": LoopCallback()}, "callbacks must be an iterable"),
     ({"callbacks": [Hooked()]}, "did you mean 'on_episode_end'"),
-    ({"checkpoint_dir": 3}, "checkpoint_dir must be the path of a folder or None"),
+    ({"checkpoint_dir": 3}, "checkpoint_dir must be the path of a folder, got"),
     ({"max_episode": 3}, "unknown option of RLOptimizer 'max_episode'"),
     ({"improvement_margin": 0.1}, "unknown option of RLOptimizer"),
     ({"windows_per_round": 0}, "windows_per_round must be an integer >= 1"),

@@ -57,6 +57,8 @@ class AsyncActorLearner:
     ):
         """See the class."""
         checks.positive_int("n_actors", n_actors)
+        checks.positive_int("trajectory_len", trajectory_len)
+        checks.positive_int("seed", seed, 0, 2**32 - 1)
         options = {"num_envs": _ENVS * n_actors, **options}
         learner = actors(
             agent,
