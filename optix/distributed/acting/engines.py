@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ import jax
 from optix.distributed.cluster import import_path, joined_ray
 from optix.types import PyTree
 
-_GRACE = 10.0  # seconds that threads have to end
+_GRACE = 10.0  # seconds that actors have to end
 
 
 class Failed(NamedTuple):
@@ -83,7 +84,7 @@ class Inline:
             if actor not in self._actors:
                 self._actors[actor] = self._make(actor, self._generations[actor])
             return [(job, getattr(self._actors[actor], method)(*arguments))]
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # not Ctrl-C, which is the learner's
             return [(job, failed(error, traceback.format_exc()))]
 
     def restart(self, actor: int, generation: int) -> None:
@@ -163,7 +164,7 @@ def _work(make, index, generation, inbox, done) -> None:
         try:
             actor = actor or make(index, generation)
             outcome = getattr(actor, method)(*arguments)
-        except Exception as error:
+        except BaseException as error:  # also sys.exit, which would end the thread
             outcome = failed(error, traceback.format_exc())
         done.put((number, outcome))
     if actor is not None:
@@ -187,6 +188,15 @@ class Ray:
         self._kind = self._ray.remote(
             num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables}
         )(_Remote)
+        there = int(self._ray.cluster_resources().get("CPU", 0))
+        if there < count:
+            warnings.warn(
+                f"Ray's cluster has {there} processors, and each of the {count} actors "
+                "needs one; those without are waited for and never answer: take fewer "
+                "actors, or a larger cluster",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self._make = self._ray.put(make)
         self._actors = [self._kind.remote(self._make, n, 0) for n in range(count)]
         self._jobs: dict[Any, tuple[int, Any]] = {}
@@ -216,8 +226,13 @@ class Ray:
 
     def close(self) -> None:
         """Kill the actors, and end the cluster if it was started here."""
-        for actor in self._actors:
-            self._ray.kill(actor)
+        if self._ray.is_initialized():  # or nothing is left to end
+            for reference in self._jobs:
+                self._ray.cancel(reference)  # if nobody has begun it
+            closing = [actor.close.remote() for actor in self._actors]
+            self._ray.wait(closing, num_returns=len(closing), timeout=_GRACE)
+            for actor in self._actors:
+                self._ray.kill(actor)
         self._actors, self._jobs = [], {}
         self._left.close()
 
@@ -240,6 +255,10 @@ class _Remote:
     def call(self, method: str, *arguments: Any) -> Any:
         # made here, so that what it raises arrives as what its jobs raise
         return getattr(self._made(), method)(*arguments)
+
+    def close(self) -> None:
+        if self._made.cache_info().currsize:
+            self._made().close()
 
 
 def on_cpu(tree: PyTree) -> PyTree:

@@ -16,6 +16,7 @@ import pytest
 
 import optix
 from optix.distributed import ActorsFailedError
+from optix.distributed.acting import engines
 from optix.distributed.cluster import joined_ray
 from tests.distributed.acting.playing import SAID, STEPS, Played, Telling
 
@@ -44,10 +45,13 @@ def cluster():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
+def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster, tmp_path):
     class Local(Telling):  # which no other process can import
         def _seen(self):
             return np.array([7, self.count], np.float32)
+
+        def close(self):
+            (tmp_path / str(os.getpid())).touch()
 
     with (
         Played(Local, "inline", lockstep=2) as here,
@@ -56,6 +60,18 @@ def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
         for _ in range(4):
             jax.tree.map(np.testing.assert_array_equal, here.window(), there.window())
         assert here.score() == there.score()
+        for mark in tmp_path.iterdir():  # of scores
+            mark.unlink()
+    assert len(list(tmp_path.iterdir())) == 3  # closed here and in both processes
+
+
+def test_too_few_processors_for_the_actors_are_told(cluster, monkeypatch):
+    monkeypatch.setattr(engines, "_GRACE", 0.1)
+    with pytest.warns(
+        RuntimeWarning, match="has 2 processors, and each of the 3 actors"
+    ):
+        engine = engines.Ray(lambda index, generation: None, 3)
+    engine.close()
 
 
 def test_whoever_fails_or_is_killed_is_replaced(cluster, tmp_path):
