@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from optix import checks
 from optix.distributed.cluster import import_path, joined_ray
 from optix.types import PyTree
 
@@ -176,8 +177,19 @@ class Ray:
 
     def __init__(self, make: Callable[[int, int], Any], count: int):
         """Start or join the cluster, and the actors."""
-        self._left = contextlib.ExitStack()
-        self._ray = self._left.enter_context(joined_ray("engine='ray'", count))
+        with contextlib.ExitStack() as stack:
+            self._ray = stack.enter_context(joined_ray("engine='ray'", count))
+            there = int(self._ray.cluster_resources().get("CPU", 0))
+            if there < count:
+                warnings.warn(
+                    f"Ray's cluster has {there} processors, and each of the {count} "
+                    "actors needs one; those without are waited for and never answer: "
+                    "take fewer actors, or a larger cluster",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._make = self._sent(make)
+            self._left = stack.pop_all()
         # compiled as here, but for one thread
         flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"]
         variables = {
@@ -188,16 +200,6 @@ class Ray:
         self._kind = self._ray.remote(
             num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables}
         )(_Remote)
-        there = int(self._ray.cluster_resources().get("CPU", 0))
-        if there < count:
-            warnings.warn(
-                f"Ray's cluster has {there} processors, and each of the {count} actors "
-                "needs one; those without are waited for and never answer: take fewer "
-                "actors, or a larger cluster",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        self._make = self._ray.put(make)
         self._actors = [self._kind.remote(self._make, n, 0) for n in range(count)]
         self._jobs: dict[Any, tuple[int, Any]] = {}
 
@@ -235,6 +237,17 @@ class Ray:
                 self._ray.kill(actor)
         self._actors, self._jobs = [], {}
         self._left.close()
+
+    def _sent(self, make: Callable[[int, int], Any]) -> Any:
+        """Put what makes actors into the object store."""
+        try:
+            return self._ray.put(make)
+        except TypeError as error:  # Ray's account of it has pages
+            raise checks.OptionError(
+                "environment and agent must be what Ray can send to other processes, got "
+                f"one that holds what it can not ({error.__cause__ or error}); make that "
+                "in the function that makes the environment, or take engine='threads'"
+            ) from error
 
     def _outcome(self, reference: Any) -> Any:
         errors = self._ray.exceptions

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import optix
+from optix.checks import OptionError
 from optix.distributed import ActorsFailedError
 from optix.distributed.acting import engines
 from optix.distributed.cluster import joined_ray
@@ -105,6 +107,22 @@ def test_what_raises_alike_in_fresh_actors_is_tried_once_more_only(cluster):
     ):
         played.window()
     assert len(told) <= 2
+
+
+def test_what_ray_can_not_send_is_named_and_its_cluster_left(cluster, monkeypatch):
+    left, lock = [], threading.Lock()
+
+    @contextlib.contextmanager
+    def joined(*_):
+        try:
+            yield cluster
+        finally:
+            left.append(True)
+
+    monkeypatch.setattr(engines, "joined_ray", joined)
+    with pytest.raises(OptionError, match=r"can send.*_thread\.lock.*engine='threads'"):
+        engines.Ray(lambda index, generation: lock, 1)
+    assert left
 
 
 def _marked(mark):
