@@ -84,6 +84,7 @@ def join(
         _no_farewell_after_errors()
         with lost_peers(peers()):
             peers().must_agree("version of optix, jax and Python", versions())
+            peers().must_agree("number of processes", processes)
 
 
 def _make_devices(devices: int, processes: int | None) -> None:

@@ -111,7 +111,9 @@ def _together(command: Sequence[str], count: int) -> int:
     processes: list[subprocess.Popen] = []
     with _ending(processes), _passing_on(processes):
         for number in range(count):
-            processes.append(subprocess.Popen([*start, str(number)]))
+            # in a group of its own: a terminal's Ctrl-C comes through `hand_on`, once
+            process = subprocess.Popen([*start, str(number)], process_group=0)
+            processes.append(process)
         while True:
             codes = [process.poll() for process in processes]
             failed = [code for code in codes if code not in (None, 0)]
@@ -139,16 +141,15 @@ def _ending(processes: list[subprocess.Popen]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _passing_on(processes: list[subprocess.Popen]) -> Iterator[None]:
-    """Hand signals that pause a run on to its processes; Ctrl-C they have themselves."""
+    """Hand signals that pause a run on to its processes."""
 
     def hand_on(number, frame):
         for process in processes:
             with contextlib.suppress(OSError):
                 process.send_signal(number)
 
-    handlers = {signal.SIGTERM: hand_on, signal.SIGHUP: hand_on}
-    handlers[signal.SIGINT] = lambda number, frame: None
-    before = {number: signal.signal(number, do) for number, do in handlers.items()}
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = {number: signal.signal(number, hand_on) for number in numbers}
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """Where copies of a Gymnasium environment come from: a name, an object, a function."""
 
+import contextlib
 import copy
 import importlib
 import inspect
@@ -78,7 +79,13 @@ def source(
     shown = Shown(name, *spaces, masked)
 
     def open_rows(count):
-        return Rows(shown, [make() for _ in range(count)], spaces[1])
+        with contextlib.ExitStack() as made:  # those before one that can not be made
+            envs = []
+            for _ in range(count):
+                envs.append(make())
+                made.callback(envs[-1].close)
+            made.pop_all()
+        return Rows(shown, envs, spaces[1])
 
     def open_processes(count):
         from gymnasium.vector import AsyncVectorEnv, AutoresetMode

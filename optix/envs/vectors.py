@@ -128,9 +128,10 @@ class Rows:
         return env.render()
 
     def close(self) -> None:
-        """Close each."""
-        for env in self._envs:
-            env.close()
+        """Close each, whatever another one raises."""
+        with contextlib.ExitStack() as closing:
+            for env in self._envs:
+                closing.callback(env.close)
 
     def _begin(self, i: int, result: Any) -> None:
         """Write what a reset gave where the device reads it."""

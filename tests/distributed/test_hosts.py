@@ -185,15 +185,18 @@ def saved(directory):
 
 
 def test_a_start_that_fails_ends_all(tmp_path):
-    """Other versions, and one of two that never comes; all at once."""
+    """Other versions, other numbers, one of two that never comes; all at once."""
     with (
         processes("old", tmp_path) as old,
+        processes("many", tmp_path) as many,
         processes("old", tmp_path, [0], PATIENCE="4") as first,
         processes("old", tmp_path, [1], PATIENCE="4") as second,
     ):
         for words in ended(old)[1]:
             assert "all processes of a run must have the same version" in words
             assert "process 1 has {'optix': '0.0.1'}" in words
+        for words in ended(many)[1]:
+            assert "same number of processes: process 0 has 2, process 1 has 3" in words
         for (code,), (words,) in map(ended, (first, second)):
             assert code == LOST and "must come together at 127.0.0.1" in words
 
@@ -299,6 +302,31 @@ def test_launch_starts_all_again_a_number_of_times(
     for line in said[1:]:
         assert line.startswith(f"resume {run} --max-seconds 9 --coordinator 127.0.0.1:")
         assert line.endswith("--processes 2 --process 1")
+
+
+PATIENT = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[sys.argv.index("--directory") + 1])
+try:
+    (folder / sys.argv[-1]).touch()
+    time.sleep(30)
+except KeyboardInterrupt:
+    sys.exit(130)
+sys.exit(2)
+"""
+
+
+def test_an_interrupt_of_launch_alone_reaches_all_of_them_once(tmp_path, monkeypatch):
+    """As from a supervisor, not from a terminal, which would tell them too."""
+    monkeypatch.setattr(launch, "_START", PATIENT)
+
+    def interrupt():
+        until(lambda: len(list(tmp_path.iterdir())) == 2, [])
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    command = ["train", "X", "--directory", str(tmp_path)]
+    assert main(["launch", "-n", "2", "--", *command]) == 130
 
 
 def test_launch_refuses_what_it_can_not_start_again(capsys):

@@ -164,6 +164,10 @@ def old(directory, process):
     """Joined by a process whose optix is another one."""
 
 
+def many(directory, process):
+    """Joined by a process that was told of one more."""
+
+
 def slow(directory, process):
     """Process 0 has still to do when the other is done."""
     time.sleep(6 * (process == 0))
@@ -186,6 +190,7 @@ def main():
         if what == "old" and process == 1:
             now = hosts.versions()
             hosts.versions = lambda: {**now, "optix": "0.0.1"}
+        count += what == "many" and process == 1
         given = {"join_seconds": int(os.environ.get("PATIENCE", "120"))}
         given["heartbeat_seconds"] = int(os.environ.get("HEARTBEAT", "20"))
         try:

@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from optix.envs.environment import environment
 from optix.envs.hosted import hosted
+from optix.envs.source import source
 from optix.envs.spaces import spaces as spaces_of
 from optix.envs.vectors import SameStep
 from optix.types import Box, Discrete
@@ -459,3 +460,28 @@ def test_a_name_with_a_module_is_known_once_that_is_imported(tmp_path, monkeypat
     finally:
         gymnasium.registry.pop("Mine-v0", None)
     assert (made.name, made.time_limit) == ("Mine-v0", 7)
+
+
+def test_all_copies_are_closed_whichever_can_not_be_made_or_closed():
+    made, closed = [], []
+
+    class Third(Counting):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+            if len(made) == 4:  # the first one showed its spaces
+                raise RuntimeError("no third one")
+
+        def close(self):
+            closed.append(self)
+            if len(closed) > 3:
+                raise RuntimeError("can not be closed")
+
+    of = source(Third, None)
+    with pytest.raises(RuntimeError, match="no third one"):
+        of.open(3)
+    assert len(closed) == 3 and set(closed) == set(made[:3])
+    copies = of.open(3)
+    with pytest.raises(RuntimeError, match="can not be closed"):
+        copies.close()
+    assert set(closed[3:]) == set(made[4:]) and len(made) == 7

@@ -1,7 +1,7 @@
 """An actor: environments side by side and the agent that acts in them."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 
 from optix.envs.actions import action_decoder
 from optix.envs.source import Source
+from optix.envs.vectors import Vector
 from optix.trees import select_rows
 from optix.types import Agent, PyTree
 
@@ -52,7 +53,7 @@ class Rollout(NamedTuple):
 class _Place(NamedTuple):
     """Where the episodes of one stream stand."""
 
-    vector: Any
+    vector: Vector
     obs: PyTree
     carry: PyTree
     ended: np.ndarray  # [B] bool, in the last step
@@ -93,7 +94,8 @@ class Actor:
         with jax.default_device(self._device):
             # what fails leaves nothing behind that is in the middle of a step
             place = self._places.pop(stream, None) or self._open(seed)
-            place, rollout = self._window(place, *self._placed(shared))
+            with _closed_if_it_fails(place.vector):
+                place, rollout = self._window(place, *self._placed(shared))
         self._places[stream] = place
         return rollout
 
@@ -137,10 +139,12 @@ class Actor:
         entropy = np.random.SeedSequence([seed, self._index, self._generation])
         own = int(entropy.generate_state(1)[0] >> 2)
         vector = self._play.source.open(count)
+        with _closed_if_it_fails(vector):
+            obs = jax.tree.map(np.array, vector.reset(own))
         zeros = np.zeros(count, np.float32)
         return _Place(
             vector,
-            jax.tree.map(np.array, vector.reset(own)),
+            obs,
             self._play.agent.initial_carry(count),
             np.zeros(count, bool),
             zeros,
@@ -182,6 +186,17 @@ class Actor:
         rollout = jax.tree.map(lambda *x: np.stack([np.asarray(y) for y in x]), *rows)
         place = _Place(vector, obs, carry, ended, discounted, undiscounted, key, step)
         return place, rollout
+
+
+@contextlib.contextmanager
+def _closed_if_it_fails(vector: Vector) -> Iterator[None]:
+    """Close environments that nobody plays on in, as far as they let themselves be."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):
+            vector.close()
+        raise
 
 
 def _acting(play: Play, explore: bool) -> Callable:

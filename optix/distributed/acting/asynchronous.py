@@ -106,7 +106,8 @@ class AsyncActorLearner:
         finally:
             crew.rest()
         elapsed, steps = time.monotonic() - began, int(state.env_steps)
-        told = crew.told()
+        # without a window in this run the actors are those of the run before
+        told = {name: int(n.sum()) if lags else 0 for name, n in crew.told().items()}
         return {
             "total_steps": steps,
             "total_updates": steps // self._window,
@@ -114,6 +115,6 @@ class AsyncActorLearner:
             "steps_per_second": (steps - before) / elapsed,
             "best_score": float(state.best.score),
             "policy_lag": float(np.mean(lags)) if lags else 0.0,
-            "dropped": int(told["dropped"].sum()),
-            "restarts": int(told["restarts"].sum()),
+            "dropped": told["dropped"],
+            "restarts": told["restarts"],
         }

@@ -8,15 +8,17 @@ import queue
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 
+from optix import checks
 from optix.distributed.cluster import import_path, joined_ray
 from optix.types import PyTree
 
-_GRACE = 10.0  # seconds that threads have to end
+_GRACE = 10.0  # seconds that actors have to end
 
 
 class Failed(NamedTuple):
@@ -83,7 +85,7 @@ class Inline:
             if actor not in self._actors:
                 self._actors[actor] = self._make(actor, self._generations[actor])
             return [(job, getattr(self._actors[actor], method)(*arguments))]
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # not Ctrl-C, which is the learner's
             return [(job, failed(error, traceback.format_exc()))]
 
     def restart(self, actor: int, generation: int) -> None:
@@ -163,7 +165,7 @@ def _work(make, index, generation, inbox, done) -> None:
         try:
             actor = actor or make(index, generation)
             outcome = getattr(actor, method)(*arguments)
-        except Exception as error:
+        except BaseException as error:  # also sys.exit, which would end the thread
             outcome = failed(error, traceback.format_exc())
         done.put((number, outcome))
     if actor is not None:
@@ -175,8 +177,19 @@ class Ray:
 
     def __init__(self, make: Callable[[int, int], Any], count: int):
         """Start or join the cluster, and the actors."""
-        self._left = contextlib.ExitStack()
-        self._ray = self._left.enter_context(joined_ray("engine='ray'", count))
+        with contextlib.ExitStack() as stack:
+            self._ray = stack.enter_context(joined_ray("engine='ray'", count))
+            there = int(self._ray.cluster_resources().get("CPU", 0))
+            if there < count:
+                warnings.warn(
+                    f"Ray's cluster has {there} processors, and each of the {count} "
+                    "actors needs one; those without are waited for and never answer: "
+                    "take fewer actors, or a larger cluster",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            self._make = self._sent(make)
+            self._left = stack.pop_all()
         # compiled as here, but for one thread
         flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_multi_thread_eigen=false"]
         variables = {
@@ -187,7 +200,6 @@ class Ray:
         self._kind = self._ray.remote(
             num_cpus=1, max_restarts=0, runtime_env={"env_vars": variables}
         )(_Remote)
-        self._make = self._ray.put(make)
         self._actors = [self._kind.remote(self._make, n, 0) for n in range(count)]
         self._jobs: dict[Any, tuple[int, Any]] = {}
 
@@ -216,10 +228,26 @@ class Ray:
 
     def close(self) -> None:
         """Kill the actors, and end the cluster if it was started here."""
-        for actor in self._actors:
-            self._ray.kill(actor)
+        if self._ray.is_initialized():  # or nothing is left to end
+            for reference in self._jobs:
+                self._ray.cancel(reference)  # if nobody has begun it
+            closing = [actor.close.remote() for actor in self._actors]
+            self._ray.wait(closing, num_returns=len(closing), timeout=_GRACE)
+            for actor in self._actors:
+                self._ray.kill(actor)
         self._actors, self._jobs = [], {}
         self._left.close()
+
+    def _sent(self, make: Callable[[int, int], Any]) -> Any:
+        """Put what makes actors into the object store."""
+        try:
+            return self._ray.put(make)
+        except TypeError as error:  # Ray's account of it has pages
+            raise checks.OptionError(
+                "environment and agent must be what Ray can send to other processes, got "
+                f"one that holds what it can not ({error.__cause__ or error}); make that "
+                "in the function that makes the environment, or take engine='threads'"
+            ) from error
 
     def _outcome(self, reference: Any) -> Any:
         errors = self._ray.exceptions
@@ -242,6 +270,10 @@ class _Remote:
     def call(self, method: str, *arguments: Any) -> Any:
         # made here, so that what it raises arrives as what its jobs raise
         return getattr(self._made(), method)(*arguments)
+
+    def close(self) -> None:
+        if self._made.cache_info().currsize:
+            self._made().close()
 
 
 def on_cpu(tree: PyTree) -> PyTree:

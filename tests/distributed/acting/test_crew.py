@@ -16,6 +16,7 @@ from optix.checks import OptionError
 from optix.distributed import ActorsFailedError
 from optix.distributed.acting import actor as acting
 from optix.distributed.acting import learner as learning
+from optix.distributed.acting import roster
 from optix.distributed.acting.actor import Rollout, fault
 from optix.distributed.acting.crew import Crew
 from optix.distributed.acting.roster import Settings
@@ -207,6 +208,66 @@ def test_environments_are_closed_with_their_actors(engine):
             pass  # the one that showed its spaces
     for _ in range(2):
         assert closed.acquire(timeout=60)
+
+
+@pytest.mark.parametrize("engine", ["inline", "threads"])
+@pytest.mark.parametrize("where", ["reset", "step"])
+def test_environments_of_actors_that_fail_are_closed(engine, where):
+    made, closed, fails = [], [], threading.Semaphore(0)
+
+    class Once(Telling):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def reset(self, **options):
+            self.fail("reset")
+            return super().reset(**options)
+
+        def step(self, action):
+            self.fail("step")
+            return super().step(action)
+
+        def fail(self, now):
+            if now == where and fails.acquire(blocking=False):
+                raise RuntimeError("once")
+
+        def close(self):
+            closed.append(self)
+
+    with Played(Once, engine) as played:
+        fails.release()
+        with pytest.warns(RuntimeWarning, match="once"):
+            played.until(restarts=1)
+    assert not fails.acquire(blocking=False) and set(closed) == set(made)
+
+
+class Leaving(Telling):
+    """What would end its process, or its thread, the first time it is stepped."""
+
+    def __init__(self, how, first):
+        super().__init__()
+        self.how, self.first = how, first
+
+    def step(self, action):
+        if self.first.acquire(blocking=False):
+            raise self.how
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("engine", "how"),
+    [("inline", SystemExit), ("threads", SystemExit), ("threads", KeyboardInterrupt)],
+)
+def test_an_environment_that_leaves_is_replaced_at_once(engine, how, monkeypatch):
+    monkeypatch.setattr(roster, "_START", 1e9)
+    env = functools.partial(Leaving, how, threading.Semaphore(1))
+    with (
+        Played(env, engine) as played,
+        pytest.warns(RuntimeWarning, match=how.__name__),
+    ):
+        window = played.until(restarts=1)
+    assert np.isfinite(window.reward).all()
 
 
 def test_threads_have_ended_when_their_actors_have():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 import optix
+from optix.checks import OptionError
 from optix.distributed import ActorsFailedError
+from optix.distributed.acting import engines
 from optix.distributed.cluster import joined_ray
 from tests.distributed.acting.playing import SAID, STEPS, Played, Telling
 
@@ -71,10 +74,13 @@ def test_one_process_has_a_cluster_after_another_whichever_threads_ask():
     assert done.stdout.split() == ["18", "18"], done.stderr[-2000:]
 
 
-def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
+def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster, tmp_path):
     class Local(Telling):  # which no other process can import
         def _seen(self):
             return np.array([7, self.count], np.float32)
+
+        def close(self):
+            (tmp_path / str(os.getpid())).touch()
 
     with (
         Played(Local, "inline", lockstep=2) as here,
@@ -83,6 +89,18 @@ def test_windows_are_those_of_actors_in_turn_bit_for_bit(cluster):
         for _ in range(4):
             jax.tree.map(np.testing.assert_array_equal, here.window(), there.window())
         assert here.score() == there.score()
+        for mark in tmp_path.iterdir():  # of scores
+            mark.unlink()
+    assert len(list(tmp_path.iterdir())) == 3  # closed here and in both processes
+
+
+def test_too_few_processors_for_the_actors_are_told(cluster, monkeypatch):
+    monkeypatch.setattr(engines, "_GRACE", 0.1)
+    with pytest.warns(
+        RuntimeWarning, match="has 2 processors, and each of the 3 actors"
+    ):
+        engine = engines.Ray(lambda index, generation: None, 3)
+    engine.close()
 
 
 def test_whoever_fails_or_is_killed_is_replaced(cluster, tmp_path):
@@ -116,6 +134,22 @@ def test_what_raises_alike_in_fresh_actors_is_tried_once_more_only(cluster):
     ):
         played.window()
     assert len(told) <= 2
+
+
+def test_what_ray_can_not_send_is_named_and_its_cluster_left(cluster, monkeypatch):
+    left, lock = [], threading.Lock()
+
+    @contextlib.contextmanager
+    def joined(*_):
+        try:
+            yield cluster
+        finally:
+            left.append(True)
+
+    monkeypatch.setattr(engines, "joined_ray", joined)
+    with pytest.raises(OptionError, match=r"can send.*_thread\.lock.*engine='threads'"):
+        engines.Ray(lambda index, generation: lock, 1)
+    assert left
 
 
 def _marked(mark):
