@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from optix.trials.plots import pictures
 from optix.trials.progress import Bar
 from optix.trials.record import SearchResult, best_of, record
 from optix.trials.samplers import quiet
-from optix.trials.states import States
+from optix.trials.states import FOLDER, States
 from optix.trials.storages import SearchError, storage_at
 from optix.trials.study import CONFIRM, SEARCH, Study, error_of, open_study
 from optix.trials.worker import Worker
@@ -93,7 +94,8 @@ def lead(
         if watch.reason is None:
             _some_complete(main)
             confirm.mend()
-            if ask_again(main, confirm, searched.confirm, searched.repeats):
+            many = searched.confirm, searched.repeats
+            if ask_again(main, confirm, *many, partial(_kept, path)):
                 if bar:
                     bar.follow(confirm, f"{searched.title}, confirming")
                 main.inner.set_user_attr(PHASE, CONFIRM)
@@ -105,6 +107,11 @@ def lead(
         if path is not None and result.best is not None:
             _keep(path, main, result, searched.title)
         return result
+
+
+def _kept(path: Path | None, number: int) -> bool:
+    """Return whether the runs of a trial are there, where there is a folder for them."""
+    return path is None or (path / FOLDER / str(number)).exists()
 
 
 @contextlib.contextmanager

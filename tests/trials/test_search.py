@@ -223,6 +223,19 @@ def test_all_failed_is_one_error_that_says_why(tmp_path):
         play(space={"rate": ("float", 1.9, 2.0)}, trials=3, directory=tmp_path / "it")
 
 
+def test_only_what_is_kept_is_confirmed(tmp_path):
+    """The best one is where a long run begins, also where none was to be confirmed."""
+    options = dict(directory=tmp_path / "it", trials=6, pruner="none", repeats=1)
+    options |= dict(space={"rate": ("float", 0.1, 1.7)}, sampler="random")
+    play(confirm=0, **options)
+    later = play(confirm=4, **options)
+    confirmed = [trial.number for trial in later.trials if trial.confirmed]
+    assert confirmed and later.best.number in confirmed
+    for number in confirmed:
+        assert (tmp_path / "it" / "trials" / str(number)).exists()
+    assert best_run(tmp_path / "it").exists()
+
+
 def test_all_pruned_is_one_error_that_says_so():
     hopeless = optuna.pruners.ThresholdPruner(lower=9.0)
     with pytest.raises(SearchError, match="complete, 3 were pruned; look into"):
