@@ -76,7 +76,7 @@ def search_command(
         report_every: rounds between two reports; by default a tenth of them.
         confirm: so many of the best configurations are trained again; 0 for none.
         repeats: so often, each on fresh keys.
-        sampler: tpe, random, gp, qmc or cmaes.
+        sampler: tpe, random, gp (needs torch), qmc or cmaes (needs the package cmaes).
         pruner: median (of what any trial has reported at that round), asha or none.
         directory: where the search is kept, by default the next runs/ENV-search-N.
         storage: a URL in place of its journal: sqlite:///..., redis://..., grpc://...

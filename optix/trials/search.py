@@ -82,7 +82,8 @@ def search(
         confirm: how many of the best configurations are trained again; 0 for none. So
             many runs are kept; a search that goes on confirms none that was not.
         repeats: how often, each on `seeds` fresh keys; the best mean is the best one.
-        sampler: "tpe", "random", "gp", "qmc", "cmaes", or a sampler of Optuna's.
+        sampler: "tpe", "random", "gp" (needs torch), "qmc", "cmaes" (needs the package of
+            that name), or a sampler of Optuna's.
         pruner: "median" of what any trial has reported at that round, never in the first
             fifth, "asha", "none", or a pruner of Optuna's.
         directory: where the search is kept: study.journal, which optuna-dashboard opens,
