@@ -64,7 +64,7 @@ def _checked(name: str, entry: Any, called: str) -> tuple:
             raise checks.OptionError(
                 f"{name} in {called} has one value, the list {values[0]!r}; write ({each})"
             )
-        return tuple(entry)
+        return kind, *map(_plain, values)
     if len(values) != 2:
         raise checks.OptionError(f"{name} in {called} is {entry!r}; {remedy}")
     ((low, high),) = checks.bounds({name: tuple(values)}).values()
@@ -79,6 +79,13 @@ def _checked(name: str, entry: Any, called: str) -> tuple:
             )
         return kind, int(low), int(high)
     return kind, low, high
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a list as one of a tuple, and a number of NumPy as Python's."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _value(entry: tuple, share: float) -> Any:

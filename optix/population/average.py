@@ -10,7 +10,7 @@ from jax.core import Tracer
 
 from optix import checks
 from optix.population.ensemble import count
-from optix.population.weighting import shares
+from optix.population.weighting import normalised, shares
 from optix.trees import all_finite, select, take
 from optix.types import Agent, Hyperparams, Policy, PyTree
 
@@ -43,9 +43,13 @@ def top(
     [1.0, 1.0, 0.0, 0.0]
     """
     checks.positive_int("top_k", top_k)
-    _check_row("scores", scores)
-    if alive is not None:
-        _check_row("alive", alive, len(scores))
+    given = {"scores": scores, "alive": scores if alive is None else alive}
+    for name, value in given.items():
+        shape = np.shape(value)
+        if len(shape) != 1 or shape != np.shape(scores):
+            raise checks.OptionError(
+                f"{name} must be [M], one for each policy, got a shape of {shape}"
+            )
     band = checks.within_or_traced("score_band", score_band, 0.0, float("inf"))
     scores = jnp.asarray(scores, jnp.float32)
     known = jnp.isfinite(scores)
@@ -57,15 +61,6 @@ def top(
     rank = jnp.argsort(jnp.argsort(-scores, stable=True))
     chosen = known & (rank < top_k) & (scores >= best - size)
     return chosen.astype(jnp.float32)
-
-
-def _check_row(name: str, value: Any, length: int | None = None) -> None:
-    shape = np.shape(value)
-    if len(shape) != 1 or length not in (None, *shape):
-        raise checks.OptionError(
-            f"{name} must be [{'M' if length is None else length}], one for each policy, "
-            f"got {value!r}"
-        )
 
 
 def average(
@@ -85,19 +80,32 @@ def average(
       newest: [] int, which of them has seen most; the last one. One without weight too.
 
     Raises:
-      ValueError: policies of different networks, or of an optimizer that keeps parameters
-        of its own.
+      ValueError: policies of different networks, of another agent, or of an optimizer
+        that keeps parameters of its own; weights of another number, negative, not finite
+        or all zero (traced ones that are count nothing); a newest one that is not there.
     """
     checks.record("agent", agent, Agent, "make one by optix.make_agent(...)")
     members = count(policies)
+    _must_be_of(agent, policies)
     weights = np.ones(members) if weights is None else weights
     if np.shape(weights) != (members,):
         raise checks.OptionError(
             f"weights must be one for each of the {members} policies, got a shape of "
             f"{np.shape(weights)}"
         )
-    if not isinstance(newest, jax.Array):
-        checks.positive_int("newest", newest, -members, members - 1)
+    if not isinstance(weights, Tracer):
+        normalised(weights, members)  # refuses what is no weight
+    if not isinstance(newest, Tracer):
+        newest = np.asarray(newest)
+        if (
+            newest.shape
+            or newest.dtype.kind not in "iu"
+            or newest not in range(-members, members)
+        ):
+            raise checks.OptionError(
+                f"newest must be the number of one of the {members} policies, got "
+                f"{newest}"
+            )
     share = shares(jnp.asarray(weights), jnp.ones(members, bool))
     _must_be_alike(policies.structure, share)
     return _averaged(policies, share, newest)._replace(opt_state=_fresh(agent))
@@ -164,6 +172,24 @@ def _mean(tree: PyTree, share: jax.Array) -> PyTree:
         return jnp.where(weight > 0, weight * x, 0.0).sum(0).astype(x.dtype)
 
     return jax.tree.map(mean, tree)
+
+
+def _must_be_of(agent: Agent, policies: Policy) -> None:
+    """Refuse policies whose parameters are not those of the agent."""
+    own = jax.eval_shape(agent.init, jax.random.key(0)).params
+    ours, theirs = (
+        {jax.tree_util.keystr(path): jnp.shape(x) for path, x in leaves}
+        for leaves, _ in map(
+            jax.tree_util.tree_flatten_with_path, (own, policies.params)
+        )
+    )
+    for name in sorted(ours.keys() | theirs.keys()):
+        its = theirs[name][1:] if name in theirs else None
+        if its != ours.get(name):
+            raise checks.OptionError(
+                f"policies must be of the agent, whose {name} is {ours.get(name)}, got "
+                f"{its}; take those that it has trained"
+            )
 
 
 def _must_be_alike(structure: PyTree, share: jax.Array) -> None:

@@ -76,7 +76,7 @@ def search_command(
         report_every: rounds between two reports; by default a tenth of them.
         confirm: so many of the best configurations are trained again; 0 for none.
         repeats: so often, each on fresh keys.
-        sampler: tpe, random, gp, qmc or cmaes.
+        sampler: tpe, random, gp (needs torch), qmc or cmaes (needs the package cmaes).
         pruner: median (of what any trial has reported at that round), asha or none.
         directory: where the search is kept, by default the next runs/ENV-search-N.
         storage: a URL in place of its journal: sqlite:///..., redis://..., grpc://...
@@ -102,10 +102,21 @@ def search_command(
         raise OptionError(
             "search takes one of an environment, --resume DIR and --join DIR"
         )
-    if environment is None and (space or settings or agent or directory or storage):
-        raise OptionError(
-            "--resume and --join take agent, space, storage and options from the search; "
-            "leave them out"
+    if environment is None:
+        _must_be_left_out(
+            agent=agent,
+            space=space,
+            rounds=rounds,
+            seeds=seeds,
+            seed=seed,
+            report_every=report_every,
+            confirm=confirm,
+            repeats=repeats,
+            sampler=sampler,
+            pruner=pruner,
+            directory=directory,
+            storage=storage,
+            settings=settings,
         )
     if join is not None:
         if trials is not None or workers is not None:
@@ -134,6 +145,18 @@ def search_command(
         **parsed(settings, _FLAGS, "search"),
     )
     return _present(result)
+
+
+def _must_be_left_out(**given: Any) -> None:
+    """Raise OptionError for what the folder of a search says, if it is said anew."""
+    parameters = inspect.signature(search_command).parameters
+    for name, value in given.items():
+        if value != parameters[name].default:
+            said = "set" if name == "settings" else name.replace("_", "-")
+            raise OptionError(
+                f"--resume and --join take --{said} from the search, got {value!r}; "
+                "leave it out"
+            )
 
 
 def parsed_space(entries: Sequence[str]) -> dict[str, tuple]:

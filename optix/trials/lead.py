@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,9 +25,9 @@ from optix.trials.plots import pictures
 from optix.trials.progress import Bar
 from optix.trials.record import SearchResult, best_of, record
 from optix.trials.samplers import quiet
-from optix.trials.states import States
+from optix.trials.states import FOLDER, States
 from optix.trials.storages import SearchError, storage_at
-from optix.trials.study import CONFIRM, SEARCH, Study, open_study
+from optix.trials.study import CONFIRM, SEARCH, Study, error_of, open_study
 from optix.trials.worker import Worker
 
 RESULT = "search_result.json"
@@ -65,10 +66,13 @@ def lead(
         path = Path(os.path.abspath(folder_path("directory", directory)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
-        there = {"token": "memory", "storage": None}
+        # before there is a folder, which would keep the name of one that can not be
+        new = path is None or not (path / plans.FILE).exists()
+        store = storage_at(None, url) if new and url is not None else None
+        there = {"token": plans.digest(searched), "storage": None}
         if path is not None:
             there = stack.enter_context(_folder(path, searched, url))
-        both = studies(searched, path, url, there, joins=False)
+        both = studies(searched, path, url, there, joins=False, store=store)
         main, confirm = both
         stack.enter_context(watch)
         lease = stack.enter_context(Lease(main.inner))
@@ -93,7 +97,8 @@ def lead(
         if watch.reason is None:
             _some_complete(main)
             confirm.mend()
-            if ask_again(main, confirm, searched.confirm, searched.repeats):
+            many = searched.confirm, searched.repeats
+            if ask_again(main, confirm, *many, partial(_kept, path)):
                 if bar:
                     bar.follow(confirm, f"{searched.title}, confirming")
                 main.inner.set_user_attr(PHASE, CONFIRM)
@@ -105,6 +110,11 @@ def lead(
         if path is not None and result.best is not None:
             _keep(path, main, result, searched.title)
         return result
+
+
+def _kept(path: Path | None, number: int) -> bool:
+    """Return whether the runs of a trial are there, where there is a folder for them."""
+    return path is None or (path / FOLDER / str(number)).exists()
 
 
 @contextlib.contextmanager
@@ -148,13 +158,27 @@ def _folder(path: Path, searched: Plan, url: Any) -> Iterator[dict[str, Any]]:
 
 
 def studies(
-    searched: Plan, path: Path | None, url: Any, there: Mapping[str, Any], joins: bool
+    searched: Plan,
+    path: Path | None,
+    url: Any,
+    there: Mapping[str, Any],
+    joins: bool,
+    store: Any = None,
 ) -> tuple[Study, Study]:
-    """Return the study of a search, and that of its confirmations."""
+    """Return the study of a search, and that of its confirmations.
+
+    Args:
+        searched: the plan.
+        path: of its folder.
+        url: of the storage.
+        there: what its search.json says.
+        joins: whether others have begun it.
+        store: the storage, if it is open already.
+    """
     name = SEARCH
     if url is not None:  # where others may keep theirs, too
         name = f"{path.name if path else 'optix'}-{there['token']}"
-    store = storage_at(path, url)
+    store = storage_at(path, url) if store is None else store
     place = int.from_bytes(os.urandom(4), "little") if joins else None
     about = searched, store, url, name, there["token"]
     return open_study(*about, SEARCH, place), open_study(*about, CONFIRM, place)
@@ -186,11 +210,13 @@ def _some_complete(study: Study) -> None:
     if study.of_state("COMPLETE"):
         return
     failed = study.of_state("FAIL")
-    said = dict.fromkeys(str(trial.user_attrs.get("error")) for trial in failed)
+    ends = [f"{n} were pruned"] if (n := len(study.of_state("PRUNED"))) else []
+    if failed:
+        said = dict.fromkeys(str(error_of(trial)) for trial in failed)
+        ends.append(f"{len(failed)} have failed: {'; '.join(list(said)[:3])}")
     raise SearchError(
-        f"none of {len(study.of_state())} trials was complete, {len(failed)} have "
-        f"failed: {'; '.join(list(said)[:3])}; look into the space, or let a trial be "
-        "longer (rounds)"
+        f"none of {len(study.of_state())} trials was complete, {', '.join(ends)}; look "
+        "into the space and the pruner, or let a trial be longer (rounds)"
     )
 
 

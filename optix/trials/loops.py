@@ -12,7 +12,7 @@ from optix.run.train import recipe_of
 from optix.trials.plan import Plan
 from optix.types import Loop
 
-Static = tuple[tuple[str, Any], ...]  # ((name, value), ...) that a program is made for
+Static = tuple[tuple[str, str], ...]  # ((name, value), ...) that a program is made for
 
 
 class Loops(NamedTuple):
@@ -23,7 +23,8 @@ class Loops(NamedTuple):
 
     def static(self, settings: Mapping[str, Any]) -> Static:
         """Return the values that are compiled in; others share a program."""
-        return tuple(x for x in settings.items() if x[0] not in self.traced)
+        # in words, since a value may be one that has no hash
+        return tuple((n, repr(v)) for n, v in settings.items() if n not in self.traced)
 
     def hyperparams(self, settings: Mapping[str, Any]) -> dict[str, float]:
         """Return the values that are traced."""

@@ -1,5 +1,6 @@
 """What a search is: all that its trials have in common, checked, and its search.json."""
 
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from optix.param_space import checked_space
 from optix.registry import ALGORITHMS
 from optix.run import description
 from optix.run.description import RunFolderError
-from optix.trials.pruning import PRUNERS
-from optix.trials.samplers import SAMPLERS
+from optix.trials.pruning import pruner
+from optix.trials.samplers import sampler
 from optix.types import Loop
 
 FILE, FORMAT = "search.json", 1
@@ -94,10 +95,24 @@ def plan(
         raise checks.OptionError(
             f"{twice[0]} is in the space and given besides; leave one of them out"
         )
-    for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if isinstance(given[name], str):
-            checks.known_names(name, [given[name]], known)
+    sampler(given["sampler"], given["seed"], 0, 0)  # made to see whether they can be
+    pruner(given["pruner"], given["rounds"], every)
     return Plan(environment, agent, dict(options), space, report_every=every, **given)
+
+
+def digest(searched: Plan) -> str:
+    """Return a name that searches which go on with one another have in common.
+
+    Of what is made of objects their kinds count.
+    """
+    parts = {}
+    for name in _FIXED:
+        value = getattr(searched, name)
+        try:
+            parts[name] = description.encoded(value)
+        except TypeError:
+            parts[name] = type(value).__name__
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def create(directory: Path, searched: Plan, storage: str | None) -> dict[str, Any]:
@@ -151,10 +166,12 @@ def read(directory: Path) -> dict[str, Any]:
 
 def must_agree(directory: Path, searched: Plan, there: Plan | None) -> None:
     """Raise OptionError unless a folder holds the search that is asked for."""
-    if there is None or not searched.named:
+    written = _written(searched)
+    if there is None or written is None:
         return  # made of objects, which can not be compared
+    asked = description.decoded(written)  # a list is a tuple there
     for name in _FIXED:
-        ours, theirs = getattr(searched, name), getattr(there, name)
+        ours, theirs = asked[name], getattr(there, name)
         if ours != theirs:
             raise checks.OptionError(
                 f"{directory} holds another search, whose {name} is {theirs!r}, got "

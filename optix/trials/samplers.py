@@ -1,6 +1,7 @@
 """What is tried next: Optuna's samplers by name, seeded."""
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -74,12 +75,14 @@ def sampler(kind: Any, seed: int, begun: int, worker: int) -> Any:
             case "random":
                 return samplers.RandomSampler(seed=own)
             case "gp":
+                importlib.import_module("torch")  # Optuna looks for it when it draws
                 return samplers.GPSampler(seed=own, deterministic_objective=False)
             case "qmc":  # one sequence for all, whose place the study keeps
                 return samplers.QMCSampler(seed=seed, scramble=True)
             case _:
+                importlib.import_module("cmaes")
                 return samplers.CmaEsSampler(seed=own)
     except ImportError as error:
         raise checks.OptionError(
-            f"sampler {kind!r} needs a package: {error}"
+            f"sampler {kind!r} needs a package: {error}; install it, or take another one"
         ) from error

@@ -80,15 +80,17 @@ def search(
         seeds: runs of each trial, whose mean is its score.
         seed: of the random numbers.
         report_every: rounds between two reports; None takes a tenth of `rounds`.
-        confirm: how many of the best configurations are trained again; 0 for none.
+        confirm: how many of the best configurations are trained again; 0 for none. So
+            many runs are kept; a search that goes on confirms none that was not.
         repeats: how often, each on `seeds` fresh keys; the best mean is the best one.
-        sampler: "tpe", "random", "gp", "qmc", "cmaes", or a sampler of Optuna's.
+        sampler: "tpe", "random", "gp" (needs torch), "qmc", "cmaes" (needs the package of
+            that name), or a sampler of Optuna's.
         pruner: "median" of what any trial has reported at that round, never in the first
             fifth, "asha", "none", or a pruner of Optuna's.
         directory: where the search is kept: study.journal, which optuna-dashboard opens,
             the runs of the best trials, pictures. None keeps nothing.
         storage: a URL in place of the journal: sqlite:///..., redis://..., grpc://...; or
-            a storage of Optuna's.
+            a storage of Optuna's. Without a directory, searches that differ are apart.
         workers: so many processes here, "ray" or "ray:N"; None plays in this one. Others
             join by `optix.join_search`.
         vectorize: map over slots and seeds; None does so except on a CPU.

@@ -112,9 +112,17 @@ class Study(NamedTuple):
                 if "Study.stop" not in str(error):
                     raise
 
-    def fail(self, trial: Any, message: str, lost: bool = False) -> bool:
+    def fail(
+        self,
+        trial: Any,
+        message: str,
+        lost: bool = False,
+        figures: dict[str, Any] | None = None,
+    ) -> bool:
         """Let a trial fail and say why; False if it is over already, by whomsoever."""
         with over_is_over():
+            if figures is not None:
+                trial.set_user_attr("figures", figures)
             self.store.set_trial_user_attr(trial._trial_id, _ERROR, message[:500])
             if lost:
                 self.store.set_trial_user_attr(trial._trial_id, _LOST, True)

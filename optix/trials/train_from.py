@@ -13,7 +13,7 @@ from optix.files import folder_path
 from optix.run import description, place
 from optix.run.folder import RunFolder, RunFolderError
 from optix.run.result import Result
-from optix.run.train import resume
+from optix.run.train import rebuild, resume
 from optix.trials import plan as plans
 from optix.trials.lead import RESULT
 from optix.trials.states import FOLDER
@@ -66,7 +66,9 @@ def train_from(
         place.must_be_empty(target)
     fresh = target.with_name(f".optix-{secrets.token_hex(8)}")
     try:
-        with RunFolder.open(source, write=True):  # nobody may write while it is copied
+        with RunFolder.open(source, write=True) as folder:  # nobody may write meanwhile
+            if loop is None and folder.config["recipe"] is None:
+                rebuild(folder)  # says what must be passed
             shutil.copytree(source, fresh, ignore=shutil.ignore_patterns(*_ITS_OWN))
         if target.exists():
             shutil.rmtree(target)
@@ -78,7 +80,19 @@ def train_from(
         ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return resume(target, loop, **options)
+    copied = set(_states(target))
+    try:
+        return resume(target, loop, **options)
+    except Exception:
+        if set(_states(target)) == copied:  # refused: the next call finds no run there
+            shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _states(run: Path) -> list[str]:
+    """Return the names of a run's checkpoints."""
+    states = run / "checkpoints"
+    return os.listdir(states) if states.is_dir() else []
 
 
 def best_run(directory: str | os.PathLike) -> Path:

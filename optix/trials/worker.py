@@ -133,7 +133,7 @@ class Worker:
             group.forget()
             self._live = others
             return
-        played = []
+        judged = []
         for live in mine:  # all report before any is judged
             scores = np.array(live.scores)
             for seed in range(len(scores)):
@@ -145,11 +145,12 @@ class Worker:
             if self._states is not None:
                 own = jax.tree.map(lambda x: x[live.slot], reports)  # noqa: B023
                 told = (*told, rows(own, counts[live.slot]))
-            live = live._replace(played=live.played + every, scores=scores, told=told)
+            played = min(live.played + every, self._loops.plan.rounds)
+            live = live._replace(played=played, scores=scores, told=told)
             study.report(live.trial, float(scores.mean()), live.played)
-            played.append(live)
+            judged.append(live)
         self._live = others
-        for live in played:
+        for live in judged:
             if self._judge(study, group, live):
                 self._live.append(live)
             else:
@@ -163,7 +164,8 @@ class Worker:
         broken = [seed for seed, reason in enumerate(reasons) if reason in _BROKEN]
         if broken:
             which = f"run {broken[0]} of {len(reasons)}: " if len(reasons) > 1 else ""
-            study.fail(trial, which + reasons[broken[0]].describe())
+            why = which + reasons[broken[0]].describe()
+            study.fail(trial, why, figures=_figures(group.state(live.slot)))
             return False
         if StopReason.RUNNING not in reasons:
             try:
@@ -182,7 +184,8 @@ class Worker:
         finished = group.finish(state)
         scores = np.asarray(finished.best.score)
         if not np.isfinite(scores).all():
-            study.fail(live.trial, StopReason.NON_FINITE_SCORE.describe())
+            why = StopReason.NON_FINITE_SCORE.describe()
+            study.fail(live.trial, why, figures=_figures(state))
             return
         score = float(scores.mean())
         if self._states is not None:

@@ -161,7 +161,23 @@ def remembering(key):
             ),
             "must not keep parameters of its own",
         ),
+        (
+            lambda: average(
+                optix.make_agent("CartPole-v1", hidden=(3,)), stack([POLICY])
+            ),
+            r"of the agent, whose .*Dense_0.*is \(3,\), got \(2,\)",
+        ),
+        (lambda: average(AGENT, stack([POLICY]), [0.0]), "must not all be zero"),
+        (lambda: average(AGENT, stack([POLICY]), [np.nan]), "a weight must be in"),
+        (lambda: average(AGENT, stack([POLICY]), [-1]), "a weight must be in"),
+        (
+            lambda: average(AGENT, stack([POLICY]), newest=1),
+            "newest must be the number",
+        ),
+        (lambda: average(AGENT, stack([POLICY]), newest="x"), "newest must be the num"),
         (lambda: top([1.0], 0), "top_k must be an integer"),
+        (lambda: top([[1.0, 2.0]], 1), r"scores must be \[M\], .* \(1, 2\)"),
+        (lambda: top([1.0, 2.0], 1, alive=[True]), r"alive must be \[M\]"),
         (lambda: top([1.0], 1, -0.1), "score_band must be in"),
         (lambda: keep_if_not_worse(None, None, None, {}, KEY, 1), "scores must be an"),
     ],

@@ -68,6 +68,7 @@ def test_what_is_not_a_number_fails_and_what_is_hopeless_is_pruned(found):
         assert (trial.state == "FAIL") == (trial.params["rate"] > 1.8)
         if trial.state == "FAIL":
             assert trial.error.startswith("run 0 of 2: ") and "NaN" in trial.error
+            assert 0 < trial.rounds <= 2 * ROUNDS
         if trial.state == "PRUNED":
             assert trial.rounds < 2 * ROUNDS and trial.rounds >= 2 * 2  # the warm-up
             assert trial.env_steps == 10 * trial.rounds
@@ -220,6 +221,46 @@ def test_a_pause_loses_nothing_but_what_was_under_way(tmp_path, monkeypatch):
 def test_all_failed_is_one_error_that_says_why(tmp_path):
     with pytest.raises(SearchError, match="3 have failed: the scores kept being NaN"):
         play(space={"rate": ("float", 1.9, 2.0)}, trials=3, directory=tmp_path / "it")
+
+
+def test_only_what_is_kept_is_confirmed(tmp_path):
+    """The best one is where a long run begins, also where none was to be confirmed."""
+    options = dict(directory=tmp_path / "it", trials=6, pruner="none", repeats=1)
+    options |= dict(space={"rate": ("float", 0.1, 1.7)}, sampler="random")
+    play(confirm=0, **options)
+    later = play(confirm=4, **options)
+    confirmed = [trial.number for trial in later.trials if trial.confirmed]
+    assert confirmed and later.best.number in confirmed
+    for number in confirmed:
+        assert (tmp_path / "it" / "trials" / str(number)).exists()
+    assert best_run(tmp_path / "it").exists()
+
+
+def test_all_pruned_is_one_error_that_says_so():
+    hopeless = optuna.pruners.ThresholdPruner(lower=9.0)
+    with pytest.raises(SearchError, match="complete, 3 were pruned; look into"):
+        play(trials=3, pruner=hopeless)
+
+
+def test_reports_are_of_rounds_that_there_are():
+    storage = optuna.storages.InMemoryStorage()
+    play(trials=1, report_every=3, confirm=0, storage=storage)
+    (study,) = (s for s in storage.get_all_studies() if "confirm" not in s.study_name)
+    (trial,) = storage.get_all_trials(study._study_id)
+    assert list(trial.intermediate_values) == [3, 6, 9, ROUNDS]
+
+
+def test_lists_and_numbers_of_numpy_are_values_as_any():
+    tiny = dict(num_envs=2, num_steps=8, evaluation_episodes=1, progress=False)
+    space = {
+        "hidden": ("categorical", [4], [4, 4]),
+        "discount": ("categorical", *np.float32([0.5, 0.25])),
+    }
+    found = search("CartPole-v1", space, 2, 1, sampler="random", confirm=0, **tiny)
+    for trial in found.trials:
+        assert trial.state == "COMPLETE", trial.error
+        assert trial.params["hidden"] in ((4,), (4, 4))
+        assert trial.params["discount"] in (0.5, 0.25)
 
 
 def test_a_configuration_that_can_not_be_is_one_failed_trial():

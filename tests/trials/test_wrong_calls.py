@@ -1,11 +1,15 @@
 """Wrong calls, each of which is one clear error and leaves nothing behind."""
 
 import json
+import sys
 
+import optuna
 import pytest
 
 from optix.checks import OptionError
+from optix.loop.loop import loop
 from optix.run.folder import RunFolderError
+from optix.run.train import train
 from optix.trials import plan as plans
 from optix.trials.command import parsed_space
 from optix.trials.lead import RESULT
@@ -14,6 +18,8 @@ from optix.trials.search import join_search, resume_search, search
 from optix.trials.storages import SearchError, storage_at
 from optix.trials.study import SEARCH, open_study
 from optix.trials.train_from import train_from
+from optix.tuners.fixed import fixed
+from tests.toys import target_learner
 from tests.trials.test_search import NOISY, SPACE
 
 RATE = {"learning_rate": ("log_float", 1e-4, 1e-2)}
@@ -70,8 +76,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("given", "message"), WRONG, ids=[m for _, m in WRONG])
 def test_a_wrong_call_is_one_clear_error(given, message):
-    loop = given.get("environment") is NOISY
-    tiny = {"progress": False} if loop else TINY
+    noisy = given.get("environment") is NOISY
+    tiny = {"progress": False} if noisy else TINY
     call = {"environment": "CartPole-v1", "space": RATE, **tiny, **given}
     if "hidden" in (call["space"] or ()):
         call.pop("hidden")
@@ -91,6 +97,39 @@ def test_a_wrong_call_is_one_clear_error(given, message):
 def test_a_storage_that_does_not_answer(url):
     with pytest.raises(SearchError, match="does not answer"):
         search(NOISY, SPACE, 2, 2, storage=url, progress=False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(sampler=3),
+        dict(sampler="cmaes"),
+        dict(sampler="gp"),
+        dict(pruner=3),
+        dict(storage="trials.db"),
+        dict(storage="sqlite:////no/such/folder/trials.db"),
+    ],
+    ids=str,
+)
+def test_a_call_that_was_refused_leaves_no_folder(tmp_path, monkeypatch, wrong):
+    """One would keep the mistake: the call that is right would be another search."""
+    for package in ("cmaes", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)
+    call = dict(directory=tmp_path / "it", progress=False, confirm=0)
+    with pytest.raises((OptionError, SearchError)):
+        search(NOISY, SPACE, 1, 2, **call, **wrong)
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_storage_keeps_searches_without_a_folder_apart(tmp_path):
+    """They go on where they are asked for again, and never with the trials of others."""
+    storage, call = optuna.storages.InMemoryStorage(), dict(progress=False, confirm=0)
+    first = search(NOISY, SPACE, 1, 2, storage=storage, **call)
+    other = {"rate": ("int", 0, 1)}
+    second = search(NOISY, other, 2, 2, storage=storage, **call)
+    assert all(isinstance(trial.params["rate"], int) for trial in second.trials)
+    again = search(NOISY, SPACE, 2, 2, storage=storage, **call)
+    assert len(again.trials) == 2 and again.trials[0] == first.trials[0]
 
 
 def begun(path, **changes):
@@ -133,6 +172,17 @@ def test_a_folder_of_another_search_or_of_something_else(tmp_path):
         again(tmp_path / "it")
 
 
+def test_a_list_that_became_a_tuple_on_the_disk_is_the_same_search(tmp_path):
+    about = dict(agent="ppo", trials=2, rounds=2, report_every=1, seeds=1, seed=0)
+    about |= dict(confirm=0, repeats=1, sampler="tpe", pruner="none")
+    searched = plans.plan("CartPole-v1", RATE, {"hidden": [4]}, **about)
+    plans.create(tmp_path, searched, None)
+    there = plans.read(tmp_path)["plan"]
+    plans.must_agree(tmp_path, searched, there)
+    with pytest.raises(OptionError, match="whose options is"):
+        plans.must_agree(tmp_path, searched._replace(options={"hidden": [5]}), there)
+
+
 def test_folders_that_hold_no_search(tmp_path):
     for call in (resume_search, join_search):
         with pytest.raises(RunFolderError, match="holds no search of optix"):
@@ -159,6 +209,26 @@ def test_folders_that_hold_no_search(tmp_path):
         (tmp_path / "it" / FILE).write_text(damage)
         with pytest.raises(RunFolderError, match=message):
             join_search(tmp_path / "it", progress=False)
+
+
+def test_a_long_run_that_was_refused_leaves_nothing(tmp_path):
+    """So the next call, which passes what was missing, finds a place for it."""
+    short = loop(target_learner(), fixed(), final_scores=2, max_rounds=1)
+    train(short, directory=tmp_path / "run", progress=False)
+    for wrong, message in (
+        (dict(loop=None), "run can not be rebuilt by name"),
+        (dict(max_round=3), "did you mean 'max_rounds'"),
+        (dict(max_seconds=-1), "max_seconds must be > 0"),
+        (dict(devices=99), "99"),
+    ):
+        with pytest.raises((RunFolderError, ValueError), match=message):
+            call = {"loop": short, "progress": False, **wrong}
+            train_from(tmp_path / "run", tmp_path / "long", **call)
+        assert not (tmp_path / "long").exists()
+    long = train_from(
+        tmp_path / "run", tmp_path / "long", short, max_rounds=2, progress=False
+    )
+    assert long.state.round.tolist() == [2]
 
 
 def test_what_space_takes_on_the_command_line():
