@@ -86,6 +86,13 @@ class ModuleAgent(NetworkAgent):
             about=about,
         )
 
+    def try_networks(self, seen: torch.Tensor) -> None:  # noqa: B027
+        """Raise ValueError where a network can not take observations [N, ...].
+
+        Or where it gives anything else than is learned from. It is asked once, before
+        the first action; nothing by default.
+        """
+
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one row of what `policy_outputs` takes, by name."""
         raise self._missing("export_onnx")
