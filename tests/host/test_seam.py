@@ -336,7 +336,7 @@ def test_a_checkpoint_without_the_replay_leaves_it_out():
     learner = counting()
     *_, state = windows(learner, 2)
     names = [name.split("/")[0] for name in learner.host.save(state)]
-    assert names == ["agent", "arrays", "masked", "memory", "streams"]
+    assert names == ["agent", "arrays", "memory", "masked", "streams"]
     names = [
         name.split("/")[0] for name in learner.host.save(state._replace(memory=()))
     ]
