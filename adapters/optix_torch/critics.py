@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optix import checks
 from optix.host.bounds import BoxActions, action_bounds
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams, check_two
 from optix.types import Box
-from optix_torch.given import tried
+from optix_torch.given import check_network, tried
 from optix_torch.networks import (
     Concatenated,
     Dense,
@@ -47,7 +46,7 @@ class TwinCriticAgent(BoxActions, ReplayAgent):
         """Copy what the targets follow."""
         self.bounds = action_bounds(action_dim, bounds)
         for name, module in modules.items():
-            checks.record(name, module, nn.Module, "give the network itself")
+            check_network(name, module)
         check_two(modules.values())
         targets = {
             f"target_{name}": copy.deepcopy(modules[name]).requires_grad_(False)

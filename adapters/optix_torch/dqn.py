@@ -22,7 +22,7 @@ from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.math.masks import mask_of, observed
 from optix.types import Discrete, PyTree
 from optix_torch.actions import masked
-from optix_torch.given import tried
+from optix_torch.given import check_network, tried
 from optix_torch.networks import Dense, Duel, dense_layers, network
 from optix_torch.off_policy import ReplayAgent, follow
 
@@ -45,7 +45,7 @@ class TargetAgent(ReplayAgent):
         """Copy the network."""
         self.n_actions = checks.positive_int("n_actions", n_actions)
         self.number_of_actions = self.n_actions
-        checks.record("q_network", q_network, nn.Module, "give the network itself")
+        check_network("q_network", q_network)
         target = copy.deepcopy(q_network).requires_grad_(False)
         modules = {"q_network": q_network, "target": target}
         super().__init__(modules, hyperparams, device, **options)

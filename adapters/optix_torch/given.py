@@ -32,6 +32,16 @@ def chosen_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
+def check_network(name: str, module: Any) -> None:
+    """Raise ValueError unless it is a module, with weights before its first call."""
+    checks.record(name, module, nn.Module, "give the network itself")
+    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        raise checks.OptionError(
+            f"{name} must have its weights, got lazy layers, which have none yet; call "
+            "it once with observations [N, ...] before"
+        )
+
+
 def tried(
     name: str, module: nn.Module, rows: torch.Tensor, what: str = "observations"
 ) -> torch.Tensor:
