@@ -158,8 +158,15 @@ def _of_functions(
         functools.partial(_keeping, functions[n % len(functions)])
         for n in range(num_envs)
     ]
-    kind = AsyncVectorEnv if async_envs else SyncVectorEnv
-    return kind(turns, autoreset_mode=_SAME_STEP)
+    if async_envs:
+        return AsyncVectorEnv(turns, autoreset_mode=_SAME_STEP)
+    envs = SyncVectorEnv(turns, autoreset_mode=_SAME_STEP)
+    if len({id(env.unwrapped) for env in envs.envs}) < num_envs:
+        raise checks.OptionError(
+            "envs must be functions that make a new environment at each call, got the "
+            "same one from two calls; let them make it, like lambda: Mine()"
+        )
+    return envs
 
 
 def _keeping(make: Callable[[], Any]) -> gymnasium.Env:

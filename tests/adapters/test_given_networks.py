@@ -185,6 +185,21 @@ def pipelines(kind):
     return BatchPipeline(kind, window_size=4), VectorBatchPipeline([kind] * 2)
 
 
+def test_functions_that_give_one_environment_twice_are_refused():
+    one = Takes()
+    with pytest.raises(
+        ValueError, match="a new environment at each call, got the same"
+    ):
+        VectorBatchPipeline([lambda: one] * 2)
+
+
+def test_a_replay_that_can_never_be_warm_is_refused():
+    options = {"capacity": 4, "learning_starts": 8}
+    agent = TorchDQNAgent(Linear(4, 2), 2, hyperparams=options)
+    with pytest.raises(ValueError, match="learning_starts must be at most capacity=4"):
+        agent.make_memory()
+
+
 @pytest.mark.parametrize(
     ("kind", "agent", "match"),
     [
