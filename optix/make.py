@@ -396,6 +396,12 @@ def choose(
     if algorithm is None:
         algorithm = _usual(action_space, network)
     algorithm = "td3" if deterministic else algorithm
+    if isinstance(algorithm, BaseAgent):
+        raise OptionError(
+            f"agent must be the name of an algorithm, got a {type(algorithm).__name__}; "
+            "an agent outside JAX learns by RLOptimizer(agent, pipeline).run(), or by "
+            "train(loop(host(agent, pipeline), fixed()))"
+        )
     checks.known_names("agent", [algorithm], ALGORITHMS)
     row = ALGORITHMS[algorithm]
     if not isinstance(action_space, row.actions):

@@ -3,6 +3,8 @@
 Any other action ends the run.
 """
 
+import threading
+
 import gymnasium
 import gymnasium.spaces as gym
 import numpy as np
@@ -121,3 +123,26 @@ class Draws(gymnasium.Env):
         self.time += 1
         obs, info = self.told()
         return obs, float(action), False, self.time == 4, info
+
+
+class Stream:
+    """The steps of an environment, and what was done in it."""
+
+    def __init__(self, kind):
+        self.env, self.event = kind(), threading.Event()
+
+    def stream(self):
+        while True:
+            obs, info = self.env.reset(seed=0)
+            yield obs, 0.0, False, False, info
+            done = False
+            while not done:
+                self.event.wait()
+                self.event.clear()
+                *item, terminated, truncated, info = self.env.step(self.action)
+                done = terminated or truncated
+                yield *item, terminated, truncated, info
+
+    def act(self, action):
+        self.action = int(action)
+        self.event.set()

@@ -12,6 +12,7 @@ from optix.agents.ppo import TUNED
 from optix.envs.device import device
 from optix.tuners.spsa import spsa
 from tests.devices import in_two_devices
+from tests.numpy_agent import StillAgent
 
 SMALL = {
     "num_envs": 4,
@@ -98,6 +99,10 @@ def test_one_cartpole_run_learns_and_stops_by_itself():
     ("options", "message"),
     [
         ({"agent": "pppo"}, "unknown agent 'pppo'; did you mean 'ppo'"),
+        (
+            {"agent": StillAgent()},
+            "agent must be the name of an algorithm, got a StillAgent; .* RLOptimizer",
+        ),
         ({"tuner": "sspa"}, "unknown tuner 'sspa'; did you mean 'spsa'"),
         ({"learning_rat": 1}, "unknown option 'learning_rat'; did you mean 'learning_"),
     ],

@@ -83,6 +83,7 @@ class TFDQNAgent(ReplayAgent):
         """See the class."""
         self.double = checks.boolean("double", double)
         self.n_actions = checks.positive_int("n_actions", n_actions)
+        self.number_of_actions = self.n_actions
         q_network = built("q_network", q_network, observation_shape)
         target = copied("q_network", q_network, observation_shape)
         super().__init__(

@@ -24,10 +24,17 @@ def built(name: str, model: Any, shape: Sequence[int] | None) -> Any:
     """Return a model whose weights are there, made for inputs [N, *shape] if need be.
 
     Raises:
-      ValueError: no model, or one that does not know what it will be given.
+      ValueError: no model, one that does not know what it will be given, or one that is
+        made for something else.
     """
     checks.record(name, model, keras.Model, "give the network itself")
     if model.built:
+        taken = input_shape(model)
+        if shape is not None and taken is not None and tuple(shape) != taken:
+            raise checks.OptionError(
+                f"{name} must take what it will be given, {_rows(shape)}, got a model of "
+                f"inputs {_rows(taken)}; make it of that size"
+            )
         return model
     if shape is None:
         raise checks.OptionError(
@@ -36,6 +43,10 @@ def built(name: str, model: Any, shape: Sequence[int] | None) -> Any:
         )
     model.build((None, *shape))
     return model
+
+
+def _rows(shape: Sequence[int]) -> str:
+    return f"[{', '.join(['N', *map(str, shape)])}]"
 
 
 def input_shape(model: Any) -> tuple[int, ...] | None:

@@ -118,6 +118,11 @@ class TFPPOAgent(ProximalAgent):
 
         return fitted(cls, env, Discrete, networks, options)
 
+    def _actions(self, obs, mask=None, training=False):
+        actions = super()._actions(obs, mask, training)
+        self.number_of_actions = actions.log_probs.shape[-1]  # where it is traced
+        return actions
+
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n]."""
         seen = self.shown(observations)

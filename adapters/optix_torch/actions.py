@@ -59,6 +59,16 @@ def masked(out: torch.Tensor, obs: PyTree, what: str = "logits") -> torch.Tensor
     return torch.where(mask, out, NEVER)
 
 
+def count_of(name: str, logits: torch.Tensor) -> int:
+    """Return how many actions a network's logits [N, n] are of, or raise ValueError."""
+    if logits.ndim != 2:
+        raise checks.OptionError(
+            f"{name} must give logits [N, n] of the actions, got the shape "
+            f"{list(logits.shape)}"
+        )
+    return logits.shape[1]
+
+
 class Gaussian:
     """Real actions [..., size] from a mean and a log scale beside it [..., 2 size]."""
 

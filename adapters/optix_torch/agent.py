@@ -17,7 +17,7 @@ from optix.host.network_agent import Hyperparams, NetworkAgent
 from optix.types import Box, Discrete, PyTree
 from optix_torch import onnx
 from optix_torch import state as tensors
-from optix_torch.given import check_optimizer, chosen_device
+from optix_torch.given import check_network, check_optimizer, chosen_device
 
 TAKES = {
     Discrete: "TorchPPOAgent, TorchDQNAgent or TorchRainbowDQNAgent",
@@ -43,7 +43,7 @@ class ModuleAgent(NetworkAgent):
         """Move the modules to the device and take the hyperparameters."""
         self.device = chosen_device(device)
         for name, module in modules.items():
-            checks.record(name, module, nn.Module, "give the network itself")
+            check_network(name, module)
         self.modules = {
             name: module.to(self.device) for name, module in modules.items()
         }
@@ -85,6 +85,13 @@ class ModuleAgent(NetworkAgent):
             device=self.device,
             about=about,
         )
+
+    def try_networks(self, seen: torch.Tensor) -> None:  # noqa: B027
+        """Raise ValueError where a network can not take observations [N, ...].
+
+        Or where it gives anything else than is learned from. It is asked once, before
+        the first action; nothing by default.
+        """
 
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one row of what `policy_outputs` takes, by name."""
@@ -129,6 +136,11 @@ class ModuleAgent(NetworkAgent):
         """
         every = itertools.chain.from_iterable(module.parameters() for module in modules)
         parameters = [p for p in dict.fromkeys(every) if p.requires_grad]
+        if not parameters:
+            raise checks.OptionError(
+                f"{name} must have parameters to learn, got networks that have none "
+                "with requires_grad"
+            )
         if optimizer is None:
             rate = self.hyperparams["learning_rate"]
             optimizer = torch.optim.Adam(parameters, rate, eps=epsilon, fused=True)

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optix import checks
 from optix.host.bounds import BoxActions, action_bounds
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams, check_two
 from optix.types import Box
+from optix_torch.given import check_network, tried
 from optix_torch.networks import (
     Concatenated,
     Dense,
@@ -46,7 +46,7 @@ class TwinCriticAgent(BoxActions, ReplayAgent):
         """Copy what the targets follow."""
         self.bounds = action_bounds(action_dim, bounds)
         for name, module in modules.items():
-            checks.record(name, module, nn.Module, "give the network itself")
+            check_network(name, module)
         check_two(modules.values())
         targets = {
             f"target_{name}": copy.deepcopy(modules[name]).requires_grad_(False)
@@ -94,6 +94,16 @@ class TwinCriticAgent(BoxActions, ReplayAgent):
             }
 
         return fitted(cls, env, Box, networks, options)
+
+    def try_networks(self, seen: torch.Tensor) -> None:
+        """Raise ValueError where a network does not take observations, or gives less."""
+        tried("actor", self.modules["actor"], seen)
+        with torch.inference_mode():
+            action = self._choose(seen, explore=False)
+            row = torch.cat([seen.reshape(len(seen), -1), action], -1)
+        for name in ("critic1", "critic2"):
+            what = "rows of observation and action"
+            one_value(name, tried(name, self.modules[name], row, what))
 
     def values(self, obs: torch.Tensor, action: torch.Tensor, before: str = "") -> Any:
         """Return the values [N] of both critics, or of their targets."""

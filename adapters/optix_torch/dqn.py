@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from optix.host.replaying import epsilon, replay_floats, replay_sizes
 from optix.math.masks import mask_of, observed
 from optix.types import Discrete, PyTree
 from optix_torch.actions import masked
+from optix_torch.given import check_network, tried
 from optix_torch.networks import Dense, Duel, dense_layers, network
 from optix_torch.off_policy import ReplayAgent, follow
 
@@ -42,13 +44,24 @@ class TargetAgent(ReplayAgent):
     ):
         """Copy the network."""
         self.n_actions = checks.positive_int("n_actions", n_actions)
-        checks.record("q_network", q_network, nn.Module, "give the network itself")
+        self.number_of_actions = self.n_actions
+        check_network("q_network", q_network)
         target = copy.deepcopy(q_network).requires_grad_(False)
         modules = {"q_network": q_network, "target": target}
         super().__init__(modules, hyperparams, device, **options)
         self.q_network, self.target = self.modules["q_network"], self.modules["target"]
         self.add_optimizer("optimizer", optimizer, [self.q_network])
         self._parameters = self.parameters_of("optimizer")
+
+    def try_networks(self, seen: torch.Tensor) -> None:
+        """Raise ValueError where the network gives no values of the actions."""
+        tried("q_network", self.q_network, seen)
+        with torch.inference_mode():
+            self._values(self.q_network, seen)
+
+    @abc.abstractmethod
+    def _values(self, network: nn.Module, obs: PyTree) -> torch.Tensor:
+        """Return the values of the actions [N, n], under their mask."""
 
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return one for the actions that it plays without exploring, [B, n]."""

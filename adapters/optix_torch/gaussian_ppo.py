@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from optix import checks
-from optix.host.bounds import action_bounds
+from optix.host.bounds import BoxActions, action_bounds
 from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
@@ -22,7 +21,7 @@ from optix_torch.networks import Dense, GaussianHead, network
 from optix_torch.on_policy import FeedForwardAgent
 
 
-class TorchGaussianPPOAgent(FeedForwardAgent):
+class TorchGaussianPPOAgent(BoxActions, FeedForwardAgent):
     """PPO (https://arxiv.org/abs/1707.06347) of continuous actions.
 
     Actions are drawn from a Gaussian; -1 and 1 are the bounds of the environment's, and
@@ -129,13 +128,8 @@ class TorchGaussianPPOAgent(FeedForwardAgent):
     def _bounded(self, action: torch.Tensor) -> torch.Tensor:
         return decoded(self.bounds, action)
 
-    def _decoded(self, action: np.ndarray) -> np.ndarray:
-        if action.shape[-1:] != self.bounds.unit.shape:
-            raise checks.OptionError(
-                f"actor must give a mean and a log scale of {len(self.bounds.unit)} "
-                f"actions, got the shape [N, {2 * action.shape[-1]}]"
-            )
-        return self.bounds.decode(action)
+    def _check_actor(self, out: torch.Tensor) -> None:
+        self.checked(out, 2, "a mean and a log scale")
 
     def _drawn(self, window: EpisodeData) -> np.ndarray:
         drawn = window.extras.get("drawn")

@@ -14,8 +14,9 @@ from optix import checks
 from optix.host.agent import HyperparamSet, named
 from optix.host.network_agent import Hyperparams
 from optix.host.window import EpisodeData
-from optix_torch.actions import Categorical
+from optix_torch.actions import Categorical, count_of
 from optix_torch.agent import ModuleAgent
+from optix_torch.given import called, tried
 from optix_torch.view import TensorView
 
 
@@ -98,7 +99,7 @@ class TorchAgent(ModuleAgent):
         self.loss, self._act = loss, act
         self.add_optimizer("optimizer", optimizer, [module])
         self._parameters = self.parameters_of("optimizer")
-        self.view = TensorView(None, False, self.device)
+        self.view = TensorView(None, False, self.device, trial=self.try_networks)
 
     def set_hyperparams(self, hyperparams: HyperparamSet) -> None:
         """Use these from now on; those that are not named stay as they are.
@@ -113,6 +114,18 @@ class TorchAgent(ModuleAgent):
         rest = {k: v for k, v in hyperparams.params.items() if k not in own}
         super().set_hyperparams(HyperparamSet(rest))
         self.hyperparams |= own
+
+    def try_networks(self, seen: torch.Tensor) -> None:
+        """Raise ValueError where the module does not take observations.
+
+        Or, where actions are drawn from logits, gives none.
+        """
+        module, what = self.modules["module"], "observations"
+        if self._act is not categorical:
+            called("module", module, seen, what)
+            return
+        logits = tried("module", module, seen, what)
+        self.number_of_actions = count_of("module", logits)
 
     def act_batch(self, observations: Any, explore: bool = True) -> tuple[Any, dict]:
         """Return actions [B, ...], and what `act` added while exploring."""

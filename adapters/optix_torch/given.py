@@ -1,4 +1,4 @@
-"""What an agent is given: a device, an optimizer."""
+"""What an agent is given: a device, networks, an optimizer."""
 
 from __future__ import annotations
 
@@ -30,6 +30,54 @@ def chosen_device(device: str | torch.device) -> torch.device:
             f"device must be one that this machine has, got {device!r}; use 'auto'"
         )
     return chosen
+
+
+def check_network(name: str, module: Any) -> None:
+    """Raise ValueError unless it is a module, with weights before its first call."""
+    checks.record(name, module, nn.Module, "give the network itself")
+    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        raise checks.OptionError(
+            f"{name} must have its weights, got lazy layers, which have none yet; call "
+            "it once with observations [N, ...] before"
+        )
+
+
+def tried(
+    name: str, module: nn.Module, rows: torch.Tensor, what: str = "observations"
+) -> torch.Tensor:
+    """Return what a network gives for rows [N, ...] of what it will be given.
+
+    Raises:
+      ValueError: it can not take them, or gives no tensor with a row for each.
+
+    >>> tried("critic", nn.Linear(4, 1), torch.zeros(2, 4)).shape
+    torch.Size([2, 1])
+    """
+    out = called(name, module, rows, what)
+    if not isinstance(out, torch.Tensor) or out.shape[:1] != rows.shape[:1]:
+        is_tensor = isinstance(out, torch.Tensor)
+        got = f"the shape {list(out.shape)}" if is_tensor else type(out).__name__
+        raise checks.OptionError(
+            f"{name} must give a tensor with a row for each of its {what}, [N, ...], "
+            f"got {got} for N={len(rows)}"
+        )
+    return out
+
+
+def called(name: str, module: nn.Module, rows: torch.Tensor, what: str) -> Any:
+    """Return whatever a network gives, or raise ValueError if it can not take rows."""
+    try:
+        with torch.inference_mode():
+            return module(rows)
+    except Exception as error:
+        sizes = "".join(f", {n}" for n in rows.shape[1:])
+        shown = str(module)
+        if "\n" in shown:
+            shown = type(module).__name__
+        raise checks.OptionError(
+            f"{name} must take {what} [N{sizes}] of float32, got {shown}, which raises "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def check_optimizer(name: str, optimizer: Any, parameters: list[nn.Parameter]) -> None:

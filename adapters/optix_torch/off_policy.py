@@ -46,7 +46,11 @@ class ReplayAgent(ReplayLearner, ModuleAgent):
         self.with_priorities(prioritised)
         super().__init__(modules, hyperparams, device)
         view = TensorView(
-            observation_shape, normalize_observations, self.device, self.takes_masks
+            observation_shape,
+            normalize_observations,
+            self.device,
+            self.takes_masks,
+            trial=self.try_networks,
         )
         self.with_replay(view, normalize_rewards)
 

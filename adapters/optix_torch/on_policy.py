@@ -25,6 +25,7 @@ from optix.math.masks import observed
 from optix.types import PyTree
 from optix_torch.actions import masked
 from optix_torch.agent import ModuleAgent
+from optix_torch.given import tried
 from optix_torch.view import TensorView
 
 
@@ -115,7 +116,11 @@ class ProximalAgent(WindowLearner, ModuleAgent):
         self.add_optimizer("optimizer", optimizer, list(self.modules.values()), 1e-5)
         self._parameters = self.parameters_of("optimizer")
         self.view = TensorView(
-            observation_shape, normalize_observations, self.device, self.takes_masks
+            observation_shape,
+            normalize_observations,
+            self.device,
+            self.takes_masks,
+            trial=self.try_networks,
         )
         self.records["observations"] = self.view
         self.with_rewards(reward_normalizer, normalize_rewards)
@@ -184,6 +189,15 @@ class FeedForwardAgent(ProximalAgent):
         if self.drawn:
             extras[self.drawn] = action
         return self._decoded(action), extras
+
+    def try_networks(self, seen: torch.Tensor) -> None:
+        """Raise ValueError where a network does not take observations, or gives less."""
+        self._check_actor(tried("actor", self.modules["actor"], seen))
+        one_value("critic", tried("critic", self.modules["critic"], seen))
+
+    @abc.abstractmethod
+    def _check_actor(self, out: torch.Tensor) -> None:
+        """Raise ValueError where these are no parameters of the distribution."""
 
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one observation."""

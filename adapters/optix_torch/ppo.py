@@ -14,7 +14,7 @@ from optix.host.fitting import fitted
 from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.types import Discrete
-from optix_torch.actions import Categorical
+from optix_torch.actions import Categorical, count_of
 from optix_torch.networks import Dense, network
 from optix_torch.on_policy import FeedForwardAgent
 
@@ -121,6 +121,9 @@ class TorchPPOAgent(FeedForwardAgent):
             }
 
         return fitted(cls, env, Discrete, networks, options)
+
+    def _check_actor(self, out: torch.Tensor) -> None:
+        self.number_of_actions = count_of("actor", out)
 
     def action_probs_batch(self, observations: Any) -> np.ndarray:
         """Return the probabilities of the actions, [B, n]."""

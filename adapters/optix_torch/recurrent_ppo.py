@@ -21,7 +21,8 @@ from optix.host.network_agent import Hyperparams
 from optix.host.normalizers import RewardNormalizer
 from optix.math.masks import observed
 from optix.types import Discrete, PyTree
-from optix_torch.actions import Categorical, masked
+from optix_torch.actions import Categorical, count_of, masked
+from optix_torch.given import tried
 from optix_torch.memory_cell import Cell
 from optix_torch.networks import Dense, dense_layers, encoder
 from optix_torch.on_policy import ProximalAgent, Samples, flat_rows, one_value
@@ -89,6 +90,7 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         """See the class."""
         self.cell = Cell(rnn)
         self.n_actions = checks.positive_int("n_actions", n_actions)
+        self.number_of_actions = self.n_actions
         modules = {"rnn": rnn, "actor_head": actor_head, "critic_head": critic_head}
         if torso is not None:
             modules = {"torso": torso, **modules}
@@ -170,6 +172,31 @@ class TorchRecurrentPPOAgent(ProximalAgent):
         if not explore:
             return action, {}
         return action, {"log_prob": log_prob, "began": began, "memory": held}
+
+    def try_networks(self, seen: torch.Tensor) -> None:
+        """Raise ValueError where a network does not take what it is given."""
+        rnn, torso, what = self.cell.rnn, self.modules.get("torso"), "observations"
+        if torso is not None:
+            seen, what = tried("torso", torso, seen), "what torso gives"
+        memory = torch.zeros(len(seen), self.cell.size, device=self.device)
+        if seen.shape != (len(seen), rnn.input_size):
+            sizes = "".join(f", {n}" for n in seen.shape[1:])
+            raise checks.OptionError(
+                f"rnn must take {what} [N{sizes}], got input_size={rnn.input_size}"
+            )
+        with torch.inference_mode():
+            _, features = self.cell.step(memory, seen)
+        heads = {
+            name: tried(name, self.modules[name], features, "features of the rnn")
+            for name in ("actor_head", "critic_head")
+        }
+        one_value("critic_head", heads["critic_head"])
+        if count_of("actor_head", heads["actor_head"]) != self.n_actions:
+            raise checks.OptionError(
+                f"actor_head must give logits of n_actions={self.n_actions} actions, "
+                f"[N, {self.n_actions}], got the shape "
+                f"{list(heads['actor_head'].shape)}"
+            )
 
     def policy_inputs(self) -> dict[str, tuple[int, ...]]:
         """Return the shapes of one observation and of one row of the carry."""

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import torch
 
+from optix.envs.kinds import is_a
 from optix.host.agent import HyperparamSet
 from optix.host.window import EpisodeData
 from optix_torch import state as tensors
@@ -65,6 +66,8 @@ class SB3Agent(ModuleAgent):
         """See the class."""
         self.model = model
         self.on_policy = is_on_policy(model)
+        if is_a(model.action_space, "Discrete"):
+            self.number_of_actions = int(model.action_space.n)
         self._total = total_timesteps
         check_schedules(model, total_timesteps)
         self.FLOATS = {

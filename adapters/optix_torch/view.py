@@ -1,5 +1,6 @@
 """Observations as tensors on an agent's device."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class TensorView(ObservationView):
       normalised: by the moments of what `observe` was given.
       device: where the network is.
       masks: whether they may be `Masked`; masks stay what they are.
+      trial: takes the first two of them [2, ...], and raises where no network can.
     """
 
     def __init__(
@@ -28,16 +30,21 @@ class TensorView(ObservationView):
         normalised: bool,
         device: torch.device,
         masks: bool = False,
+        *,
+        trial: Callable[[torch.Tensor], None],
     ):
         """See the class."""
         super().__init__(shape, normalised, masks)
+        self._trial: Callable[[torch.Tensor], None] | None = trial
         self._shape = None if shape is None else tuple(shape)
         self._device = device
 
     def plain(self, observations: Any) -> torch.Tensor:
         """Return observations as float32, not normalised."""
         seen = super().plain(observations)
-        if self._shape is None:
+        if self._trial is not None:
+            self._trial(seen[:1].repeat(2, *[1] * (seen.ndim - 1)))
+            self._trial = None
             self._shape = tuple(seen.shape[1:])
         return seen
 

@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 from optix import checks
 from optix.envs.names import gymnasium_name, install_command, is_registered
 from optix.envs.shown import Shown
-from optix.envs.telling import telling, tells_by_method, tells_masks
+from optix.envs.telling import (
+    telling,
+    telling_vector,
+    tells_by_method,
+    tells_masks,
+)
 from optix.envs.vectors import Rows, SameStep, Vector
 
 UNLIMITED = 100_000  # steps after which an evaluation ends, where no limit is known
@@ -255,7 +260,9 @@ def _of_vector(env: Any, vector: Callable[[int], Any], name: str | None) -> Sour
     )
 
     def open_vector(count, masked=False):
-        return SameStep(name or str(env), vector(count), masked)
+        made = SameStep(name or str(env), vector(count), masked)
+        made.envs = telling_vector(made.envs)
+        return made
 
     probe = open_vector(1)
     try:

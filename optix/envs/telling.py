@@ -7,6 +7,7 @@ environments and PettingZoo's have it; SB3-contrib's have a method `action_masks
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -149,10 +150,63 @@ def telling(make: Callable[..., Any], **options: Any) -> Any:
     return Telling(make(**options))
 
 
+def telling_vector(envs: Any) -> Any:
+    """Return a vector of Gymnasium whose `info` holds masks where a method says them.
+
+    They are asked for after a call, which has begun another episode where one ended: of
+    what was shown at an end none is known then. A vector that has none is returned itself.
+    """
+    ask = _asker(envs)
+    if ask is None:
+        return envs
+    import gymnasium
+
+    class Telling(gymnasium.vector.VectorWrapper):
+        def reset(self, **options):
+            obs, info = self.env.reset(**options)
+            return obs, self._told(info)
+
+        def step(self, actions):
+            *result, info = self.env.step(actions)
+            return *result, self._told(info)
+
+        def _told(self, info):
+            return info if holds_masks(info) else {**info, MASK: ask()}
+
+    return Telling(envs)
+
+
+def _asker(envs: Any) -> Callable[[], Any] | None:
+    """Return what asks the environments of a vector for their masks, None if nothing can.
+
+    What is in processes is asked with care: they die of a call that fails.
+    """
+    from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+    if not has_masks(getattr(envs, "single_action_space", None)):
+        return None
+    base = envs.unwrapped
+    if isinstance(base, SyncVectorEnv):
+        there = all(map(_method, base.envs))
+    elif isinstance(base, AsyncVectorEnv):
+        there = all(base.call("has_wrapper_attr", _METHOD))
+        if there:
+            one = base.env_fns[0]()
+            there = _method(one) is not None
+            one.close()
+    else:  # one that steps all of them by itself
+        return _asked_nothing(getattr(base, _METHOD, None))
+    return partial(base.call, _METHOD) if there else None
+
+
 def _method(env: Any) -> Callable[[], Any] | None:
     """Return the method that says masks; something else may have its name."""
     there = env.has_wrapper_attr(_METHOD)
-    method = env.get_wrapper_attr(_METHOD) if there else None
+    return _asked_nothing(env.get_wrapper_attr(_METHOD) if there else None)
+
+
+def _asked_nothing(method: Any) -> Callable[[], Any] | None:
+    """Return what can be called without arguments, else None."""
     if not callable(method):
         return None
     asked = inspect.signature(method).parameters.values()

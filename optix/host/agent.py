@@ -94,9 +94,12 @@ class BaseAgent(abc.ABC):
     takes_masks: whether it is shown `optix.types.Masked` observations, and so are its
         windows', where an environment tells which actions are allowed. An agent that does
         not say so is shown observations alone, as if all were.
+    number_of_actions: among which it chooses, where they are numbers and it knows; then
+        it is refused where an environment has more or fewer.
     """
 
     takes_masks: bool = False
+    number_of_actions: int | None = None
     memory: Any = None
     carry: PyTree = None
 

@@ -85,9 +85,10 @@ class ObservationView:
         """
         array = np.asarray(observations)
         if array.dtype.kind not in "biuf":
-            kind = type(observations).__name__
+            is_array = isinstance(observations, np.ndarray)
+            kind = array.dtype if is_array else f"a {type(observations).__name__}"
             raise checks.OptionError(
-                f"observations must be arrays [B, ...] of numbers, got a {kind}; flatten "
+                f"observations must be arrays [B, ...] of numbers, got {kind}; flatten "
                 "them with a wrapper (gymnasium.wrappers.FlattenObservation)"
             )
         if self.told is not None and array.shape[1:] != self.told:

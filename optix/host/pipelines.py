@@ -115,7 +115,8 @@ class BatchPipeline:
                 row, added = self._step(agent, envs, recorder)
                 rows.append(row)
                 extras.append(added)
-        fields: Any = map(list, zip(*rows, strict=True))
+        fields: Any = list(map(list, zip(*rows, strict=True)))
+        recorder.check_actions(fields[1], agent)
         return EpisodeData(*fields, extras=join_extras(extras, np.concatenate))
 
     def evaluate(self, agent: BaseAgent, seed: int, episodes: int) -> float:
@@ -179,11 +180,9 @@ class BatchPipeline:
         observation = place.observation
         actions, extras = agent.act_batch(_stacked([observation]))
         action = each(lambda x: x[0], actions)
-        taken = recorder.action(action, agent)
         place.count += 1
         place.observation = None  # should the environment fail
-        result = place.env.step(action)
-        step = recorder.stepped(result, place.count, place.env)
+        taken, step = recorder.step(place.env, action, agent, place.count)
         step = self._cut(step, place.count)
         following = step.observation
         if not (step.terminated or step.truncated):
@@ -206,9 +205,8 @@ class BatchPipeline:
             actions, _ = agent.act_batch(_stacked(observations), explore=False)
             for row in sorted(alive):
                 action = each(lambda x, row=row: x[row], actions)
-                recorder.action(action, agent)
-                result = envs[row].step(action)
-                step = self._cut(recorder.stepped(result, count, envs[row]), count)
+                _, step = recorder.step(envs[row], action, agent, count)
+                step = self._cut(step, count)
                 returns[row] += step.reward
                 observations[row] = step.observation
                 if step.terminated or step.truncated:

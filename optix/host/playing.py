@@ -12,6 +12,7 @@ from optix.host.memories import name_of
 from optix.host.slots import HostStore
 from optix.host.told import not_finite, note_returns, numbers_of, row_of
 from optix.host.window import EpisodeData
+from optix.types import Masked
 
 
 def settings(initial: HyperparamSet, tunable: Sequence[str]) -> Callable:
@@ -82,6 +83,7 @@ def trainer(
         agent.seed(agent_seed)
         store.memories.hand(run)
         seat, data = collect(number, env_seed)
+        store.masked = isinstance(data.observations, Masked)
         latest = note_returns(seat, data)
         numbers, wrong = {}, not_finite(data)
         data_finite = wrong is None

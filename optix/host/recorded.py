@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from optix.envs.actions import action_space
+from optix.envs.kinds import holds, is_a
 from optix.envs.telling import ToldMasks, has_masks, holds_masks, told
 from optix.types import Masked, Numbered, PyTree
 
@@ -71,7 +72,41 @@ class Recorder(NamedTuple):
             self.masks.look(info, env)
         return self._masked(copied, info, env, False)
 
-    def stepped(self, result: Any, n: int, env: Any) -> Stepped:
+    def step(self, env: Any, action: Any, agent: Any, n: int) -> tuple[PyTree, Stepped]:
+        """Take step `n` of `env`; return copies of the action and of what it gave."""
+        taken = self.action(action, agent)
+        try:
+            result = env.step(action)
+        except Exception as error:
+            self.check_actions(taken, agent, error)
+            raise
+        return taken, self._stepped(result, n, env)
+
+    def check_actions(
+        self, taken: PyTree, agent: Any, cause: BaseException | None = None
+    ) -> None:
+        """Raise ValueError where actions [...] are not among those of the environment.
+
+        Or where the agent knows that it chooses among more or fewer. It is asked once a
+        window, and where an environment has raised.
+        """
+        space, number = self.actions, agent.number_of_actions
+        if not has_masks(space):  # real ones may be beyond their bounds
+            return
+        kind = type(agent).__name__
+        if number is not None and is_a(space, "Discrete") and number != space.n:
+            raise ValueError(
+                f"{kind} must choose among the actions of {self.name}, which are "
+                f"{space}, but it chooses among {number}; give its network one output "
+                "for each"
+            ) from cause
+        if not holds(space, taken):
+            raise ValueError(
+                f"an action of {kind} in {self.name} must be of {space}, got "
+                f"{_beyond(space, taken)}; mend act, or take an agent for these actions"
+            ) from cause
+
+    def _stepped(self, result: Any, n: int, env: Any) -> Stepped:
         """Return copies of what step `n` of `env` gave."""
         form = "(observation, reward, terminated, truncated, info)"
         following, reward, terminated, truncated, info = self._unpacked(
@@ -257,6 +292,12 @@ def _fits(
             )
         )
     return True
+
+
+def _beyond(space: Any, taken: PyTree) -> Any:
+    """Return the first of actions [...] that is not of their space."""
+    rows = np.reshape(taken, (-1, *space.shape))
+    return next(row for row in rows if not holds(space, row)).tolist()
 
 
 def is_made_of_arrays(space: Any) -> bool:

@@ -50,7 +50,17 @@ class ReplayLearner(NetworkAgent):
             self.records["returns"] = ReturnScale()
 
     def make_memory(self) -> Replay:
-        """Return an empty replay for one run."""
+        """Return an empty replay for one run.
+
+        Raises:
+          ValueError: it can never hold enough to begin to learn.
+        """
+        least, most = self.hyperparams["learning_starts"], self.hyperparams["capacity"]
+        if least > most:
+            raise checks.OptionError(
+                f"learning_starts must be at most capacity={most}, got {least}: there "
+                "would never be so many rows; make the replay larger, or begin sooner"
+            )
         return Replay(self.hyperparams["capacity"], prioritised=self.prioritised)
 
     def seed(self, seed: int) -> None:

@@ -41,6 +41,7 @@ class HostStore:
       error: the last exception raised in the agent or its environment, or None.
       memories: a replay for each run, where the agent makes one.
       streams: the copies of the environments, with the episodes under way.
+      masked: whether windows told which actions are allowed, None before the first.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class HostStore:
         """Give the agent's present weights slot 0."""
         self.agent, self.pipeline = agent, pipeline
         self.error: BaseException | None = None
+        self.masked: bool | None = None
         self.memories = Memories(agent)
         self.streams = Streams(pipeline, copies)
         self._snapshots = snapshots(agent, directory)
@@ -105,6 +107,8 @@ class HostStore:
         for run in sorted(set(_runs(tree))):
             if (archive := self.memories.pack(run)) is not None:
                 saved[f"memory/{run}"] = archive
+        if self.masked is not None:
+            saved["masked"] = bytes([self.masked])
         if numbers := set(_streams(tree)) - {0}:
             saved["streams"] = np.array(sorted(numbers), "<i8").tobytes()
         return {name: np.frombuffer(data, np.uint8) for name, data in saved.items()}
@@ -126,6 +130,8 @@ class HostStore:
         with self._lock:
             self._check_agent(saved.pop("agent", b"nobody").decode())
             numbers = np.frombuffer(saved.pop("streams", b""), "<i8").tolist()
+            if flag := saved.pop("masked", b""):
+                self.masked = bool(flag[0])
             weights = {}
             for name, archive in saved.items():
                 kind, _, number = name.partition("/")

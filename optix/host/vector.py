@@ -185,8 +185,7 @@ class VectorBatchPipeline:
         _put(shown, 0, observation)
         for n in range(steps):
             actions, added = agent.act_batch(_copied(observation))
-            taken = recorder.action(actions, agent)
-            step = recorder.stepped(place.env.step(actions), n + 1, place.env)
+            taken, step = recorder.step(place.env, actions, agent, n + 1)
             observation = step.observation
             _put(shown, n + 1, observation)
             done = step.terminated | step.truncated
@@ -205,6 +204,7 @@ class VectorBatchPipeline:
             _put(following, (n, row), final)
         fields: Any = map(list, zip(*rows, strict=True))
         actions, rewards, terminated, truncated, infos = fields
+        recorder.check_actions(actions, agent)
         return EpisodeData(
             jax.tree.map(lambda x: x[:-1], shown),
             actions,
@@ -226,8 +226,7 @@ class VectorBatchPipeline:
         returns, alive = np.zeros(number), np.arange(number) < size
         for count in range(1, self.max_episode_steps + 1):
             actions, _ = agent.act_batch(_copied(observation), explore=False)
-            judge.action(actions, agent)
-            step = judge.stepped(env.step(actions), count, env)
+            _, step = judge.step(env, actions, agent, count)
             observation = step.observation
             returns[alive] += step.reward[alive]
             done = step.terminated | step.truncated

@@ -18,7 +18,7 @@ from gymnasium.vector import (
 
 from optix import checks
 from optix.envs.names import gymnasium_name
-from optix.envs.telling import telling, tells_by_method
+from optix.envs.telling import telling, telling_vector, tells_by_method
 from optix.envs.vectors import autoreset_mode, close_vector
 from optix.host.recorded import is_made_of_arrays
 
@@ -57,7 +57,7 @@ def vector_source(envs: Any, num_envs: int | None, async_envs: bool) -> VectorSo
         _check(envs)
         singles = getattr(envs.unwrapped, "envs", None)  # of a SyncVectorEnv
         known = envs if envs.spec or not singles else singles[0]
-        return VectorSource(envs, _maker_of(envs), *_known_of(known))
+        return VectorSource(telling_vector(envs), _maker_of(envs), *_known_of(known))
     functions = _functions(envs, num_envs)
     single = _keeping(functions[0])
     known = _known_of(single)
@@ -158,8 +158,15 @@ def _of_functions(
         functools.partial(_keeping, functions[n % len(functions)])
         for n in range(num_envs)
     ]
-    kind = AsyncVectorEnv if async_envs else SyncVectorEnv
-    return kind(turns, autoreset_mode=_SAME_STEP)
+    if async_envs:
+        return AsyncVectorEnv(turns, autoreset_mode=_SAME_STEP)
+    envs = SyncVectorEnv(turns, autoreset_mode=_SAME_STEP)
+    if len({id(env.unwrapped) for env in envs.envs}) < num_envs:
+        raise checks.OptionError(
+            "envs must be functions that make a new environment at each call, got the "
+            "same one from two calls; let them make it, like lambda: Mine()"
+        )
+    return envs
 
 
 def _keeping(make: Callable[[], Any]) -> gymnasium.Env:
@@ -198,13 +205,13 @@ def _alike(env: Any, functions: Sequence[Callable], num_envs: int) -> VectorEnv:
     options = {"observation_mode": env.observation_mode}
     if isinstance(env, AsyncVectorEnv):
         options |= {"shared_memory": env.shared_memory, "context": env.context}
-    return type(env)(turns, autoreset_mode=_SAME_STEP, **options)
+    return telling_vector(type(env)(turns, autoreset_mode=_SAME_STEP, **options))
 
 
 def _of_spec(spec: Any, num_envs: int) -> VectorEnv:
     spec = copy.deepcopy(spec)
     spec.kwargs["num_envs"] = num_envs
-    return gymnasium.make_vec(spec)
+    return telling_vector(gymnasium.make_vec(spec))
 
 
 def _check(env: VectorEnv) -> None:

@@ -19,7 +19,7 @@ def weights_file(path: Any, ending: str, *, written: bool = False) -> Path:
       written: whether it must be there.
 
     Raises:
-      FileNotFoundError: it must, and is not.
+      FileNotFoundError: it must, and is not; or the folder that it will be in is not.
 
     >>> weights_file("policy", ".npz").name, weights_file("policy.npz", ".npz").name
     ('policy.npz', 'policy.npz')
@@ -28,6 +28,8 @@ def weights_file(path: Any, ending: str, *, written: bool = False) -> Path:
     file = Path(text if text.endswith(ending) else text + ending)
     if written and not file.is_file():
         raise FileNotFoundError(f"there are no weights at {file}; save_weights first")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {file.parent}; make it first")
     return file
 
 

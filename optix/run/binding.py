@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from optix import checks
 from optix.callbacks.base import PolicySnapshot
 from optix.host.learner import host
@@ -14,6 +16,7 @@ from optix.loop.loop import loop
 from optix.registry import TUNERS, keywords
 from optix.run.score_function import ScoreFunction
 from optix.tuners.fixed import fixed
+from optix.tuners.trust import trust
 from optix.types import MAX_INT32, Learner, Loop, Tuner
 
 SESSION = ("checkpoint_seconds", "memory_every")  # of `train`
@@ -38,12 +41,14 @@ class Binding:
     rules: as `RLOptimizer` calls them; None takes the loop's default, but of
         max_episodes and target_score it means that there is none.
     options: further ones by name, of `loop`, `host` and `train`.
+    bounds: {name: (low, high)} of what trials choose from: a tuner by name stays there.
     """
 
     optimizer: Any
     judge: Any
     rules: Mapping[str, Any]
     options: Mapping[str, Any]
+    bounds: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Check what names and numbers can be checked by themselves."""
@@ -107,7 +112,7 @@ class Binding:
         given = {name: value for name, value in rules.items() if value is not None}
         return loop(
             learner,
-            _tuner(self.optimizer, agent),
+            _tuner(self.optimizer, agent, self.bounds),
             transforms=diagnostics() if self.options.get(_WATCHED) else None,
             **{**given, **self.budgets()},
             **self._named(_LOOP),
@@ -181,8 +186,12 @@ def _close(pipeline: Any) -> None:
         close()
 
 
-def _tuner(optimizer: Any, agent: Any) -> Tuner:
-    """Return the tuner that is meant; one by name takes the bounds that the agent has."""
+def _tuner(optimizer: Any, agent: Any, narrower: Mapping[str, Any]) -> Tuner:
+    """Return the tuner that is meant.
+
+    One by name takes the bounds that the agent has, and for what trials have chosen of
+    its floats, those that they chose from.
+    """
     if optimizer is None:
         return fixed()
     if not isinstance(optimizer, str):
@@ -191,7 +200,15 @@ def _tuner(optimizer: Any, agent: Any) -> Tuner:
         )
         return optimizer
     checks.known_names("optimizer", [optimizer], TUNERS)
-    bounds = getattr(agent, "default_param_bounds", {})
+    tunable = agent.get_hyperparams().params
+    given = {
+        name: ends
+        for name, ends in narrower.items()
+        if isinstance(tunable.get(name), float | np.floating)
+    }
+    bounds = {**getattr(agent, "default_param_bounds", {}), **given}
+    if optimizer == "trust" and "learning_rate" in given:
+        return trust({"learning_rate": given["learning_rate"]})
     if optimizer != "fixed" and not bounds:
         raise checks.OptionError(
             f"optimizer {optimizer!r} by name takes the bounds that an agent has as "

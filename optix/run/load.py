@@ -232,8 +232,9 @@ def load(
         best = _best(folder, loop)
         host_agent = store.agent_of(best.policy)
         host_agent.seed(seed)
-        reads = host_agent.takes_masks
-        masked = getattr(store.pipeline, "masked", None) if reads else False
+        masked = store.masked
+        if masked is None and host_agent.takes_masks:  # a run of older files
+            masked = getattr(store.pipeline, "masked", None)
         return LoadedAgent(host_agent, best.hyperparams, best.score, masked=masked)
     if agent is None or env is None:
         raise RunFolderError(

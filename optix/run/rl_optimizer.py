@@ -56,7 +56,8 @@ class RLOptimizer:
         agent: a `BaseAgent`; it is used, not copied.
         pipeline: collects the windows.
         optimizer: of the hyperparameters: a `Tuner`, such as `spsa({...})`, or its name,
-            for an agent with `default_param_bounds`; None leaves them alone.
+            for an agent with `default_param_bounds`, or with `param_space`, beyond
+            whose bounds it does not go then; None leaves them alone.
         val_pipeline: see above.
         checkpoint_score_fn: `(agent) -> float`, see above.
         rollback_on_degradation: go back to the best policy when the scores fall
@@ -153,9 +154,10 @@ class RLOptimizer:
             "max_episodes": max_episodes,
             "target_score": target_score,
         }
-        self._binding = Binding(optimizer, judge, rules, options)
         search = (param_space, n_trials, trial_episodes, self._seed)
         self._trials = trials(agent, agent_factory, *search)
+        bounds = {} if self._trials is None else self._trials.bounds
+        self._binding = Binding(optimizer, judge, rules, options, bounds)
         self._pipelines = Pipelines(pipeline, pipeline_factory)
         self._home = Home(checkpoint_dir)
         self._agent = agent

@@ -190,10 +190,12 @@ class Session(NamedTuple):
 
     def _centres(self, state: LoopState) -> list[dict[str, float]]:
         """Return the hyperparameters of each seed's centre."""
-        centres = jax.device_get(jax.vmap(self.loop.tuner.centre)(state.tuner))
+        seeds = len(state.round)  # hyperparameters may be none
+        centres = jax.vmap(self.loop.tuner.centre, axis_size=seeds)(state.tuner)
+        centres = jax.device_get(centres)
         return [
             {name: float(values[seed]) for name, values in centres.items()}
-            for seed in range(len(state.round))
+            for seed in range(seeds)
         ]
 
     def _info(self, state: LoopState, centres: list[dict[str, float]]) -> RunInfo:

@@ -17,6 +17,8 @@ from optix.run.result import Result
 from optix.run.train import train
 from optix.trees import take
 
+_REAL = ("float", "log_float")
+
 
 def trials(
     agent: Any,
@@ -51,6 +53,7 @@ class Trials:
 
     params: the settings of the best one so far, None before there is one.
     agent: the agent of that one, with its best weights.
+    bounds: {name: (low, high)} of the real numbers among what is chosen.
 
     Args:
         agent_factory: `(params) -> agent`.
@@ -77,7 +80,11 @@ class Trials:
         self._make, self._seed = agent_factory, seed
         self._episodes = checks.positive_int("trial_episodes", episodes)
         rng = np.random.default_rng(seed)
-        self.settings = sample(checked_space(param_space), count, rng)
+        space = checked_space(param_space)
+        self.bounds: dict[str, tuple] = {
+            name: tuple(ends) for name, (kind, *ends) in space.items() if kind in _REAL
+        }
+        self.settings = sample(space, count, rng)
         self.scores: list[float] = []  # of the trials that are over
 
     def take(self, params: dict[str, Any]) -> BaseAgent:

@@ -334,9 +334,23 @@ WRONG = {
         lambda: make("ppo").act_batch({"a": np.zeros((2, 4))}),
         "observations must be arrays .* of numbers, got a dict",
     ),
+    "a lazy network": (
+        lambda: TorchPPOAgent(nn.LazyLinear(2), nn.Linear(4, 1)),
+        "actor must have its weights, got lazy layers",
+    ),
+    "a lazy network of values": (
+        lambda: TorchDQNAgent(nn.LazyLinear(2), 2),
+        "q_network must have its weights, got lazy layers",
+    ),
+    "nothing to learn": (
+        lambda: TorchPPOAgent(
+            nn.Linear(4, 2).requires_grad_(False), nn.Linear(4, 1).requires_grad_(False)
+        ),
+        "optimizer must have parameters to learn, got networks that have none",
+    ),
     "text at act": (
         lambda: make("ppo").act_batch(np.array(["a", "b"])),
-        "observations must be arrays .* of numbers",
+        "observations must be arrays .* of numbers, got <U1",
     ),
     "a critic of two values": (
         lambda: TorchPPOAgent(nn.Linear(4, 3), nn.Linear(4, 2)).learn(

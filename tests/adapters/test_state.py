@@ -124,6 +124,8 @@ def test_a_hostile_file_is_refused(tmp_path):
             agent.load_weights(str(path))
     with pytest.raises(FileNotFoundError, match="no weights at .*nothing.safetensors"):
         agent.load_weights(str(tmp_path / "nothing"))
+    with pytest.raises(FileNotFoundError, match="there is no folder .*none; make it"):
+        agent.save_weights(str(tmp_path / "none" / "policy"))
     assert same(agent.state(), before)
 
 

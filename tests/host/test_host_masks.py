@@ -1,7 +1,5 @@
 """Which agents outside JAX are shown masks, by which pipelines, and what is refused."""
 
-import threading
-
 import gymnasium
 import numpy as np
 import pytest
@@ -12,9 +10,23 @@ from optix.host.vector import VectorBatchPipeline
 from optix.run.loaded_agent import LoadedAgent
 from optix.types import Masked
 from tests.numpy_agent import StillAgent
-from tests.telling import Boxed, Draws, Late, Method, Silent, Stuck, Told, Wrong
+from tests.telling import (
+    Boxed,
+    Draws,
+    Late,
+    Method,
+    Silent,
+    Stream,
+    Stuck,
+    Told,
+    Wrong,
+)
 
 SAME_STEP = gymnasium.vector.AutoresetMode.SAME_STEP
+GIVEN = {
+    "given": gymnasium.vector.SyncVectorEnv,
+    "processes": gymnasium.vector.AsyncVectorEnv,
+}
 
 
 class Obeys(StillAgent):
@@ -43,8 +55,8 @@ class Counts(Obeys):
 def pipeline(kind, how, size=4):
     if how == "batch":
         return BatchPipeline(kind, window_size=size)
-    if how == "given":
-        envs = gymnasium.vector.SyncVectorEnv([kind] * 2, autoreset_mode=SAME_STEP)
+    if how in GIVEN:
+        envs = GIVEN[how]([kind] * 2, autoreset_mode=SAME_STEP)
         return VectorBatchPipeline(envs, window_size=size)
     return VectorBatchPipeline([kind] * 2, window_size=size)
 
@@ -56,6 +68,8 @@ def pipeline(kind, how, size=4):
         (Told, "functions"),
         (Method, "batch"),
         (Method, "functions"),
+        (Method, "given"),
+        (Method, "processes"),
     ],
 )
 def test_a_window_holds_the_mask_of_every_step_and_of_what_followed_an_end(kind, how):
@@ -68,8 +82,8 @@ def test_a_window_holds_the_mask_of_every_step_and_of_what_followed_an_end(kind,
         masks = window.observations.action_mask
         np.testing.assert_array_equal(masks, np.eye(4, dtype=bool)[time])
         after = np.eye(4, dtype=bool)[time + 1]
-        if kind is Silent:
-            after[time == 2] = True
+        if kind is Silent or (kind is Method and how in GIVEN):
+            after[time == 2] = True  # who is asked after the reset can not say
         np.testing.assert_array_equal(window.next_observations.action_mask, after)
         np.testing.assert_array_equal(window.truncated, time == 2)
         np.testing.assert_array_equal(window.next_observations.obs[..., 0], time + 1)
@@ -120,7 +134,7 @@ class Empty(Told):
 
 
 @pytest.mark.parametrize("kind", [Attribute, Nothing, Asking, Empty])
-@pytest.mark.parametrize("how", ["batch", "functions", "given"])
+@pytest.mark.parametrize("how", ["batch", "functions", *GIVEN])
 def test_what_is_called_like_a_mask_and_is_none_is_left_alone(kind, how):
     class Plays(Counts):
         takes_masks = True
@@ -166,27 +180,37 @@ def test_masks_that_are_none(kind, how, message):
     source.close()
 
 
-class Stream:
-    """The steps of an environment, and what was done in it."""
+class Own(gymnasium.vector.VectorEnv):
+    """One that is made of nothing that could be asked, and tells all masks itself."""
 
-    def __init__(self, kind):
-        self.env, self.event = kind(), threading.Event()
+    def __init__(self, number):
+        inner = gymnasium.vector.SyncVectorEnv(
+            [Plain] * number, autoreset_mode=SAME_STEP
+        )
+        self.num_envs, self.metadata = number, inner.metadata
+        self.single_action_space = inner.single_action_space
+        self.single_observation_space = inner.single_observation_space
+        self.reset, self.step = inner.reset, inner.step
+        self.action_masks = lambda: np.array([env.mask for env in inner.envs])
 
-    def stream(self):
-        while True:
-            obs, info = self.env.reset(seed=0)
-            yield obs, 0.0, False, False, info
-            done = False
-            while not done:
-                self.event.wait()
-                self.event.clear()
-                *item, terminated, truncated, info = self.env.step(self.action)
-                done = terminated or truncated
-                yield *item, terminated, truncated, info
 
-    def act(self, action):
-        self.action = int(action)
-        self.event.set()
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Own(2),
+        lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(
+            gymnasium.vector.SyncVectorEnv([Method] * 2, autoreset_mode=SAME_STEP)
+        ),
+    ],
+)
+def test_a_vector_of_its_own_and_a_wrapped_one_tell_by_a_method(made):
+    source = VectorBatchPipeline(made(), window_size=6)
+    window = source.collect(Obeys(), source.open(), 0)
+    time = window.observations.obs[..., 0].astype(int)
+    masks = window.observations.action_mask
+    np.testing.assert_array_equal(masks, np.eye(4, dtype=bool)[time])
+    assert source.evaluate(Obeys(), 0, 2) == 3
+    source.close()
 
 
 @pytest.mark.parametrize("agent", [Obeys, Counts])

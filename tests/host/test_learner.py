@@ -339,7 +339,7 @@ def test_checkpoints_go_to_another_process(make):
     for key in keys[:2]:
         state, _ = learner.step(state, {"rate": 1.0}, key, True)
     weights = learner.host.save(state)
-    assert list(weights) == ["agent", "files/2"]
+    assert list(weights) == ["agent", "files/2", "masked"]
     assert weights["files/2"].dtype == np.uint8
     again = learner.host.save(state)
     np.testing.assert_array_equal(weights["files/2"], again["files/2"])  # same bytes

@@ -336,11 +336,11 @@ def test_a_checkpoint_without_the_replay_leaves_it_out():
     learner = counting()
     *_, state = windows(learner, 2)
     names = [name.split("/")[0] for name in learner.host.save(state)]
-    assert names == ["agent", "arrays", "memory", "streams"]
+    assert names == ["agent", "arrays", "memory", "masked", "streams"]
     names = [
         name.split("/")[0] for name in learner.host.save(state._replace(memory=()))
     ]
-    assert names == ["agent", "arrays", "streams"]
+    assert names == ["agent", "arrays", "masked", "streams"]
 
 
 def test_a_run_in_a_folder_goes_on_with_its_replay(tmp_path):

@@ -1,15 +1,21 @@
 """A run in an environment with action masks, its policy loaded, exported and joined."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 
 import optix
+from optix.host import BatchPipeline, LivePipeline, host
+from optix.loop.loop import loop as loop_of
 from optix.population.ensemble import ensemble, join, stack
 from optix.run.load import LoadedPolicy
+from optix.tuners.fixed import fixed
 from optix.types import Masked
 from tests import probes
-from tests.telling import Several
+from tests.numpy_agent import StillAgent
+from tests.telling import Several, Stream, Told
 
 MASK = np.array([False, True, False, False])
 
@@ -102,3 +108,41 @@ def test_a_loaded_policy_of_several_choices_takes_their_masks():
             player.act(obs, action_mask=none)
     with pytest.raises(ValueError, match=r"must be bool of shape \(1, 6\)"):
         player.act(obs[None], action_mask=told)
+
+
+class Obeys(StillAgent):
+    """Takes the first action that is allowed, and none where nobody says it."""
+
+    takes_masks = True
+
+    def act(self, observation):
+        if isinstance(observation, Masked):
+            return int(observation.action_mask.argmax())
+        return int(observation[0])
+
+    def save_weights(self, path):
+        Path(path).touch()
+
+
+class Plain(Told):
+    """Tells nobody."""
+
+    def told(self):
+        return super().told()[0], {}
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("kind", [Told, Plain])
+def test_a_run_outside_jax_is_loaded_as_it_was_shown_masks(kind, live, tmp_path):
+    def loop():
+        source = LivePipeline(Stream(kind)) if live else BatchPipeline(kind)
+        learner = host(Obeys(), source, evaluation_episodes=1)
+        return loop_of(learner, fixed(), max_rounds=1)
+
+    optix.train(loop(), directory=tmp_path / "run", progress=False)
+    player = optix.load(tmp_path / "run", loop=loop())
+    mask = MASK if kind is Told else None
+    assert player.masked is (kind is Told)
+    assert np.all(player.act(np.zeros(1), action_mask=mask) == (kind is Told))
+    with pytest.raises(ValueError, match="action_mask must be"):
+        player.act(np.zeros(1), action_mask=None if kind is Told else MASK)

@@ -1,11 +1,13 @@
 """What `RLOptimizer` is given: factories, folders, and forty mistakes."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
 import optix
 from optix import CheckpointError, LoopCallback, RLOptimizer, RunFolderError
-from optix.host import LivePipeline
+from optix.host import HyperparamSet, LivePipeline
 from optix.param_space import checked_space, sample
 from optix.tuners.spsa import spsa
 from tests.run.walkers import Filed, Track, Walker
@@ -215,3 +217,54 @@ def test_later_mistakes():
         opt.run(max_episodes=0)
     with pytest.raises(ValueError, match="max_seconds must be > 0"):
         opt.run(max_seconds=-1)
+
+
+class Rated(Walker):
+    """Tells at which rates it learned."""
+
+    def __init__(self, rates):
+        super().__init__()
+        self.rates = rates
+
+    def get_hyperparams(self):
+        return HyperparamSet({"learning_rate": self.rate, "epochs": 3})
+
+    def set_hyperparams(self, hyperparams):
+        self.rate = hyperparams.params["learning_rate"]
+
+    def learn(self, episode_data):
+        self.rates.append(self.rate)
+        return {**super().learn(episode_data), "kl": 1e-9}
+
+
+class Wide(Rated):
+    default_param_bounds: ClassVar = {"learning_rate": (1e-6, 1e6)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"), [("spsa", Rated), ("pbt", Wide), ("trust", Wide)]
+)
+def test_a_tuner_by_name_stays_where_trials_chose_from(optimizer, kind):
+    rates = []
+
+    def agent_factory(params):
+        agent = kind(rates)
+        agent.rate = params["learning_rate"]
+        return agent
+
+    space = {"learning_rate": ("log_float", 0.5, 1.0), "width": ("int", 8, 64)}
+    opt = RLOptimizer(
+        agent_factory=agent_factory,
+        pipeline=Track(),
+        param_space=space,
+        optimizer=optimizer,
+        n_trials=1,
+        trial_episodes=1,
+        max_episodes=4,
+        metrics=["kl"],
+        windows_per_round=1,
+        **QUICK,
+    )
+    opt.run()
+    assert 0.5 <= min(rates) < max(rates) <= 1.0
+    assert 0.5 <= opt.agent.rate <= 1.0

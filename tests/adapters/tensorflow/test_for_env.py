@@ -332,6 +332,15 @@ WRONG = {
         ),
         "actor must give a mean and a log scale of 2 actions",
     ),
+    "a critic of other observations": (
+        lambda: TFPPOAgent(linear(4, 3), linear(5, 1)),
+        r"critic must take what it will be given, \[N, 4\], got a model of inputs "
+        r"\[N, 5\]",
+    ),
+    "a critic without the action": (
+        lambda: sac(critics=((6, 1), (4, 1))),
+        r"critic2 must take what it will be given, \[N, 6\]",
+    ),
     "values of other actions": (
         lambda: TFDQNAgent(linear(4, 2), 3).act(np.zeros(4), explore=False),
         "q_network must give values of n_actions=3",
