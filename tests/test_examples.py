@@ -17,10 +17,15 @@ SMALL = {
     "torch_agent": [256, 1],
     "sb3_agent": [1024, 1],
     "lunar_lander": [64, 1, 2, 32],
+    "pong": [64, 1, 2, 32],
     "domain_randomisation": [1024, 2],
 }
 APART = {"tensorflow_agent"}  # run by tests/adapters/tensorflow
-NEEDS = {"sb3_agent": "stable_baselines3", "lunar_lander": "Box2D"}
+NEEDS = {
+    "sb3_agent": "stable_baselines3",
+    "lunar_lander": "Box2D",
+    "pong": "ale_py",
+}
 
 
 def test_every_example_is_listed():
