@@ -106,7 +106,7 @@ def test_dqn_bootstraps_after_several_steps_from_what_is_allowed_there(double):
     agent = optix_torch.TorchDQNAgent(
         nn.Linear(4, 4),
         4,
-        hyperparams={**REPLAY, "n_step": 3, "learning_starts": 100},
+        hyperparams={**REPLAY, "n_step": 3, "learning_starts": 64},
         device="cpu",
         double=double,
         prioritised=True,
@@ -152,7 +152,7 @@ def test_rainbow_moves_the_returns_of_what_is_allowed_there():
                 nn.init.zeros_(part.weight_deviation)
                 nn.init.zeros_(part.bias_deviation)
     window = masking.window_of(agent)
-    agent.hyperparams["learning_starts"] = 100
+    agent.hyperparams["learning_starts"] = 64
     agent.learn(window)
     rows = agent.memory.sample(np.random.default_rng(0), 60, discount=0.99, n_step=1)
     atoms = np.linspace(

@@ -78,7 +78,7 @@ def test_dqn_bootstraps_after_several_steps_from_what_is_allowed_there(double):
     agent = optix_tensorflow.TFDQNAgent(
         linear(4, 4),
         4,
-        hyperparams={**REPLAY, "n_step": 3, "learning_starts": 100, "batch_size": 200},
+        hyperparams={**REPLAY, "n_step": 3, "learning_starts": 64, "batch_size": 200},
         double=double,
         prioritised=True,
     )
