@@ -16,6 +16,7 @@ from pathlib import Path
 
 from optix import checks
 
+_OPTIX = ("-m", "optix")  # what this interpreter runs
 _PAUSED = {129, 130, 143}
 _FINAL = {0, 1, 2, *_PAUSED}  # it would come to the same again, or was asked for
 _GRACE = 10.0  # seconds that processes have to end by themselves
@@ -107,7 +108,7 @@ def _together(command: Sequence[str], count: int) -> int:
     That is the code of the first that fails, for the others end because of it.
     """
     where = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(count)]
-    start = [sys.executable, "-m", "optix", *command, *where, "--process"]
+    start = [sys.executable, *_OPTIX, *command, *where, "--process"]
     processes: list[subprocess.Popen] = []
     with _ending(processes), _passing_on(processes):
         for number in range(count):

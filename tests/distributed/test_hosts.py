@@ -292,7 +292,7 @@ time.sleep(0 if CODES[min(times, len(CODES)) - 1] in (0, 143) else 60)
 def test_launch_starts_all_again_a_number_of_times(
     tmp_path, monkeypatch, codes, code, times
 ):
-    monkeypatch.setattr(launch, "_START", f"CODES = {codes}\n{FAKE}")
+    monkeypatch.setattr(launch, "_OPTIX", ("-c", f"CODES = {codes}\n{FAKE}"))
     monkeypatch.setattr(launch, "_GRACE", 0.5)
     run = tmp_path / "run"
     command = ["train", "X", "--seeds=2", "--max-seconds", "9", "--directory", str(run)]
@@ -318,7 +318,7 @@ sys.exit(2)
 
 def test_an_interrupt_of_launch_alone_reaches_all_of_them_once(tmp_path, monkeypatch):
     """As from a supervisor, not from a terminal, which would tell them too."""
-    monkeypatch.setattr(launch, "_START", PATIENT)
+    monkeypatch.setattr(launch, "_OPTIX", ("-c", PATIENT))
 
     def interrupt():
         until(lambda: len(list(tmp_path.iterdir())) == 2, [])
