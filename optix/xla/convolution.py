@@ -1,6 +1,7 @@
 """A convolution by whichever of three ways suits backend and images."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,11 @@ import jax.numpy as jnp
 from optix.xla.affine import apply_affine
 from optix.xla.backend import on_cpu
 
-# of an accelerator, where patches hold nine copies of an image: of a large one, or of one
-# with many channels, as within a deep network, that is too much memory
+# patches hold nine copies of an image: of a large one, or of one with many channels, as
+# within a deep network, that is too much memory
 _PIXELS_WORTH_PATCHES = 32 * 32
 _NUMBERS_WORTH_PATCHES = 4 * 32 * 32
-# of a CPU: numbers in the patches of all images, 128 MB
+# numbers in the patches of all images that are learned from on a CPU, 128 MB
 _PATCHES_AT_MOST = 2**25
 
 
@@ -21,11 +22,11 @@ def convolve(
 ) -> jax.Array:
     """Return the convolution without padding of x [N, height, width, channels].
 
-    On a CPU it is one product with the patches of the images, and where these are too
-    many XLA's own convolution with gradients in forms that XLA:CPU is quick at: of those
-    that it makes itself a loop around them makes it 12 to 24 times as slow. On an
-    accelerator small images, as those of MinAtar, are a product with their 3 by 3 patches
-    too, since XLA's own becomes a grouped one under vmap.
+    Small images, as those of MinAtar, are one product with their 3 by 3 patches: of XLA's
+    own convolution the gradients are slow on a CPU, and under vmap it becomes a grouped
+    one. Others are XLA's own, and on a CPU with other gradients, by a product with their
+    patches or, where these are too many, by convolutions of a form that XLA:CPU is quick
+    at: of those that it makes itself a loop around them makes it 12 to 24 times as slow.
 
     Args:
       x: images; of integers too, as a product takes them.
@@ -36,18 +37,39 @@ def convolve(
     Returns:
       [N, height', width', features]; for size 3 and stride 1 two pixels less each way.
     """
-    x = x.astype(kernel.dtype)
-    if on_cpu() and kernel.shape[0] % stride == 0:
-        x, kernel = in_blocks(x, kernel, stride)
-        if _patches(x, kernel) <= _PATCHES_AT_MOST:
-            return _product(x, kernel, bias)
-        return bias + own_gradients(x, kernel)
+    x, size = x.astype(kernel.dtype), kernel.shape[0]
     pixels = x.shape[1] * x.shape[2]
     small = pixels <= _PIXELS_WORTH_PATCHES
     small &= pixels * x.shape[3] <= _NUMBERS_WORTH_PATCHES
-    if small and kernel.shape[0] == 3 and stride == 1:
+    if small and size == 3 and stride == 1:
         return _product(x, kernel, bias)
+    if on_cpu() and size % stride == 0:
+        return _learned(x, kernel, bias, stride)
     return bias + _plain(x, kernel, stride)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _learned(x: jax.Array, kernel: jax.Array, bias: jax.Array, stride: int):
+    """Return XLA's own convolution, which is the faster one where nothing is learned."""
+    return bias + _plain(x, kernel, stride)
+
+
+def _forward(x, kernel, bias, stride):
+    def whole(x, kernel, bias):
+        blocks = in_blocks(x, kernel, stride)
+        if _patches(*blocks) <= _PATCHES_AT_MOST:
+            return _product(*blocks, bias)
+        return bias + _with_own_gradients(x, kernel, stride)
+
+    return jax.vjp(whole, x, kernel, bias)
+
+
+def _backward(stride, gradients, g):
+    del stride
+    return gradients(g)
+
+
+_learned.defvjp(_forward, _backward)
 
 
 def in_blocks(
@@ -98,28 +120,29 @@ def _plain(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     )
 
 
-@jax.custom_vjp
-def own_gradients(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the convolution with a stride of 1, whose gradients are such ones too.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _with_own_gradients(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Return the convolution, whose gradients are such ones with a stride of 1.
 
     The barriers keep XLA from folding transposes and mirrored kernels into convolutions
     of a form that XLA:CPU does number by number.
     """
-    return _plain(x, kernel)
+    return _plain(x, kernel, stride)
 
 
-def _forward(x, kernel):
-    return _plain(x, kernel), (x, kernel)
+def _own_forward(x, kernel, stride):
+    return _plain(x, kernel, stride), (x, kernel)
 
 
-def _backward(residuals, g):
-    x, kernel = residuals
+def _own_backward(stride, residuals, g):
+    blocks, unblocked = jax.vjp(partial(in_blocks, stride=stride), *residuals)
+    x, kernel = blocks
     barrier, beyond = jax.lax.optimization_barrier, kernel.shape[0] - 1
     around = jnp.pad(g, ((0, 0), (beyond, beyond), (beyond, beyond), (0, 0)))
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     by_channel = barrier(x.transpose(3, 1, 2, 0)), barrier(g.transpose(1, 2, 0, 3))
     of_kernel = barrier(_plain(*by_channel)).transpose(1, 2, 0, 3)
-    return _plain(barrier(around), barrier(mirrored)), of_kernel
+    return unblocked((_plain(barrier(around), barrier(mirrored)), of_kernel))
 
 
-own_gradients.defvjp(_forward, _backward)
+_with_own_gradients.defvjp(_own_forward, _own_backward)

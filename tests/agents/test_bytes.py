@@ -70,8 +70,8 @@ def test_bytes_are_learned_from_as_shares_of_the_largest(name):
 @pytest.mark.parametrize("name", ["ppo", "impala", "pqn"])
 def test_no_window_of_floats_is_made_of_bytes(name):
     """What a program needs beside its arguments is less than the window as floats."""
-    shape, steps, envs = (36, 36, 4), 32, 128
-    agent = agent_of(name, shape, num_minibatches=128, num_epochs=1)
+    shape, steps, envs = (36, 36, 4), 8, 128
+    agent = agent_of(name, shape, num_minibatches=32, num_epochs=1)
     batch = jax.eval_shape(lambda: window(agent, steps, envs, shape))
     policy = jax.eval_shape(agent.init, jax.random.key(0))
     key = jax.eval_shape(lambda: jax.random.key(0))
