@@ -1,7 +1,7 @@
 """From names to a loop."""
 
-import gymnasium
 import chex
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
