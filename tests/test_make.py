@@ -129,7 +129,7 @@ def test_rates_are_vmapped_and_nothing_is_traced_again():
     keys = jax.random.split(jax.random.key(0), 2)
     states = jax.vmap(loop.init)(keys, {"learning_rate": jnp.array([0.0, 1e-2])})
     before = states.learner.policy.params
-    step = jit(chex.assert_max_traces(jax.vmap(loop.step), n=1))
+    step = jit(jax.vmap(chex.assert_max_traces(loop.step, n=1)))
     states, _ = step(states)
     moved = jax.tree.map(
         lambda x, y: jnp.abs(x - y).max(axis=range(1, x.ndim)),
