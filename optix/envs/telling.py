@@ -134,20 +134,11 @@ def telling(make: Callable[..., Any], **options: Any) -> Any:
     """
     import gymnasium
 
-    class Telling(gymnasium.Wrapper):
-        def reset(self, **options):
-            obs, info = self.env.reset(**options)
-            return obs, self._told(info)
+    def added(env, info):
+        mask = told(env, info)
+        return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
 
-        def step(self, action):
-            *result, info = self.env.step(action)
-            return *result, self._told(info)
-
-        def _told(self, info):
-            mask = told(self.env, info)
-            return info if mask is None else {**info, MASK: copy.deepcopy(mask)}
-
-    return Telling(make(**options))
+    return _with_info(gymnasium.Wrapper, make(**options), added)
 
 
 def telling_vector(envs: Any) -> Any:
@@ -161,19 +152,29 @@ def telling_vector(envs: Any) -> Any:
         return envs
     import gymnasium
 
-    class Telling(gymnasium.vector.VectorWrapper):
+    def added(envs, info):
+        del envs  # the function that asks knows them
+        return info if holds_masks(info) else {**info, MASK: ask()}
+
+    return _with_info(gymnasium.vector.VectorWrapper, envs, added)
+
+
+def _with_info(wrapper: type, env: Any, added: Callable[[Any, Any], Any]) -> Any:
+    """Return an environment, or a vector of them, that tells `added(env, info)` as `info`.
+
+    The environment is handed over each time: a copy of the wrapper has another one.
+    """
+
+    class Telling(wrapper):
         def reset(self, **options):
             obs, info = self.env.reset(**options)
-            return obs, self._told(info)
+            return obs, added(self.env, info)
 
-        def step(self, actions):
-            *result, info = self.env.step(actions)
-            return *result, self._told(info)
+        def step(self, action):
+            *result, info = self.env.step(action)
+            return *result, added(self.env, info)
 
-        def _told(self, info):
-            return info if holds_masks(info) else {**info, MASK: ask()}
-
-    return Telling(envs)
+    return Telling(env)
 
 
 def _asker(envs: Any) -> Callable[[], Any] | None:

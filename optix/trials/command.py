@@ -98,26 +98,23 @@ def search_command(
         "max_seconds": max_seconds,
         "progress": progress,
     }
+    chosen: dict[str, Any] = {
+        "rounds": rounds,
+        "seeds": seeds,
+        "seed": seed,
+        "report_every": report_every,
+        "confirm": confirm,
+        "repeats": repeats,
+        "sampler": sampler,
+        "pruner": pruner,
+    }
     if sum(given is not None for given in (environment, resume, join)) != 1:
         raise OptionError(
             "search takes one of an environment, --resume DIR and --join DIR"
         )
     if environment is None:
-        _must_be_left_out(
-            agent=agent,
-            space=space,
-            rounds=rounds,
-            seeds=seeds,
-            seed=seed,
-            report_every=report_every,
-            confirm=confirm,
-            repeats=repeats,
-            sampler=sampler,
-            pruner=pruner,
-            directory=directory,
-            storage=storage,
-            settings=settings,
-        )
+        said = {"agent": agent, "space": space, **chosen, "settings": settings}
+        _must_be_left_out(**said, directory=directory, storage=storage)
     if join is not None:
         if trials is not None or workers is not None:
             raise OptionError("--join takes neither --trials nor --workers")
@@ -130,17 +127,10 @@ def search_command(
         environment,
         parsed_space(space) or None,
         20 if trials is None else trials,
-        rounds,
         agent=agent,
-        seeds=seeds,
-        seed=seed,
-        report_every=report_every,
-        confirm=confirm,
-        repeats=repeats,
-        sampler=sampler,
-        pruner=pruner,
         directory=directory or next_directory(environment, "search"),
         storage=storage,
+        **chosen,
         **shared,
         **parsed(settings, _FLAGS, "search"),
     )
